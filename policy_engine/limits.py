@@ -1,0 +1,45 @@
+"""Every limit of the engine, in one place, with its unit as the last word of its name.
+
+What a limit refuses is refused with a sentence that names the limit. Nothing here is read from the environment;
+whoever needs another limit passes another `Limits`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what is accepted, kept and waited for."""
+
+    body_bytes: int = 65_536
+    json_depth_levels: int = 32
+    json_members_count: int = 2_000
+    text_characters: int = 1_024
+    id_characters: int = 256
+    request_id_characters: int = 256
+    evaluations_count: int = 256
+    list_items_count: int = 1_000
+    document_bytes: int = 1_048_576
+    pack_bytes: int = 4_194_304
+    table_bytes: int = 33_554_432
+    release_bytes: int = 134_217_728
+    rules_count: int = 200_000
+    annex_names_count: int = 10_000
+    chain_entities_count: int = 8
+    lineage_models_count: int = 64
+    import_rows_count: int = 100_000
+    rows_per_entry_count: int = 256
+    batch_entries_count: int = 256
+    queue_entries_count: int = 4_096
+    answer_seconds: float = 1.0
+    stale_seconds: float = 1.0
+    valid_for_milliseconds: int = 2_000
+    search_candidates_count: int = 10_000
+    query_rows_count: int = 1_000
+    cache_bytes: int = 67_108_864
+    proposal_days: int = 7
+
+
+LIMITS = Limits()
