@@ -1,0 +1,142 @@
+"""The words of a decision: who asks, what is asked, what came out and why. Frozen, slotted, pure.
+
+Left to others: making one (`services.decide`), recording one (`services.record`), showing one (the doors).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from policy_engine.core.facts import Location
+
+
+class Outcome(StrEnum):
+    """What a decision says. There is no third outcome; unknown ends as deny with a reason."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+
+
+class PrincipalKind(StrEnum):
+    """A person may approve and change; a service may not approve."""
+
+    PERSON = "person"
+    SERVICE = "service"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls the engine: the owner of a key, bounded by scopes, tenants and the facts it may supply.
+
+    `tenants=None` means every tenant. `supplies` names request facts that are believed (`location`,
+    `serving_region`, or `*`); every other fact in a request counts as unknown.
+    """
+
+    id: str
+    kind: PrincipalKind
+    scopes: frozenset[str]
+    tenants: frozenset[str] | None = None
+    supplies: frozenset[str] = frozenset()
+    key_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question: may this subject, for this tenant, from this place, do this action on this model?
+
+    `raw` is the parsed AuthZEN body, read only by tokens that name a path.
+    """
+
+    subject_id: str
+    action: str
+    model: str
+    tenant: str | None = None
+    location: Location | None = None
+    serving_region: str | None = None
+    subject_type: str = "person"
+    resource_type: str = "model"
+    raw: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why: a stable code that names the rule and never a value, the rule's label, and one sentence for the end user.
+
+    `rule_id` is the pack's own id of the row; `authority` the citation; `orders` ids of switches, directives or
+    licences that are part of the reason.
+    """
+
+    code: str
+    rule: str | None = None
+    message: str = ""
+    authority: str | None = None
+    rule_id: str | None = None
+    orders: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Everything that steps 3 to 8 of a decision found, before its entry exists. It is not an answer.
+
+    `until` is the next instant at which an order, rule, table or fact used may change the outcome.
+    `values` is the flat tuple given to the rules, `None` when they were not reached.
+    `revisions` are `(register, id, revision)` of the persons and tenants used (0: no such row).
+    """
+
+    request: Request
+    outcome: Outcome
+    reasons: tuple[Reason, ...]
+    missing: tuple[str, ...]
+    alternatives: tuple[str, ...]
+    release: str
+    epoch: int
+    at: int
+    until: int
+    model: str | None
+    tier: int | None
+    tenant_sealed: bool
+    values: tuple[Any, ...] | None
+    matched: tuple[str, ...]
+    lifted: tuple[str, ...]
+    licences: tuple[str, ...]
+    revisions: tuple[tuple[str, str, int], ...]
+    flags: tuple[str, ...] = ()
+    obligations: tuple[Mapping[str, Any], ...] = ()
+    facets: Mapping[str, Any] | None = None
+    hypothetical: bool = False
+
+
+class DecisionDenied(Exception):
+    """Raised by callers who want a deny as an exception: `raise decision.as_error()`."""
+
+    def __init__(self, decision: Decision) -> None:
+        self.decision = decision
+        super().__init__(decision.message)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer, embedded and remote alike. Truthy only when allowed; deciding never raises for policy reasons."""
+
+    allowed: bool
+    id: str
+    reasons: tuple[Reason, ...]
+    missing: tuple[str, ...]
+    alternatives: tuple[str, ...]
+    release: str
+    epoch: int
+    valid_for_ms: int
+    message: str = ""
+    explanation: Mapping[str, Any] | None = None
+
+    def __bool__(self) -> bool:
+        return self.allowed
+
+    def as_error(self) -> DecisionDenied:
+        """Return the deny as an exception to raise. Raises `ValueError` on an allow, which is no error."""
+        if self.allowed:
+            raise ValueError("an allowed decision is no error")
+        return DecisionDenied(self)

@@ -1,0 +1,46 @@
+"""Instants as whole microseconds since 1970-01-01T00:00:00Z, and their text form.
+
+Rules of the room: an instant is an `int`; text is RFC 3339 with a `Z` or an offset; a bare date is its 00:00Z
+(`reference-policy`, Persons). Left to others: reading a clock (services and stores do, once per decision).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+SECOND: Final = 1_000_000
+DAY: Final = 86_400 * SECOND
+ENDLESS: Final = 2**62
+"""An instant later than any date we accept; stands for "no end"."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def parse_instant(text: str) -> int:
+    """Return the instant that an RFC 3339 text (or a bare `YYYY-MM-DD`) names.
+
+    Raises `ValueError` for any other text, for a time without zone, and for years that `datetime` cannot hold.
+    """
+    if len(text) == 10:
+        moment = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    else:
+        if not text.isascii() or len(text) > 35 or text[10:11] not in ("T", "t", " "):
+            raise ValueError("not an RFC 3339 instant")
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            raise ValueError("an instant needs a zone, such as Z")
+    return of_datetime(moment)
+
+
+def of_datetime(moment: datetime) -> int:
+    """Return the instant of an aware `datetime`, exact to the microsecond."""
+    span = moment - _EPOCH
+    return (span.days * 86_400 + span.seconds) * SECOND + span.microseconds
+
+
+def format_instant(instant: int) -> str:
+    """Return the RFC 3339 text in UTC: whole seconds where exact, else six decimals."""
+    moment = _EPOCH + timedelta(microseconds=instant)
+    spec = "seconds" if instant % SECOND == 0 else "microseconds"
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=spec) + "Z"

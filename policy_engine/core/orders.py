@@ -1,0 +1,271 @@
+"""Orders other than switches: directives, licences, grants and overrides, and what they do to a request.
+
+Rules of the room:
+- Starts are inclusive, ends exclusive, UTC. A licence without a start is not in force; anything else without one is.
+- A directive reaches aliases and derivatives of its models; one without blocks, or with an unknown one, blocks
+  everyone. A licence reaches the named model only and lifts only what it names, for what is restricted.
+- Grants and overrides are recorded and lift nothing.
+Source: reference policy, Orders. Left to others: receiving and approving (`services.orders`), the rules (`rules`).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from policy_engine.core.derive import Counted, PersonFacets, PlaceFacets, TenantFacets
+from policy_engine.core.instants import ENDLESS
+
+FOREIGN_PERSON = "foreign_person"
+DESTINATION = "destination_outside_us"
+EVERYONE = "everyone"
+BLOCKS = frozenset((FOREIGN_PERSON, DESTINATION))
+
+ANNEX = "annex_a_entities_and_their_employees"
+LAB_EMPLOYEES = "lab_foreign_national_employees"
+EXEMPT_WHO = frozenset((ANNEX, LAB_EMPLOYEES))
+
+LIFT_KEYS = frozenset(("seat", "dest", "nat", "weights", "directive"))
+"""What a licence may name. `directive` becomes `directive.<block>` for each block whose conditions it meets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exempt:
+    """An easing of a directive for some of its models and some people."""
+
+    id: str
+    start: int
+    until: int
+    models: frozenset[str]
+    who: str
+    annex: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Directive:
+    """An order of an authority. `models=None` reaches every model."""
+
+    id: str
+    start: int
+    until: int
+    models: frozenset[str] | None
+    blocks: frozenset[str]
+    exempts: tuple[Exempt, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Licence:
+    """An authorisation for a person, a tenant, or both, on named models and actions."""
+
+    id: str
+    start: int | None
+    until: int
+    revoked_at: int
+    person_id: str | None
+    tenant_id: str | None
+    models: frozenset[str]
+    actions: frozenset[str]
+    nationalities: frozenset[str]
+    destinations: frozenset[str]
+    lifts: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A permission of the account team: recorded, lifts nothing."""
+
+    id: str
+    person_id: str | None
+    tenant_id: str | None
+    models: frozenset[str]
+    actions: frozenset[str]
+    by: str | None
+    start: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """An internal override: recorded, lifts nothing."""
+
+    id: str
+    by: str | None
+    approved_by: str | None
+    reason: str | None
+    start: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The model side of a request: its id, every name that reaches it, and the map from alias to id."""
+
+    model: str
+    names: frozenset[str]
+    aliases: Mapping[str, str]
+    action: str
+    person_id: str | None
+    tenant_id: str
+
+
+class OrderBook:
+    """Directives and licences, indexed by what they name, with the instants at which one begins or ends."""
+
+    __slots__ = ("_boundaries", "_directives", "_everywhere", "_licences")
+
+    def __init__(self, directives: Iterable[Directive] = (), licences: Iterable[Licence] = ()) -> None:
+        self._directives: dict[str, list[Directive]] = {}
+        self._everywhere: list[Directive] = []
+        self._licences: dict[tuple[str, str | None, str | None], list[Licence]] = {}
+        boundaries: set[int] = set()
+        for directive in directives:
+            boundaries |= {directive.start, directive.until}
+            for exempt in directive.exempts:
+                boundaries |= {exempt.start, exempt.until}
+            if directive.models is None:
+                self._everywhere.append(directive)
+            for name in directive.models or ():
+                self._directives.setdefault(name, []).append(directive)
+        for licence in licences:
+            if licence.start is None or (licence.person_id is None and licence.tenant_id is None):
+                continue  # never in force, or nobody's
+            boundaries |= {licence.start, licence.until, licence.revoked_at}
+            for name in licence.models:
+                self._licences.setdefault((name, licence.person_id, licence.tenant_id), []).append(licence)
+        self._boundaries = sorted(boundaries)
+
+    def next_boundary(self, at: int) -> int:
+        """Return the next instant after `at` at which an order begins or ends."""
+        place = bisect_right(self._boundaries, at)
+        return self._boundaries[place] if place < len(self._boundaries) else ENDLESS
+
+    def directives_for(self, names: Iterable[str], at: int) -> list[Directive]:
+        """Return the directives in force that reach any of the names, each once, in order of id."""
+        found = {d.id: d for d in self._everywhere}
+        for name in names:
+            for directive in self._directives.get(name, ()):
+                found[directive.id] = directive
+        return [found[id] for id in sorted(found) if found[id].start <= at < found[id].until]
+
+    def licences_for(self, asked: Asked, at: int) -> list[Licence]:
+        """Return the licences in force that match the model, the action and every id they give."""
+        found: list[Licence] = []
+        owners = [(asked.person_id, asked.tenant_id), (asked.person_id, None), (None, asked.tenant_id)]
+        for person, tenant in owners if asked.person_id is not None else [(None, asked.tenant_id)]:
+            for licence in self._licences.get((asked.model, person, tenant), ()):
+                start = ENDLESS if licence.start is None else licence.start
+                if start <= at < min(licence.until, licence.revoked_at) and asked.action in licence.actions:
+                    found.append(licence)
+        return sorted(found, key=lambda licence: licence.id)
+
+
+def directive_blocks(
+    book: OrderBook, asked: Asked, person: PersonFacets, tenant: TenantFacets, place: PlaceFacets, at: int
+) -> dict[str, tuple[str, ...]]:
+    """Return each block that denies the request, with the ids of the directives that make it."""
+    found: dict[str, list[str]] = {}
+    for directive in book.directives_for(asked.names, at):
+        for block in _hits(directive, person, tenant, place):
+            if not _exempt(directive, block, asked, person, tenant, at):
+                found.setdefault(block, []).append(directive.id)
+    return {block: tuple(ids) for block, ids in sorted(found.items())}
+
+
+def licence_lifts(
+    book: OrderBook,
+    asked: Asked,
+    counted: Counted | None,
+    person: PersonFacets,
+    tenant: TenantFacets,
+    place: PlaceFacets,
+    at: int,
+) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Return the lift keys that licences in force give this request, and the ids of the licences that give one.
+
+    `counted=None` says that the model names no known nationality test: then no nationality condition can be met.
+    """
+    keys: set[str] = set()
+    used: list[str] = []
+    for licence in book.licences_for(asked, at):
+        given = set(_licence_keys(licence, asked, counted, person, tenant, place))
+        if given:
+            keys |= given
+            used.append(licence.id)
+    return frozenset(keys), tuple(used)
+
+
+def _licence_keys(
+    licence: Licence,
+    asked: Asked,
+    counted: Counted | None,
+    person: PersonFacets,
+    tenant: TenantFacets,
+    place: PlaceFacets,
+) -> Iterable[str]:
+    nationalities = licence.nationalities
+    named_person = counted is not None and not counted.unknown and _names_all(nationalities, counted.pairs)
+    here = place.place
+    named_place = place.place.known and "location-anonymised" not in place.unknown
+    named_place = named_place and not licence.destinations.isdisjoint({here.raw, here.country, here.region} - {None})
+    for key in licence.lifts:
+        if key in ("seat", "weights") or (key == "nat" and named_person) or (key == "dest" and named_place):
+            yield key
+        elif key == "directive" and asked.person_id is not None and person.evidence == "valid":
+            if (person.us_person or named_person) and _names_all(nationalities, tenant.foreign, empty=True):
+                yield f"directive.{FOREIGN_PERSON}"
+            if named_place:
+                yield f"directive.{DESTINATION}"
+
+
+def _names_all(named: frozenset[str], pairs: Iterable[tuple[str | None, str | None]], *, empty: bool = False) -> bool:
+    """Whether every pair of raw and resolved code is named by either; unresolved never is, and none is not all."""
+    pairs = tuple(pairs)
+    if not pairs:
+        return empty
+    return all(resolved is not None and (raw in named or resolved in named) for raw, resolved in pairs)
+
+
+def _hits(directive: Directive, person: PersonFacets, tenant: TenantFacets, place: PlaceFacets) -> list[str]:
+    if not directive.blocks or not directive.blocks <= BLOCKS:
+        return [EVERYONE]
+    hits: list[str] = []
+    shown = person.us_person and person.evidence == "valid"
+    if FOREIGN_PERSON in directive.blocks and (not shown or tenant.foreign):
+        hits.append(FOREIGN_PERSON)
+    if DESTINATION in directive.blocks and place.in_us != "yes":
+        hits.append(DESTINATION)
+    return hits
+
+
+def _exempt(
+    directive: Directive, block: str, asked: Asked, person: PersonFacets, tenant: TenantFacets, at: int
+) -> bool:
+    """Whether every named model that reaches the request is exempt from this block."""
+    if block == EVERYONE or directive.models is None:
+        return False
+    applicable = [
+        {asked.aliases.get(name, name) for name in exempt.models}
+        for exempt in directive.exempts
+        if exempt.start <= at < exempt.until and _is_exempt(exempt, block, person, tenant)
+    ]
+    named = {asked.aliases.get(name, name) for name in directive.models & asked.names}
+    return all(any(name in models or asked.model in models for models in applicable) for name in named)
+
+
+def _is_exempt(exempt: Exempt, block: str, person: PersonFacets, tenant: TenantFacets) -> bool:
+    if exempt.who == ANNEX:
+        return tenant.ids <= exempt.annex
+    return exempt.who == LAB_EMPLOYEES and block == FOREIGN_PERSON and person.lab_employee and tenant.is_lab
+
+
+def loosens(old: Directive, new: Directive) -> bool:
+    """Return whether replacing `old` by `new` could turn any deny into an allow."""
+    if old.models is not None and new.models is not None:
+        fewer_models = not old.models <= new.models
+    else:
+        fewer_models = new.models is not None
+    everyone = not new.blocks or not new.blocks <= BLOCKS
+    fewer_blocks = not everyone and (not old.blocks or not old.blocks <= BLOCKS or not old.blocks <= new.blocks)
+    shorter = new.start > old.start or new.until < old.until
+    return fewer_models or fewer_blocks or shorter or not set(new.exempts) <= set(old.exempts)

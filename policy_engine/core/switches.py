@@ -1,0 +1,101 @@
+"""Kill switches: checked first, by code that shares nothing with the rules.
+
+Rules of the room: a switch can only deny. A dimension that is absent, empty or "all" means any; one that cannot be
+read means any as well, so that a damaged switch covers all it could mean. What is unknown about a request (its tier,
+its place) is covered by a switch that asks for it. Starts are inclusive, ends exclusive; without a start it is in
+force. Left to others: engaging and releasing (`services.switches`), the register (`store`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from policy_engine.core.instants import ENDLESS, parse_instant
+
+DIMENSIONS = ("models", "tenants", "tenant_types", "tiers", "regions", "actions")
+
+
+@dataclass(frozen=True, slots=True)
+class KillSwitch:
+    """One switch. Each dimension is the set it names, or `None` for any."""
+
+    id: str
+    start: int
+    until: int
+    models: frozenset[str] | None = None
+    tenants: frozenset[str] | None = None
+    tenant_types: frozenset[str] | None = None
+    tiers: frozenset[int] | None = None
+    regions: frozenset[str] | None = None
+    actions: frozenset[str] | None = None
+
+    def in_force(self, at: int) -> bool:
+        """Return whether the switch is in force at the instant."""
+        return self.start <= at < self.until
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchQuestion:
+    """What a switch is compared with. `None` stands for unknown, which every named set covers.
+
+    `models` are the model, its aliases and all it derives from; `tenants` and `tenant_types` the whole chain;
+    `regions` the country and region of the person and of the serving place.
+    """
+
+    models: frozenset[str]
+    tenants: frozenset[str]
+    tenant_types: frozenset[str]
+    tier: int | None
+    regions: frozenset[str] | None
+    action: str
+
+
+def covers(switch: KillSwitch, question: SwitchQuestion) -> bool:
+    """Return whether every dimension the switch names is met by the question."""
+    return (
+        (switch.models is None or not switch.models.isdisjoint(question.models))
+        and (switch.tenants is None or not switch.tenants.isdisjoint(question.tenants))
+        and (
+            switch.tenant_types is None
+            or "unknown" in question.tenant_types
+            or not switch.tenant_types.isdisjoint(question.tenant_types)
+        )
+        and (switch.tiers is None or question.tier is None or question.tier in switch.tiers)
+        and (switch.regions is None or question.regions is None or not switch.regions.isdisjoint(question.regions))
+        and (switch.actions is None or question.action in switch.actions)
+    )
+
+
+def engaged(switches: Iterable[KillSwitch], question: SwitchQuestion, at: int) -> tuple[str, ...]:
+    """Return the ids of the switches in force that cover the question, in order."""
+    return tuple(sorted(s.id for s in switches if s.start <= at < s.until and covers(s, question)))
+
+
+def read_kill_switch(id: str, document: Mapping[str, Any]) -> KillSwitch:
+    """Return a switch from its register document, covering more rather than less wherever it cannot be read."""
+    scope = document.get("scope")
+    if not isinstance(scope, Mapping):
+        scope = {}
+    start = _instant(document.get("from"), -ENDLESS)
+    until = min(_instant(document.get("until"), ENDLESS), _instant(document.get("released_at"), ENDLESS))
+    texts = {name: _set(scope.get(name), str) for name in DIMENSIONS if name != "tiers"}
+    return KillSwitch(id=id, start=start, until=until, tiers=_set(scope.get("tiers"), int), **texts)
+
+
+def _set(value: Any, kind: type) -> Any:
+    if value is None or value == "all" or not isinstance(value, list | tuple) or not value:
+        return None
+    if any(not isinstance(item, kind) or isinstance(item, bool) for item in value):
+        return None
+    return frozenset(value)
+
+
+def _instant(value: Any, otherwise: int) -> int:
+    if not isinstance(value, str):
+        return otherwise
+    try:
+        return parse_instant(value)
+    except ValueError:
+        return otherwise
