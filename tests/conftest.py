@@ -1,0 +1,141 @@
+"""What every test stands on: no network, reproducible examples, kept outputs, and engines on a fresh database.
+
+- A connection to anything but loopback raises, whichever test tries it (an audit hook; nothing to remember).
+- Hypothesis runs the `default` profile; `HYPOTHESIS_PROFILE=nightly` runs many more examples.
+- Log lines, metrics and error bodies of the whole run are kept and searched for planted facts (`house/outputs.py`).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.house import outputs
+
+settings.register_profile(
+    "default",
+    max_examples=60,
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "nightly",
+    settings.get_profile("default"),
+    max_examples=5_000,
+    derandomize=False,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+class OutsideRefused(RuntimeError):
+    """A test tried to reach beyond loopback."""
+
+
+def is_loopback(host: Any) -> bool:
+    """Say whether a host of a socket call stays on this machine. `None` and "" mean every local address."""
+    if host in (None, "", b"", "localhost", b"localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host.decode() if isinstance(host, bytes) else host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+def refuse_outside(event: str, arguments: tuple[Any, ...]) -> None:
+    """Raise when a Python socket connects, sends or resolves beyond loopback; Unix sockets pass."""
+    if event in ("socket.connect", "socket.sendto"):
+        address = arguments[1]
+        if isinstance(address, tuple) and not is_loopback(address[0]):
+            raise OutsideRefused("a test tried to reach an address beyond loopback")
+    elif event == "socket.getaddrinfo" and not is_loopback(arguments[0]):
+        raise OutsideRefused("a test tried to resolve a name beyond loopback")
+
+
+class KeepingHandler(logging.Handler):
+    """Keeps every record of the standard library's logging as one line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the record's formatted message."""
+        outputs.keep("logs", f"{record.name} {record.getMessage()}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Close the network, and make the folder of kept outputs in the controlling process (workers inherit its name)."""
+    sys.addaudithook(refuse_outside)
+    logging.getLogger().addHandler(KeepingHandler())
+    if not hasattr(config, "workerinput"):
+        os.environ[outputs.FOLDER_VARIABLE] = tempfile.mkdtemp(prefix="policy-engine-outputs-")
+    keep_client_errors()
+
+
+def keep_client_errors() -> None:
+    """Keep what the suite's HTTP clients receive as an error or from `/metrics`."""
+    import httpx2
+
+    def keeping(send: Any) -> Any:
+        def wrapped(client: Any, request: Any, **options: Any) -> Any:
+            answer = send(client, request, **options)
+            keep_answer(request.url.path, answer)
+            return answer
+
+        return wrapped
+
+    httpx2.Client.send = keeping(httpx2.Client.send)  # type: ignore[method-assign]  # this is the point
+
+
+def keep_answer(path: str, answer: Any) -> None:
+    """Keep one HTTP answer if it is an error or a scrape. A stream that nobody read is left alone."""
+    kind = "metrics" if path == "/metrics" else "errors" if answer.status_code >= 400 else None
+    if kind and answer.is_closed:
+        outputs.keep(kind, answer.text)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End the session red when a planted fact got out."""
+    if hasattr(session.config, "workerinput"):
+        return
+    folder = Path(os.environ[outputs.FOLDER_VARIABLE])
+    session.config.stash[LEAKS] = outputs.leaks(folder)
+    session.config.stash[COUNTED] = outputs.counted(folder)
+    if session.config.stash[LEAKS] and session.exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    shutil.rmtree(folder)
+
+
+LEAKS = pytest.StashKey[list[str]]()
+COUNTED = pytest.StashKey[dict[str, int]]()
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say what was searched, and name each place where a planted fact stood."""
+    counted = ", ".join(f"{count} {kind}" for kind, count in config.stash.get(COUNTED, {}).items())
+    terminalreporter.write_line(f"searched for planted facts: {counted} (lines)")
+    for line in config.stash.get(LEAKS, []):
+        terminalreporter.write_line(f"PLANTED FACT OUTSIDE {line}", red=True)
+
+
+@pytest.fixture
+def planted_facts() -> outputs.PlantedFacts:
+    """Offer facts to plant in requests and registers; the session fails if one is ever logged or echoed."""
+    return outputs.PLANTED
+
+
+@pytest.fixture
+def kept_outputs() -> Iterator[Any]:
+    """Offer `keep(kind, text)` for outputs that no client or logger of this process sees."""
+    return outputs.keep

@@ -1,0 +1,66 @@
+"""What the whole suite let out: log lines, metrics and error bodies, kept and searched for planted facts at the end.
+
+Rules:
+- `keep` appends one output to a file of its kind in the session's folder; every worker process shares the folder.
+- The session ends red when a planted fact stands in any kept output, or a person of the sample world in a log line
+  or metric. A person's id in an *answer* is no leak (the caller asked about it), so answers are not kept.
+- Kept by themselves: what any HTTP client in a test received as an error or from `/metrics`, what was logged through
+  `logging` or `structlog`, and the stderr of servers started by `start_server`. Anything else a test may `keep`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+FOLDER_VARIABLE = "TEST_OUTPUTS_FOLDER"
+SAMPLE_PERSONS = ("alice", "mina", "dana", "bruno", "ines", "chen", "greg", "eve")
+KINDS = ("logs", "metrics", "errors")
+
+
+@dataclass(frozen=True, slots=True)
+class PlantedFacts:
+    """Facts that exist nowhere else, so that finding one outside means that it leaked."""
+
+    person: str = "planted-person-5e0c1b"
+    tenant: str = "planted-tenant-91d7aa"
+    location: str = "planted-location-c3f2"
+    nationality: str = "planted-nationality-77b0"
+    reference: str = "planted-reference-0a4fd2"
+    key: str = "pe_planted_key_2f6d"
+
+
+PLANTED = PlantedFacts()
+
+
+def keep(kind: str, text: str) -> None:
+    """Append one output to the session's folder. `kind` is one of `KINDS`; outside a session nothing is kept."""
+    if kind not in KINDS:
+        raise ValueError(f"kept outputs are {KINDS}, not {kind!r}")
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if folder and text:
+        with (Path(folder) / f"{kind}-{os.getpid()}.txt").open("a", encoding="utf-8") as out:
+            out.write(text if text.endswith("\n") else text + "\n")
+
+
+def leaks(folder: Path) -> list[str]:
+    """Return `file:line` of each kept line that holds a planted fact or, in logs and metrics, a sample person."""
+    planted = re.compile("|".join(re.escape(value) for value in astuple(PLANTED)))
+    persons = re.compile(r"(?<![\w-])(?:" + "|".join(SAMPLE_PERSONS) + r")(?![\w-])")
+    found = []
+    for path in sorted(folder.glob("*.txt")):
+        impersonal = path.name.startswith(("logs", "metrics"))
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            if planted.search(line) or (impersonal and persons.search(line)):
+                found.append(f"{path.name}:{number}: {line[:300]}")
+    return found
+
+
+def counted(folder: Path) -> dict[str, int]:
+    """Return how many lines of each kind were kept."""
+    lines = dict.fromkeys(KINDS, 0)
+    for path in folder.glob("*.txt"):
+        lines[path.name.split("-")[0]] += path.read_text(encoding="utf-8").count("\n")
+    return lines
