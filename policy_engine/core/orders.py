@@ -10,7 +10,6 @@ Source: reference policy, Orders. Left to others: receiving and approving (`serv
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -133,12 +132,12 @@ class OrderBook:
             boundaries |= {licence.start, licence.until, licence.revoked_at}
             for name in licence.models:
                 self._licences.setdefault((name, licence.person_id, licence.tenant_id), []).append(licence)
-        self._boundaries = sorted(boundaries)
+        self._boundaries = tuple(sorted(boundaries))
 
-    def next_boundary(self, at: int) -> int:
-        """Return the next instant after `at` at which an order begins or ends."""
-        place = bisect_right(self._boundaries, at)
-        return self._boundaries[place] if place < len(self._boundaries) else ENDLESS
+    @property
+    def boundaries(self) -> tuple[int, ...]:
+        """Return the instants at which an order begins or ends, in order."""
+        return self._boundaries
 
     def directives_for(self, names: Iterable[str], at: int) -> list[Directive]:
         """Return the directives in force that reach any of the names, each once, in order of id."""

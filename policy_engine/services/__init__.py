@@ -1,0 +1,1 @@
+"""The floor that does things: deciding, recording, changing, publishing, asking; knows store interfaces, not stores."""
