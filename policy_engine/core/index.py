@@ -1,0 +1,357 @@
+"""The compiled index: which rules match a flat tuple of values, all at once, without scanning the rules.
+
+Rules of the room:
+- A rule is a position. Each term is one conjunct of the matcher, inverted when it is built: value -> the rules whose
+  condition it meets, as bits of an `int` (few rules of many as a tuple of positions, so that memory stays small).
+- Terms are asked most selective first; the AND of their answers is the set of matching rules.
+- Nothing is kept between requests: a value never seen before costs what a repeated one does.
+- A value of a kind that a term does not read raises; the caller denies. Codes nobody named simply match nothing.
+Left to others: what a condition's text means and where terms come from (`rules.compile`), lifting and effects
+(`core.authorizer`).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import reduce
+from typing import Any, Final, Protocol
+
+from policy_engine.core.instants import ENDLESS
+from policy_engine.errors import InputRefused
+
+Accepted = frozenset[Any] | None
+"""What one rule accepts in one term: the values, or `None` for no condition."""
+
+_SETS: Final = frozenset((frozenset, set, tuple, list))
+_SCALARS: Final = frozenset((str, int, float, bool, type(None)))
+_FEW_POSITIONS: Final = 16
+_SMALL_RULES: Final = 2_048
+_NARROW_BITS: Final = 512
+
+
+class Term(Protocol):
+    """One inverted conjunct. `weight` is the number of rules that it lets pass on average: the least is asked first."""
+
+    weight: float
+
+    def select(self, values: Sequence[Any]) -> int:
+        """Return the rules whose condition holds, as bits. Raises `InputRefused` on a kind of value it cannot read."""
+        ...
+
+    def readable(self, values: Sequence[Any]) -> bool:
+        """Return whether `select` can read its values."""
+        ...
+
+
+class Index:
+    """All terms of a matcher over the same rules."""
+
+    __slots__ = ("_all", "_selects", "rule_count", "terms")
+
+    def __init__(self, terms: Iterable[Term], rule_count: int) -> None:
+        self.terms = tuple(sorted(terms, key=lambda term: term.weight))
+        self.rule_count = rule_count
+        self._all = (1 << rule_count) - 1
+        self._selects: tuple[Callable[[Sequence[Any]], int], ...] = tuple(term.select for term in self.terms)
+
+    def matching(self, values: Sequence[Any]) -> int:
+        """Return every rule whose conditions all hold, as bits; lifts are the caller's. Raises as `Term.select`."""
+        found = self._all
+        for select in self._selects:
+            found &= select(values)
+            if not found:
+                return 0
+        return found
+
+    def readable(self, values: Sequence[Any]) -> bool:
+        """Return whether no term would raise on these values, whatever the order they are asked in."""
+        return all(term.readable(values) for term in self.terms)
+
+
+def bits(found: int) -> tuple[int, ...]:
+    """Return the positions of the set bits, ascending."""
+    positions: list[int] = []
+    if found.bit_length() <= _NARROW_BITS:
+        while found:
+            low = found & -found
+            positions.append(low.bit_length() - 1)
+            found ^= low
+        return tuple(positions)
+    text = f"{found:b}"[::-1]
+    at = text.find("1")
+    while at >= 0:
+        positions.append(at)
+        at = text.find("1", at + 1)
+    return tuple(positions)
+
+
+class _Postings:
+    """Value -> rules that name it, with the rules that have no condition (`free`) already among them."""
+
+    __slots__ = ("dense", "few", "free", "weight")
+
+    def __init__(self, accepted: Sequence[Accepted]) -> None:
+        self.free = _spread(position for position, values in enumerate(accepted) if values is None)
+        lists: dict[Any, list[int]] = {}
+        for position, values in enumerate(accepted):
+            for value in values or ():
+                lists.setdefault(value, []).append(position)
+        small = len(accepted) <= _SMALL_RULES
+        self.few = {v: tuple(at) for v, at in lists.items() if not small and len(at) <= _FEW_POSITIONS}
+        self.dense = {v: self.free | _spread(at) for v, at in lists.items() if v not in self.few}
+        named = sum(map(len, lists.values()))
+        self.weight = self.free.bit_count() + named / max(1, len(lists))
+
+    def of(self, value: Any) -> int:
+        """Return the rules that accept a value."""
+        found = self.dense.get(value)
+        if found is None:
+            few = self.few.get(value)
+            return self.free if few is None else self.free | _spread(few)
+        return found
+
+    def of_any(self, values: Iterable[Any]) -> int:
+        """Return the rules that accept at least one of the values."""
+        found = self.free
+        for value in values:
+            found |= self.of(value)
+        return found
+
+
+class OneOf:
+    """The value, or one element of a set of values, is among those that the rule accepts.
+
+    With a `vocabulary`, a value outside it cannot be read.
+    """
+
+    __slots__ = ("_position", "_postings", "_vocabulary", "weight")
+
+    def __init__(self, position: int, accepted: Sequence[Accepted], vocabulary: frozenset[Any] | None = None) -> None:
+        self._position = position
+        self._postings = _Postings(accepted)
+        self._vocabulary = vocabulary
+        self.weight = self._postings.weight
+
+    def select(self, values: Sequence[Any]) -> int:
+        value = values[self._position]
+        if type(value) is str:
+            found = self._postings.dense.get(value)
+            if found is not None:
+                return found
+            if self._vocabulary is not None and value not in self._vocabulary:
+                raise _unreadable(self._position)
+            return self._postings.of(value)
+        if self._vocabulary is not None or type(value) not in _SETS:
+            raise _unreadable(self._position)
+        return self._postings.of_any(value)
+
+    def readable(self, values: Sequence[Any]) -> bool:
+        value = values[self._position]
+        if self._vocabulary is not None:
+            return type(value) is str and value in self._vocabulary
+        return type(value) is str or _strings(value)
+
+
+class Equal:
+    """The value equals the one that the rule names; a set equals nothing."""
+
+    __slots__ = ("_position", "_postings", "weight")
+
+    def __init__(self, position: int, accepted: Sequence[Accepted]) -> None:
+        self._position = position
+        self._postings = _Postings(accepted)
+        self.weight = self._postings.weight
+
+    def select(self, values: Sequence[Any]) -> int:
+        value = values[self._position]
+        if type(value) not in _SCALARS:
+            raise _unreadable(self._position)
+        return self._postings.of(value)
+
+    def readable(self, values: Sequence[Any]) -> bool:
+        return type(values[self._position]) in _SCALARS
+
+
+class NoneOf:
+    """None of the set's elements is among those that the rule refuses."""
+
+    __slots__ = ("_all", "_position", "_postings", "weight")
+
+    def __init__(self, position: int, refused: Sequence[frozenset[Any]]) -> None:
+        self._position = position
+        self._postings = _Postings(refused)
+        self._all = (1 << len(refused)) - 1
+        self.weight = float(len(refused))
+
+    def select(self, values: Sequence[Any]) -> int:
+        value = values[self._position]
+        if type(value) not in _SETS:
+            raise _unreadable(self._position)
+        return self._all & ~self._postings.of_any(value) if value else self._all
+
+    def readable(self, values: Sequence[Any]) -> bool:
+        return _strings(values[self._position])
+
+
+class Linked:
+    """The value, or one element of it, is linked to the rule's group in one of the domains that the request names.
+
+    `links` are domain -> group -> members; a group's own name is a member of it in every domain, as in Casbin.
+    `expected` are the sets of domains that requests will name, so that they are merged when the term is built; any
+    other set is read domain by domain. `outside` turns the answer round for rules that have a condition.
+    """
+
+    __slots__ = ("_all", "_domain_position", "_domains", "_free", "_merged", "_outside", "_own", "_position", "weight")
+
+    def __init__(
+        self,
+        position: int,
+        domain_position: int,
+        groups: Sequence[str | None],
+        links: Mapping[str, Mapping[str, Iterable[str]]],
+        *,
+        expected: Iterable[frozenset[str]] = (),
+        outside: bool = False,
+    ) -> None:
+        self._position = position
+        self._domain_position = domain_position
+        self._outside = outside
+        self._all = (1 << len(groups)) - 1
+        self._free = _spread(at for at, group in enumerate(groups) if group is None)
+        self._own = _invert(groups, {})
+        self._domains = {domain: _invert(groups, members) for domain, members in links.items()}
+        self._merged = {domains: self._merge(domains) for domains in expected if domains}
+        named = sum(group is not None for group in groups)
+        kinds = max(1, len({group for group in groups if group is not None}))
+        self.weight = self._free.bit_count() + named / kinds
+
+    def select(self, values: Sequence[Any]) -> int:
+        value = values[self._position]
+        domains = values[self._domain_position]
+        try:
+            merged = self._merged.get(domains)
+        except TypeError:
+            merged = None
+        if merged is None:
+            if type(domains) not in _SETS:
+                raise _unreadable(self._domain_position)
+            merged = self._merge(domains)
+        kind = type(value)
+        found = 0
+        if kind is str:
+            found = merged.get(value, 0)
+        elif kind in _SETS and not self._outside:
+            for element in value:
+                found |= merged.get(element, 0)
+        else:
+            raise _unreadable(self._position)
+        return self._free | (self._all & ~found if self._outside else found)
+
+    def readable(self, values: Sequence[Any]) -> bool:
+        value = values[self._position]
+        known = type(value) is str or (not self._outside and _strings(value))
+        return known and _strings(values[self._domain_position])
+
+    def _merge(self, domains: Iterable[str]) -> dict[str, int]:
+        merged: dict[str, int] = {}
+        for domain in domains:
+            for code, found in self._domains.get(domain, self._own).items():
+                merged[code] = merged.get(code, 0) | found
+        return merged
+
+
+class Role:
+    """The value has the role that the rule names, in the domain that the request or the rule names (Casbin's `g`).
+
+    `members` are the names that have each (role, domain); `domains` is the position of the request's domain, the
+    list of the rules' domains, or `None` where roles have none.
+    """
+
+    __slots__ = ("_domain_position", "_position", "_postings", "weight")
+
+    def __init__(
+        self,
+        position: int,
+        roles: Sequence[str],
+        members: Callable[[str], Iterable[tuple[str, str]]],
+        domains: int | Sequence[str] | None = None,
+    ) -> None:
+        self._position = position
+        self._domain_position = domains if isinstance(domains, int) else None
+        reach = {role: frozenset(members(role)) for role in set(roles)}
+        accepted: list[frozenset[Any]] = []
+        for at, role in enumerate(roles):
+            if isinstance(domains, int):
+                accepted.append(reach[role] | {(role, None)})
+            else:
+                own = "" if domains is None else domains[at]
+                accepted.append(frozenset(name for name, domain in reach[role] if domain == own) | {role})
+        self._postings = _Postings(accepted)
+        self.weight = self._postings.weight
+
+    def select(self, values: Sequence[Any]) -> int:
+        if not self.readable(values):
+            raise _unreadable(self._position)
+        value = values[self._position]
+        if self._domain_position is None:
+            return self._postings.of(value)
+        return self._postings.of_any(((value, values[self._domain_position]), (value, None)))
+
+    def readable(self, values: Sequence[Any]) -> bool:
+        if type(values[self._position]) is not str:
+            return False
+        return self._domain_position is None or type(values[self._domain_position]) is str
+
+
+class Between:
+    """The instant lies in the rule's interval, start included and end excluded."""
+
+    __slots__ = ("_found", "_position", "_starts", "weight")
+
+    def __init__(self, position: int, intervals: Sequence[tuple[int, int]]) -> None:
+        self._position = position
+        self._starts = sorted({-ENDLESS} | {instant for interval in intervals for instant in interval})
+        self._found = [
+            _spread(at for at, (start, until) in enumerate(intervals) if start <= instant < until)
+            for instant in self._starts
+        ]
+        self.weight = float(len(intervals))
+
+    def select(self, values: Sequence[Any]) -> int:
+        value = values[self._position]
+        if type(value) is not int or value < -ENDLESS:
+            raise _unreadable(self._position)
+        return self._found[bisect_right(self._starts, value) - 1]
+
+    def readable(self, values: Sequence[Any]) -> bool:
+        value = values[self._position]
+        return type(value) is int and value >= -ENDLESS
+
+
+def _spread(positions: Iterable[int]) -> int:
+    return reduce(lambda found, position: found | 1 << position, positions, 0)
+
+
+def _invert(groups: Sequence[str | None], links: Mapping[str, Iterable[str]]) -> dict[str, int]:
+    """Return code -> the rules whose group holds it; a group holds its own name."""
+    rules: dict[str, int] = {}
+    for at, group in enumerate(groups):
+        if group is not None:
+            rules[group] = rules.get(group, 0) | 1 << at
+    codes: dict[str, int] = dict(rules)
+    for group, found in rules.items():
+        for code in links.get(group, ()):
+            codes[code] = codes.get(code, 0) | found
+    return codes
+
+
+def _strings(value: Any) -> bool:
+    return type(value) in _SETS and all(type(element) is str for element in value)
+
+
+def _unreadable(position: int) -> InputRefused:
+    return InputRefused(
+        "a value given to the rules is of a kind that they cannot read; nothing is allowed by it",
+        where=f"value {position}",
+    )

@@ -1,0 +1,157 @@
+"""A loaded release: tokens, rules' meta data, the compiled index, reference data and the model catalogue. Frozen.
+
+Rules of the room:
+- A release is named by the hash of its files and never changes; another catalogue makes another release.
+- Everything a decision looks up here is in a precomputed dict.
+- Lineage (a model and all it derives from) is followed to the end, bounded, and never in a circle: an order on a
+  base reaches every derivative.
+Left to others: reading files and refusing bad ones (`rules.release`), deciding (`core.authorizer`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from policy_engine.core.derive import Reference
+from policy_engine.core.facts import Model
+from policy_engine.core.index import Index
+from policy_engine.errors import LoadRefused
+from policy_engine.limits import LIMITS, Limits
+
+
+@dataclass(frozen=True, slots=True)
+class RuleMeta:
+    """What is said about one compiled row beside its conditions.
+
+    `label` is the policy's name of the rule (`P7`), `code` the public reason, `lift` the key that an authorisation
+    must name to remove it (empty: none). `requires` are names that an allow row needs to be known, `unknown` the
+    names whose being unknown the row tests. `pack` and `line` say where it stands.
+    """
+
+    id: str
+    label: str
+    effect: str
+    code: str
+    message: str
+    authority: str
+    lift: str
+    requires: tuple[str, ...]
+    pack: str
+    line: int
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One value of the flat tuple: its name, where it comes from (`derive:<name>` or a path), `scalar` or `set`.
+
+    `values` is its closed vocabulary, `None` where any text may stand.
+    """
+
+    name: str
+    source: str
+    kind: str
+    values: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonText:
+    """Label and end-user sentence of a reason that the engine itself gives, such as `switch.engaged`."""
+
+    label: str
+    message: str
+
+
+class Catalogue:
+    """Models by id, aliases, and the lineage of each model.
+
+    A base that is no entry stays in the lineage by its id, so that an order that names it still reaches. Raises
+    `LoadRefused` on a name used twice, a circle, or a lineage longer than `limits.lineage_models_count`.
+    """
+
+    __slots__ = ("_lineages", "_names", "aliases", "models")
+
+    def __init__(self, models: Iterable[Model], *, limits: Limits = LIMITS) -> None:
+        found: dict[str, Model] = {}
+        aliases: dict[str, str] = {}
+        for model in models:
+            _claim(found, aliases, model.id)
+            found[model.id] = model
+            for alias in model.aliases:
+                _claim(found, aliases, alias)
+                aliases[alias] = model.id
+        self.models: Mapping[str, Model] = MappingProxyType(found)
+        self.aliases: Mapping[str, str] = MappingProxyType(aliases)
+        self._lineages = {id: _lineage(found, id, limits.lineage_models_count) for id in found}
+        self._names = {id: _names(found, lineage) for id, lineage in self._lineages.items()}
+
+    def resolve(self, name: str) -> Model | None:
+        """Return the model that an id or alias names, or `None` when the catalogue has none: the caller denies."""
+        model = self.models.get(name)
+        return self.models.get(self.aliases.get(name, "")) if model is None else model
+
+    def lineage(self, id: str) -> frozenset[str]:
+        """Return the ids of a model and of every model it derives from. Raises `KeyError` for an unknown id."""
+        return self._lineages[id]
+
+    def names(self, id: str) -> frozenset[str]:
+        """Return all ids and aliases in a model's lineage. Raises `KeyError` for an unknown id."""
+        return self._names[id]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """An immutable release, ready to decide. `hash` names its `files`.
+
+    `index` gives all rules whose conditions hold, lifts aside; position n is `rules[n]`. `boundaries` are the instants
+    at which a rule's interval or a table's edition begins or ends, ascending. `lift_keys` are the keys that rules
+    name. `warnings` are what lint found and did not refuse.
+    """
+
+    hash: str
+    tokens: tuple[Token, ...]
+    rules: tuple[RuleMeta, ...]
+    index: Index
+    reference: Reference
+    catalogue: Catalogue
+    files: Mapping[str, bytes]
+    boundaries: tuple[int, ...]
+    engine_reasons: Mapping[str, ReasonText]
+    lift_keys: frozenset[str]
+    warnings: tuple[str, ...] = ()
+
+
+def _claim(models: Mapping[str, Model], aliases: Mapping[str, str], name: str) -> None:
+    if name in models or name in aliases:
+        raise LoadRefused(f"the name `{name}` stands for two models; rename one", where="models.toml")
+
+
+def _lineage(models: Mapping[str, Model], id: str, most: int) -> frozenset[str]:
+    """Return the ids reached from a model through its bases, depth first, refusing circles and excess."""
+    reached: set[str] = set()
+    path: list[str] = []
+
+    def visit(name: str) -> None:
+        if name in path:
+            raise LoadRefused(f"model `{name}` derives from itself; take one of the bases out", where="models.toml")
+        if name in reached:
+            return
+        reached.add(name)
+        if len(reached) > most:
+            message = f"model `{id}` derives from more than {most} models (lineage_models_count)"
+            raise LoadRefused(message, where="models.toml")
+        path.append(name)
+        model = models.get(name)
+        for base in () if model is None else model.bases:
+            visit(base)
+        path.pop()
+
+    visit(id)
+    return frozenset(reached)
+
+
+def _names(models: Mapping[str, Model], lineage: frozenset[str]) -> frozenset[str]:
+    aliases = (alias for name in lineage if name in models for alias in models[name].aliases)
+    return lineage | frozenset(aliases)
