@@ -69,21 +69,21 @@ class Index:
         return all(term.readable(values) for term in self.terms)
 
 
-def bits(found: int) -> tuple[int, ...]:
+def positions(found: int) -> tuple[int, ...]:
     """Return the positions of the set bits, ascending."""
-    positions: list[int] = []
+    places: list[int] = []
     if found.bit_length() <= _NARROW_BITS:
         while found:
             low = found & -found
-            positions.append(low.bit_length() - 1)
+            places.append(low.bit_length() - 1)
             found ^= low
-        return tuple(positions)
+        return tuple(places)
     text = f"{found:b}"[::-1]
     at = text.find("1")
     while at >= 0:
-        positions.append(at)
+        places.append(at)
         at = text.find("1", at + 1)
-    return tuple(positions)
+    return tuple(places)
 
 
 class _Postings:

@@ -11,14 +11,21 @@ Left to others: reading files and refusing bad ones (`rules.release`), deciding 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import itemgetter
 from types import MappingProxyType
+from typing import Any
 
+from policy_engine.core.decision import Principal, Reason, Request
 from policy_engine.core.derive import Reference
 from policy_engine.core.facts import Model
 from policy_engine.core.index import Index
-from policy_engine.errors import LoadRefused
+from policy_engine.errors import InputRefused, LoadRefused
 from policy_engine.limits import LIMITS, Limits
+
+
+DERIVED = "derive:"
+"""Begins the source of a token that is a facet; any other source is a path into the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +34,8 @@ class RuleMeta:
 
     `label` is the policy's name of the rule (`P7`), `code` the public reason, `lift` the key that an authorisation
     must name to remove it (empty: none). `requires` are names that an allow row needs to be known, `unknown` the
-    names whose being unknown the row tests. `pack` and `line` say where it stands.
+    names whose being unknown the row tests, `directives` the blocks of directives that it reads. `pack` and `line`
+    say where it stands; `reason` is the reason it gives, made once.
     """
 
     id: str
@@ -41,6 +49,12 @@ class RuleMeta:
     pack: str
     line: int
     unknown: tuple[str, ...] = ()
+    directives: tuple[str, ...] = ()
+    reason: Reason = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        reason = Reason(self.code, self.label, self.message, self.authority or None, self.id)
+        object.__setattr__(self, "reason", reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +101,7 @@ class Catalogue:
         self._lineages = {id: _lineage(found, id, limits.lineage_models_count) for id in found}
         self._names = {id: _names(found, lineage) for id, lineage in self._lineages.items()}
 
-    def resolve(self, name: str) -> Model | None:
+    def find(self, name: str) -> Model | None:
         """Return the model that an id or alias names, or `None` when the catalogue has none: the caller denies."""
         model = self.models.get(name)
         return self.models.get(self.aliases.get(name, "")) if model is None else model
@@ -121,6 +135,44 @@ class Release:
     engine_reasons: Mapping[str, ReasonText]
     lift_keys: frozenset[str]
     warnings: tuple[str, ...] = ()
+    _plain: itemgetter[Any] | None = field(init=False, repr=False, compare=False)
+    _reasons: Mapping[str, Reason] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        derived = [token.source.removeprefix(DERIVED) for token in self.tokens if token.source.startswith(DERIVED)]
+        plain = itemgetter(*derived) if len(derived) == len(self.tokens) > 1 else None
+        object.__setattr__(self, "_plain", plain)
+        reasons = {code: Reason(code, text.label, text.message) for code, text in self.engine_reasons.items()}
+        object.__setattr__(self, "_reasons", reasons)
+
+    def reason(self, code: str) -> Reason:
+        """Return the reason that the engine gives under a code; a code that no file describes has no sentence."""
+        found = self._reasons.get(code)
+        return Reason(code) if found is None else found
+
+    def values(self, facets: Mapping[str, Any], request: Request, principal: Principal) -> tuple[Any, ...]:
+        """Return the flat tuple that the rules read, in the order of `tokens`.
+
+        A token that names a path is read from the request body, for principals that may supply everything.
+        Raises `InputRefused` when such a value is missing, of the wrong kind, or not the caller's to supply.
+        """
+        if self._plain is not None:
+            values: tuple[Any, ...] = self._plain(facets)
+            return values
+        return tuple(_value(token, facets, request, principal) for token in self.tokens)
+
+
+def _value(token: Token, facets: Mapping[str, Any], request: Request, principal: Principal) -> Any:
+    if token.source.startswith(DERIVED):
+        return facets[token.source.removeprefix(DERIVED)]
+    found: Any = request.raw if "*" in principal.supplies else None
+    for name in token.source.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    if token.kind == "set" and isinstance(found, list) and all(isinstance(item, str) for item in found):
+        return frozenset(found)
+    if token.kind == "scalar" and isinstance(found, str):
+        return found
+    raise InputRefused("the rules need this value, and the request does not hold it as they need it", where=token.name)
 
 
 def _claim(models: Mapping[str, Model], aliases: Mapping[str, str], name: str) -> None:
