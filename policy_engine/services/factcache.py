@@ -7,13 +7,13 @@ go first. Left to others: what facts mean (`core.derive`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from policy_engine.core.derive import PersonFacets, Reference, TenantFacets, derive_person, derive_tenant
-from policy_engine.core.facts import Person, Tenant
 from policy_engine.core.factparse import parse_person, parse_tenant, split_provenance
+from policy_engine.core.facts import Person, Provenance, Tenant
 from policy_engine.errors import InputRefused
 from policy_engine.store.interfaces import ReadStore, Row
 
@@ -74,6 +74,11 @@ class FactCache:
             known = self._read_tenant(id, facts_revision, known)
             _keep(self._tenants, id, known)
         return known
+
+    def provenance(self, register: str, id: str) -> Mapping[str, Provenance]:
+        """Return where each fact of a row comes from, by name; empty when there is no such row."""
+        row = self._store.row(register, id)
+        return {} if row is None else split_provenance(row.document, register)[1]
 
     def _read_person(
         self, id: str, checked: int, old: Known[Person, PersonFacets] | None

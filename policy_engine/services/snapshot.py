@@ -70,7 +70,9 @@ class Snapshots:
             if old.state == state:
                 return old
             return Snapshot(state, old.release, old.orders, old.switches, old.boundaries)
-        release = None if state.release is None else self._releases.stored(self._store, state.release)
+        release = None if old is None or old.state.release != state.release else old.release
+        if release is None and state.release is not None:
+            release = self._releases.stored(self._store, state.release)
         rows = self._store.rows("orders")
         switches = tuple(read_kill_switch(row.id, row.document) for row in self._store.rows("switches"))
         orders = read_orders(rows)

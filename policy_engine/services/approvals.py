@@ -1,0 +1,287 @@
+"""Changes that loosen: proposed by one person, approved by another, applied with their approval in one transaction.
+
+Rules of the room:
+- A proposal fixes what it asks for by a content hash over its kind, payload, the revisions of the rows it rests on
+  (the proposer's key among them) and the active release. Who approves, approves exactly that.
+- Proposer and approver are different *persons*. A second key of the same person is the same person; services never
+  approve. The store's schema refuses an approved row with equal names as well.
+- If anything the proposal rests on has moved, the approval fails, and so does the proposal: it is made again or not
+  at all. The revisions are compared inside the approving transaction.
+- A proposal is approved, refused, failed or expired once. Its effect and its new status are one change.
+Left to others: what a kind of proposal does (the `Handler` its service registers), keys and scopes (`permissions`).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from policy_engine.core.decision import Principal
+from policy_engine.core.instants import DAY, format_instant, parse_instant
+from policy_engine.errors import Conflict, InputRefused, NotFound, NotPermitted, PolicyEngineError, VerificationFailed
+from policy_engine.ledger.encoding import canonical, sha256_hex
+from policy_engine.limits import LIMITS, Limits
+from policy_engine.services.permissions import (
+    Basis,
+    Caller,
+    acting_person,
+    reading_person,
+    require_person,
+    require_unbounded,
+)
+from policy_engine.store.interfaces import Change, Committed, Row, Store, Write
+
+WAITING, APPROVED, REFUSED, FAILED, EXPIRED = "waiting", "approved", "refused", "failed", "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """One proposed change. `basis` are the rows it rests on; `release` was active when it was made; instants in us."""
+
+    id: str
+    kind: str
+    payload: Mapping[str, Any]
+    hash: str
+    proposed_by: str
+    proposed_key: str
+    proposed_at: int
+    basis: tuple[Basis, ...]
+    release: str | None
+    status: str
+    decided_by: str | None
+    decided_at: int | None
+    reason: str
+    expires_at: int
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ruled:
+    """A proposal after it was approved or refused, and where the log says so."""
+
+    proposal: Proposal
+    committed: Committed
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What an approved proposal does: the rows to write, the entry's kind and its public members."""
+
+    kind: str
+    public: Mapping[str, Any]
+    writes: tuple[Write, ...]
+    activate: str | None = None
+
+
+Handler = Callable[[Proposal, Caller], Effect]
+"""Makes the effect of a proposal for its approver. Raises `PolicyEngineError` when it can no longer be applied."""
+
+
+@dataclass(slots=True)
+class Approvals:
+    """The register of proposals. Each service registers the kinds it proposes, with what they do."""
+
+    store: Store
+    limits: Limits = LIMITS
+    new_id: Callable[[], str] = lambda: f"prop-{secrets.token_hex(8)}"
+    _handlers: dict[str, Handler] = field(default_factory=dict)
+
+    def register(self, kind: str, handler: Handler) -> None:
+        """Say what an approved proposal of this kind does. A kind has one handler."""
+        if kind in self._handlers:
+            raise ValueError(f"the proposal kind {kind} has a handler already")
+        self._handlers[kind] = handler
+
+    def prepare(
+        self, caller: Caller, kind: str, payload: Mapping[str, Any], basis: Sequence[Basis], reason: str = ""
+    ) -> tuple[Proposal, Write]:
+        """Return a waiting proposal and the write that stores it, to be part of a change of the caller's service.
+
+        `basis` are the rows the effect will replace, at the revisions they have once that change is applied.
+        """
+        if kind not in self._handlers:
+            raise ValueError(f"the proposal kind {kind} has no handler")
+        release = self.store.state().release
+        rests_on = (*basis, caller.basis)
+        proposal = Proposal(
+            id=self.new_id(),
+            kind=kind,
+            payload=payload,
+            hash=_content_hash(kind, payload, rests_on, release),
+            proposed_by=caller.person,
+            proposed_key=caller.key_id,
+            proposed_at=caller.at,
+            basis=rests_on,
+            release=release,
+            status=WAITING,
+            decided_by=None,
+            decided_at=None,
+            reason=reason,
+            expires_at=caller.at + self.limits.proposal_days * DAY,
+        )
+        return proposal, Write("approvals", proposal.id, _document(proposal), expect=0)
+
+    def propose(
+        self,
+        caller: Caller,
+        kind: str,
+        payload: Mapping[str, Any],
+        basis: Sequence[Basis],
+        *,
+        reason: str = "",
+        blobs: Mapping[str, bytes] | None = None,
+        writes: tuple[Write, ...] = (),
+    ) -> Proposal:
+        """Store a proposal, with what must lie beside it and has no effect of its own, and return it.
+
+        Raises `Conflict` when the rows it rests on moved before it could be stored.
+        """
+        proposal, write = self.prepare(caller, kind, payload, basis, reason)
+        self.store.change(
+            Change(
+                kind="proposal.made",
+                public=public_members(proposal, caller.key_id),
+                writes=(write, *writes),
+                raises_epoch=False,
+                expects=(*basis, caller.basis),
+                expect_release=proposal.release,
+                blobs=blobs or {},
+            )
+        )
+        return proposal
+
+    def approve(self, principal: Principal, id: str, *, hash: str | None = None) -> Ruled:
+        """Approve a waiting proposal and apply it, in one change.
+
+        `hash`, when given, must be the proposal's content hash. Raises `NotPermitted` for the proposer, for a service
+        and for a key without `approve`; `Conflict` when the proposal is decided, expired, or what it rests on moved
+        (it is then marked as failed, which the log records).
+        """
+        caller = acting_person(self.store, principal, "approve")
+        require_unbounded(caller)
+        proposal = self._waiting(id)
+        if caller.person == proposal.proposed_by:
+            raise NotPermitted("who proposed a change cannot approve it; another person must")
+        if hash is not None and hash != proposal.hash:
+            raise Conflict("the proposal's content hash is not the one that was approved; nothing was applied")
+        if caller.at >= proposal.expires_at:
+            self._close(caller, proposal, EXPIRED, "the proposal expired before it was decided")
+            raise Conflict(f"the proposal {id} has expired; propose the change again")
+        if _content_hash(proposal.kind, proposal.payload, proposal.basis, proposal.release) != proposal.hash:
+            raise VerificationFailed(f"the proposal {id} does not match its content hash; run `audit verify`")
+        moved = self._moved(proposal)
+        if moved:
+            self._close(caller, proposal, FAILED, moved)
+            raise Conflict(f"{moved}; the proposal {id} has failed: propose the change again")
+        return self._apply(caller, proposal)
+
+    def refuse(self, principal: Principal, id: str, reason: str) -> Ruled:
+        """Refuse a waiting proposal. One person with `approve` may, and the proposer may withdraw it."""
+        if not reason.strip():
+            raise InputRefused("say why the proposal is refused", where="reason")
+        if len(reason) > self.limits.text_characters:
+            raise InputRefused(f"is longer than {self.limits.text_characters} characters", where="reason")
+        proposal = self._waiting(id)
+        if principal.id == proposal.proposed_by and "approve" not in principal.scopes:
+            caller = reading_person(self.store, principal, *principal.scopes)
+        else:
+            caller = acting_person(self.store, principal, "approve")
+        require_unbounded(caller)
+        closed, committed = self._close(caller, proposal, REFUSED, reason)
+        return Ruled(closed, committed)
+
+    def list(self, principal: Principal, *, status: str | None = None) -> tuple[Proposal, ...]:
+        """Return proposals, newest last: all of them with `approve` or `audit:read`, else the caller's own.
+
+        A waiting proposal whose time is over is shown as `expired`.
+        """
+        mine = self._visible(principal)
+        found = [self._shown(_proposal(row)) for row in self.store.rows("approvals")]
+        chosen = [p for p in found if (mine is None or p.proposed_by == mine) and status in (None, p.status)]
+        return tuple(sorted(chosen, key=lambda p: (p.proposed_at, p.id)))
+
+    def show(self, principal: Principal, id: str) -> Proposal:
+        """Return one proposal. Raises `NotFound`, also for one the caller may not see."""
+        mine = self._visible(principal)
+        proposal = self._shown(self._read(id))
+        if mine is not None and proposal.proposed_by != mine:
+            raise NotFound(f"there is no proposal {id}")
+        return proposal
+
+    def _visible(self, principal: Principal) -> str | None:
+        """Return the person whose proposals alone may be shown, or `None` for all."""
+        if principal.scopes.isdisjoint(("approve", "audit:read")):
+            return reading_person(self.store, principal, *principal.scopes).person
+        reading_person(self.store, principal, "approve", "audit:read")
+        return None
+
+    def _shown(self, proposal: Proposal) -> Proposal:
+        over = proposal.status == WAITING and self.store.now() >= proposal.expires_at
+        return replace(proposal, status=EXPIRED) if over else proposal
+
+    def _read(self, id: str) -> Proposal:
+        row = self.store.row("approvals", id)
+        if row is None:
+            raise NotFound(f"there is no proposal {id}")
+        return _proposal(row)
+
+    def _waiting(self, id: str) -> Proposal:
+        proposal = self._read(id)
+        if proposal.status != WAITING:
+            raise Conflict(f"the proposal {id} is {proposal.status} already; nothing was applied")
+        return proposal
+
+    def _moved(self, proposal: Proposal) -> str | None:
+        """Return a sentence about the first thing under the proposal that moved, or `None`."""
+        if self.store.state().release != proposal.release:
+            return "the active release has changed since the proposal was made"
+        for register, id, revision in proposal.basis:
+            row = self.store.row(register, id)
+            if (0 if row is None else row.revision) != revision:
+                what = "the key of the proposer" if register == "keys" and id == proposal.proposed_key else "the row"
+                return f"{what} in the register of {register} has changed since the proposal was made"
+        return None
+
+    def _apply(self, caller: Caller, proposal: Proposal) -> Ruled:
+        try:
+            effect = self._handlers[proposal.kind](proposal, caller)
+            decided = replace(proposal, status=APPROVED, decided_by=caller.person, decided_at=caller.at)
+            committed = self.store.change(
+                Change(
+                    kind=effect.kind,
+                    public={**effect.public, **public_members(proposal, caller.key_id)},
+                    writes=(*effect.writes, _put(decided, caller.key_id)),
+                    raises_epoch=True,
+                    activate=effect.activate,
+                    expects=(*proposal.basis, caller.basis),
+                    expect_release=proposal.release,
+                )
+            )
+        except Conflict as refusal:
+            self._fail_if_moved(caller, proposal)
+            raise Conflict(f"{refusal.message}; nothing was applied") from refusal
+        except KeyError:
+            raise PolicyEngineError(f"no service applies proposals of the kind {proposal.kind}") from None
+        return Ruled(decided, committed)
+
+    def _fail_if_moved(self, caller: Caller, proposal: Proposal) -> None:
+        """Mark as failed a proposal that lost a race; one decided meanwhile by somebody else stays as it is."""
+        row = self.store.row("approvals", proposal.id)
+        moved = self._moved(proposal)
+        if row is not None and row.revision == proposal.revision and moved:
+            self._close(caller, proposal, FAILED, moved)
+
+    def _close(self, caller: Caller, proposal: Proposal, status: str, reason: str) -> tuple[Proposal, Committed]:
+        closed = replace(proposal, status=status, decided_by=caller.person, decided_at=caller.at, reason=reason)
+        committed = self.store.change(
+            Change(
+                kind=f"proposal.{status}",
+                public=public_members(proposal, caller.key_id),
+                writes=(_put(closed, caller.key_id),),
+                raises_epoch=False,
+                expects=(caller.basis,),
+            )
+        )
+        return closed, committed

@@ -1,0 +1,215 @@
+"""Deciding: a request in, an explained answer out after its entry is durable. The steps are design section 5.
+
+1. The caller is authenticated; its principal bounds the request (the doors authenticate, `evaluate` bounds).
+2. The body is parsed strictly (the doors). 3. to 8. `evaluate`. 9. The entry is appended with the snapshot it was
+evaluated under; if anything moved, evaluate again. 10. The answer leaves with id, release, epoch and validity.
+
+Rules of the room: only a positive commit answer lets an allow out (law 3). What moved is evaluated again a bounded
+number of times and then denied as `stale`. While the log is away every answer is a deny; the recorder counts those
+and writes one `gap` entry on return. Deciding never raises for policy reasons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from policy_engine.core.decision import Decision, Evaluation, Outcome, Principal, Reason, Request
+from policy_engine.core.instants import ENDLESS
+from policy_engine.errors import LoadRefused, StoreUnavailable
+from policy_engine.services.evaluate import Evaluator
+from policy_engine.services.explain import explain
+from policy_engine.services.record import Recorder, Written
+from policy_engine.services.snapshot import Snapshot, Snapshots
+
+ATTEMPTS_COUNT = 8
+EXECUTE_ALL = "execute_all"
+DENY_ON_FIRST_DENY = "deny_on_first_deny"
+PERMIT_ON_FIRST_PERMIT = "permit_on_first_permit"
+
+_AWAY = Reason("log.unavailable", None, "The decision service cannot record decisions at the moment. Try again later.")
+
+
+@dataclass(slots=True)
+class _Open:
+    """A request on its way: its last evaluation, and the decision once there is one."""
+
+    request: Request
+    evaluation: Evaluation | None = None
+    decision: Decision | None = None
+
+
+class Decider:
+    """Decides requests. One per engine; safe to use from several threads and from an event loop."""
+
+    def __init__(
+        self,
+        snapshots: Snapshots,
+        evaluator: Evaluator,
+        recorder: Recorder,
+        clock: Callable[[], int],
+        *,
+        valid_for_ms: int,
+    ) -> None:
+        self._snapshots = snapshots
+        self._evaluator = evaluator
+        self._recorder = recorder
+        self._clock = clock
+        self._valid_for_ms = valid_for_ms
+
+    def evaluate(self, request: Request, principal: Principal, *, at: int | None = None) -> Evaluation:
+        """Return what a decision would be now (or, hypothetically, at an instant), writing no entry.
+
+        Raises `StoreUnavailable` when the state cannot be read. An evaluation is not an answer.
+        """
+        snapshot = self._snapshots.refresh()
+        instant = self._clock() if at is None else at
+        evaluation = self._evaluator.evaluate(request, principal, snapshot, instant)
+        return evaluation if at is None else replace(evaluation, hypothetical=True)
+
+    def decide(self, request: Request, principal: Principal, *, explained: bool = False) -> Decision:
+        """Return the decision once its entry is durable, or a deny that says why there is none."""
+        open_ = [_Open(request)]
+        for _ in range(ATTEMPTS_COUNT):
+            try:
+                snapshot, drafts = self._prepare(open_, principal)
+                results = self._recorder.write(drafts, snapshot.state)
+            except (StoreUnavailable, LoadRefused):
+                return self._away(open_)[0]
+            if self._settle(open_, drafts, results, explained):
+                break
+        return self._answers(open_, principal)[0]
+
+    async def decide_async(self, request: Request, principal: Principal, *, explained: bool = False) -> Decision:
+        """The same, waiting on the running event loop."""
+        return (await self.decide_many_async((request,), principal, explained=explained))[0]
+
+    def decide_many(
+        self, requests: Sequence[Request], principal: Principal, *, semantic: str = EXECUTE_ALL, explained: bool = False
+    ) -> list[Decision]:
+        """Return one decision a request, in order; fewer where the AuthZEN semantic ends early."""
+        found: list[Decision] = []
+        for part in _parts(requests, semantic):
+            open_ = [_Open(request) for request in part]
+            try:
+                for _ in range(ATTEMPTS_COUNT):
+                    snapshot, drafts = self._prepare(open_, principal)
+                    if self._settle(open_, drafts, self._recorder.write(drafts, snapshot.state), explained):
+                        break
+                found += self._answers(open_, principal)
+            except (StoreUnavailable, LoadRefused):
+                found += self._away(open_)
+            if _ends(semantic, found[-1]):
+                break
+        return found
+
+    async def decide_many_async(
+        self, requests: Sequence[Request], principal: Principal, *, semantic: str = EXECUTE_ALL, explained: bool = False
+    ) -> list[Decision]:
+        """The same, waiting on the running event loop."""
+        found: list[Decision] = []
+        for part in _parts(requests, semantic):
+            open_ = [_Open(request) for request in part]
+            try:
+                for _ in range(ATTEMPTS_COUNT):
+                    snapshot, drafts = self._prepare(open_, principal)
+                    results = await self._recorder.write_async(drafts, snapshot.state)
+                    if self._settle(open_, drafts, results, explained):
+                        break
+                found += self._answers(open_, principal)
+            except (StoreUnavailable, LoadRefused):
+                found += self._away(open_)
+            if _ends(semantic, found[-1]):
+                break
+        return found
+
+    def _prepare(self, open_: Sequence[_Open], principal: Principal) -> tuple[Snapshot, list[Any]]:
+        """Evaluate what is not decided yet, under one snapshot and at one instant, and draft its entries."""
+        waiting = [item for item in open_ if item.decision is None]
+        again = any(item.evaluation is not None for item in waiting)
+        snapshot = self._snapshots.refresh() if again else self._snapshots.current()
+        at = self._clock()
+        drafts = []
+        for item in waiting:
+            item.evaluation = self._evaluator.evaluate(item.request, principal, snapshot, at)
+            drafts.append(self._recorder.decision(item.evaluation, principal, snapshot.state.facts_revision))
+        return snapshot, drafts
+
+    def _settle(
+        self, open_: Sequence[_Open], drafts: Sequence[Any], results: Sequence[object], explained: bool
+    ) -> bool:
+        """Turn each written draft into its decision; return whether none is left."""
+        waiting = [item for item in open_ if item.decision is None]
+        for item, draft, result in zip(waiting, drafts, results, strict=True):
+            if isinstance(result, Written) and item.evaluation is not None:  # nothing else lets an answer out
+                item.decision = self._decision(item.evaluation, draft.id, explained)
+        return all(item.decision is not None for item in open_)
+
+    def _decision(self, evaluation: Evaluation, id: str, explained: bool) -> Decision:
+        """10. The answer with its validity: the budget, or less when an instant that may change it is nearer."""
+        valid_for_ms = self._valid_for_ms
+        if evaluation.until < ENDLESS:
+            valid_for_ms = max(0, min(valid_for_ms, (evaluation.until - evaluation.at) // 1_000))
+        allowed = evaluation.outcome is Outcome.ALLOW
+        return Decision(
+            allowed=allowed,
+            id=id,
+            reasons=evaluation.reasons,
+            missing=evaluation.missing,
+            alternatives=evaluation.alternatives,
+            release=evaluation.release,
+            epoch=evaluation.epoch,
+            valid_for_ms=valid_for_ms,
+            message="" if allowed or not evaluation.reasons else evaluation.reasons[0].message,
+            explanation=explain(evaluation, self._evaluator.facts) if explained else None,
+        )
+
+    def _answers(self, open_: Sequence[_Open], principal: Principal) -> list[Decision]:
+        """Return the decisions; what kept moving is denied as stale, on the record when that can be written."""
+        return [item.decision or self._stale(item, principal) for item in open_]
+
+    def _stale(self, item: _Open, principal: Principal) -> Decision:
+        evaluation = item.evaluation
+        if evaluation is None:
+            return self._away([item])[0]
+        release = self._snapshots.current().release
+        reason = Reason("stale") if release is None else release.reason("stale")
+        denied = replace(
+            evaluation,
+            outcome=Outcome.DENY,
+            reasons=(reason,),
+            missing=(),
+            alternatives=(),
+            values=None,
+            matched=(),
+            lifted=(),
+            licences=(),
+            revisions=(),
+            until=ENDLESS,
+        )
+        self._recorder.missed(reason.code)
+        return self._decision(denied, "", False)
+
+    def _away(self, open_: Sequence[_Open]) -> list[Decision]:
+        """Deny everything undecided: it is not known to be recorded. The recorder counts each for its gap entry."""
+        answers = []
+        for item in open_:
+            if item.decision is not None:
+                answers.append(item.decision)
+                continue
+            self._recorder.missed(_AWAY.code)
+            known = item.evaluation
+            release, epoch = ("", 0) if known is None else (known.release, known.epoch)
+            answers.append(Decision(False, "", (_AWAY,), (), (), release, epoch, 0, _AWAY.message))
+        return answers
+
+
+def _parts(requests: Sequence[Request], semantic: str) -> list[Sequence[Request]]:
+    """All at once, or one by one where a decision may end the batch, so that nothing behind the end is decided."""
+    return [requests] if semantic == EXECUTE_ALL else [(request,) for request in requests]
+
+
+def _ends(semantic: str, last: Decision) -> bool:
+    return semantic == (PERMIT_ON_FIRST_PERMIT if last.allowed else DENY_ON_FIRST_DENY)
+

@@ -1,0 +1,338 @@
+"""Steps 1 and 3 to 8 of a decision (design): from a request to an evaluation, with no entry written.
+
+Rules of the room: nothing here waits, logs or writes; every way out that is not a known yes is a deny that names why;
+an unexpected error in a rule or a derivation denies. Used alike by live requests, previews, searches, replays and
+case files. Left to others: parsing (the doors), the entry and the answer (`services.decide`, `services.record`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from policy_engine.core.authorizer import Verdict, authorize
+from policy_engine.core.decision import Evaluation, Outcome, Principal, Reason, Request
+from policy_engine.core.derive import NOBODY, PersonFacets, PlaceFacets, Reference, TenantFacets, derive_place
+from policy_engine.core.facets import FACT_OF_UNKNOWN, Found, Parts, assemble
+from policy_engine.core.facts import Location, Model, Person, Tenant
+from policy_engine.core.index import positions
+from policy_engine.core.instants import ENDLESS
+from policy_engine.core.orders import Asked
+from policy_engine.core.release import Release, RuleMeta
+from policy_engine.core.switches import SwitchQuestion, engaged
+from policy_engine.services.factcache import FactCache, Known
+from policy_engine.services.snapshot import Snapshot
+
+ALTERNATIVES_COUNT = 4
+_KEPT_PLACES_COUNT = 4_096
+
+
+class Evaluator:
+    """Evaluates requests against a snapshot and the facts in memory."""
+
+    def __init__(self, facts: FactCache, *, serving_region: str | None) -> None:
+        self.facts = facts
+        self._serving_region = serving_region
+        self._places: dict[Location, PlaceFacets] = {}
+        self._places_reference: Reference | None = None
+
+    def evaluate(self, request: Request, principal: Principal, snapshot: Snapshot, at: int) -> Evaluation:
+        """Return the evaluation of a request at an instant, with fallback models tried on a deny.
+
+        Alternatives are hints, evaluated the same way; using one needs a request and an entry of its own.
+        """
+        evaluation, model = self._one(request, principal, snapshot, at)
+        if model is None:
+            return evaluation
+        alternatives = self._alternatives(evaluation, model, principal, snapshot, at)
+        return replace(evaluation, alternatives=alternatives) if alternatives else evaluation
+
+    def _one(
+        self, request: Request, principal: Principal, snapshot: Snapshot, at: int
+    ) -> tuple[Evaluation, Model | None]:
+        release = snapshot.release
+        if release is None:
+            return _refused(request, snapshot, at, [Reason("release.missing", message=_NO_RELEASE)], None), None
+        # 1. The principal bounds the request.
+        # 3. Alias and derivative resolve to catalogue entries; unknown model or tenant, or no member of it: deny.
+        reasons, model, person, tenant = self._resolve(request, principal, snapshot, release)
+        if reasons or model is None or person is None or tenant is None:
+            return _refused(request, snapshot, at, reasons, model, person, tenant), None
+        try:
+            return self._with_facts(request, principal, snapshot, release, model, person, tenant, at), model
+        except Exception:  # noqa: BLE001  whatever errs denies; the values must not reach a log or a traceback
+            return _refused(request, snapshot, at, [release.reason("rules.error")], model, person, tenant), None
+
+    def _resolve(
+        self, request: Request, principal: Principal, snapshot: Snapshot, release: Release
+    ) -> tuple[list[Reason], Model | None, Known[Person, PersonFacets] | None, Known[Tenant, TenantFacets] | None]:
+        reasons: list[Reason] = []
+        revision = snapshot.state.facts_revision
+        model = release.catalogue.find(request.model) if request.resource_type == "model" else None
+        if model is None:
+            reasons.append(release.reason("model.unknown"))
+        tenant = None if request.tenant is None else self.facts.tenant(request.tenant, revision)
+        if tenant is None or tenant.subject is None:
+            reasons.append(release.reason("tenant.unknown"))
+        elif principal.tenants is not None and request.tenant not in principal.tenants:
+            reasons.append(release.reason("tenant.not-permitted"))
+        person = self.facts.person(request.subject_id, revision)
+        if person.subject is None or request.subject_type != ("service" if person.service else "person"):
+            reasons.append(release.reason("subject.unknown"))
+        elif request.tenant not in person.subject.tenants:
+            reasons.append(release.reason("tenant.not-member"))
+        return reasons, model, person, tenant
+
+    def _with_facts(
+        self,
+        request: Request,
+        principal: Principal,
+        snapshot: Snapshot,
+        release: Release,
+        model: Model,
+        person: Known[Person, PersonFacets],
+        tenant: Known[Tenant, TenantFacets],
+        at: int,
+    ) -> Evaluation:
+        # 4. Facts come from the registers, plus what the principal may supply.
+        # 5. Facets are derived at one instant, read once by the caller.
+        reference = release.reference
+        person_facets = NOBODY if person.service else person.at(at, reference)
+        tenant_facets = tenant.at(at, reference)
+        place = self._place(request, principal, reference)
+        serving_region = self._serving(request, principal)
+        until = min(person_facets.until, tenant_facets.until, snapshot.next_boundary(at))
+        # 6. Kill switches are checked first, by code that shares nothing with the rules.
+        covered = _switch_reasons(release, snapshot, request, model, tenant_facets, place, serving_region, at)
+        if covered:
+            return _refused(request, snapshot, at, covered, model, person, tenant, until)
+        if snapshot.orders is None:
+            raise AssertionError("unreachable: unreadable orders deny above")
+        catalogue = release.catalogue
+        person_id = None if person.service else request.subject_id
+        tenant_id = request.tenant or ""
+        names = catalogue.names(model.id)
+        asked = Asked(model.id, names, catalogue.aliases, request.action, person_id, tenant_id)
+        parts = Parts(
+            asked, model, person_facets, tenant_facets, place, serving_region, snapshot.orders, at, reference
+        )
+        found = assemble(parts)
+        # 7. The compiled release gives all rules that match; lifts remove exactly what they name.
+        values = release.values(found.facets, request, principal)
+        matching = positions(release.index.matching(values))
+        verdict = authorize(release.rules, matching, found.facets["lifts"])
+        # 8. Outcome, reasons, missing facts.
+        return _judged(request, snapshot, release, model, person, tenant, found, values, verdict, at, until)
+
+    def _place(self, request: Request, principal: Principal, reference: Reference) -> PlaceFacets:
+        location = request.location if _supplies(principal, "location") else None
+        if location is None:
+            return derive_place(None, reference)
+        if self._places_reference is not reference:
+            self._places = {}
+            self._places_reference = reference
+        place = self._places.get(location)
+        if place is None:
+            place = derive_place(location, reference)
+            if place.place.known and len(self._places) < _KEPT_PLACES_COUNT:  # only real codes: bounded for good
+                self._places[location] = place
+        return place
+
+    def _serving(self, request: Request, principal: Principal) -> str | None:
+        """A serving region that the caller may not supply is unknown; where it names none, ours is used."""
+        if request.serving_region is None:
+            return self._serving_region
+        return request.serving_region if _supplies(principal, "serving_region") else None
+
+    def _alternatives(
+        self, evaluation: Evaluation, model: Model, principal: Principal, snapshot: Snapshot, at: int
+    ) -> tuple[str, ...]:
+        allowed = evaluation.outcome is Outcome.ALLOW
+        if allowed and model.superseded_by is None:
+            return ()
+        if snapshot.release is None:
+            return ()
+        found: list[str] = []
+        for name in _fallbacks(snapshot.release, model, successors_only=allowed):
+            other, _ = self._one(replace(evaluation.request, model=name), principal, snapshot, at)
+            if other.outcome is Outcome.ALLOW:
+                found.append(name)
+        return tuple(found)
+
+
+_NO_RELEASE = "No policy is active yet, so nothing can be allowed."
+
+
+def _supplies(principal: Principal, name: str) -> bool:
+    return name in principal.supplies or "*" in principal.supplies
+
+
+def _fallbacks(release: Release, model: Model, *, successors_only: bool) -> list[str]:
+    """Return successor and fallback models of the model, and theirs, each once."""
+    seen = [model.id]
+    for id in seen:
+        entry = release.catalogue.find(id)
+        if entry is None:
+            continue
+        for name in (entry.superseded_by, None if successors_only else entry.fallback):
+            if name is not None and name not in seen and len(seen) <= ALTERNATIVES_COUNT:
+                seen.append(name)
+    return seen[1:]
+
+
+def _switch_reasons(
+    release: Release,
+    snapshot: Snapshot,
+    request: Request,
+    model: Model,
+    tenant: TenantFacets,
+    place: PlaceFacets,
+    serving_region: str | None,
+    at: int,
+) -> list[Reason]:
+    if snapshot.orders is None:
+        return [release.reason("orders.unreadable")]
+    if not snapshot.switches:
+        return []
+    gazetteer = release.reference.gazetteer
+    regions: frozenset[str] | None = None
+    if place.place.known and "location-anonymised" not in place.unknown:
+        here = place.place
+        named = {here.raw, here.country, here.region, serving_region, gazetteer.serving(serving_region)}
+        regions = frozenset(name for name in named if name is not None)
+    question = SwitchQuestion(
+        models=release.catalogue.names(model.id),
+        tenants=tenant.ids,
+        tenant_types=tenant.types,
+        tier=model.tier,
+        regions=regions,
+        action=request.action,
+    )
+    ids = engaged(snapshot.switches, question, at)
+    return [replace(release.reason("switch.engaged"), orders=ids)] if ids else []
+
+
+def _revisions(
+    request: Request, person: Known[Any, Any] | None, tenant: Known[Any, Any] | None
+) -> tuple[tuple[str, str, int], ...]:
+    found: list[tuple[str, str, int]] = []
+    if person is not None:
+        found.append(("persons", request.subject_id, person.revision))
+    if tenant is not None and request.tenant is not None:
+        found.append(("tenants", request.tenant, tenant.revision))
+    return tuple(found)
+
+
+def _sealed_tenant(tenant: Known[Any, Any] | None) -> bool:
+    """The id of an individual, or of a tenant nobody knows, is personal (it may be anything a caller wrote)."""
+    if tenant is None or tenant.subject is None:
+        return True
+    subject: Tenant = tenant.subject
+    return subject.type is None or subject.type.value == "individual"
+
+
+def _refused(
+    request: Request,
+    snapshot: Snapshot,
+    at: int,
+    reasons: list[Reason],
+    model: Model | None,
+    person: Known[Any, Any] | None = None,
+    tenant: Known[Any, Any] | None = None,
+    until: int = ENDLESS,
+) -> Evaluation:
+    """Return a deny that never reached the rules."""
+    missing = tuple(_MISSING_BY_CODE[r.code] for r in reasons if r.code in _MISSING_BY_CODE)
+    return Evaluation(
+        request=request,
+        outcome=Outcome.DENY,
+        reasons=tuple(reasons),
+        missing=missing,
+        alternatives=(),
+        release=snapshot.state.release or "",
+        epoch=snapshot.state.epoch,
+        at=at,
+        until=min(until, snapshot.next_boundary(at)),
+        model=None if model is None else model.id,
+        tier=None if model is None else model.tier,
+        tenant_sealed=_sealed_tenant(tenant),
+        values=None,
+        matched=(),
+        lifted=(),
+        licences=(),
+        revisions=_revisions(request, person, tenant),
+    )
+
+
+_MISSING_BY_CODE = {
+    "tenant.unknown": "context.tenant",
+    "subject.unknown": "subject",
+    "model.unknown": "resource.id",
+}
+
+
+def _judged(
+    request: Request,
+    snapshot: Snapshot,
+    release: Release,
+    model: Model,
+    person: Known[Any, Any],
+    tenant: Known[Any, Any],
+    found: Found,
+    values: tuple[Any, ...],
+    verdict: Verdict,
+    at: int,
+    until: int,
+) -> Evaluation:
+    rules = release.rules
+    lifted = tuple(rules[p].id for p in verdict.lifted)
+    if verdict.outcome is Outcome.ALLOW:
+        reasons = [rules[p].reason for p in verdict.allows]
+        missing: tuple[str, ...] = ()
+    else:
+        reasons = [_with_orders(rules[p], found) for p in verdict.denies]
+        missing = _missing(release, verdict, found)
+        if not reasons:
+            reasons = [release.reason("no-rule-allows")]
+    return Evaluation(
+        request=request,
+        outcome=verdict.outcome,
+        reasons=tuple(reasons),
+        missing=missing,
+        alternatives=(),
+        release=release.hash,
+        epoch=snapshot.state.epoch,
+        at=at,
+        until=until,
+        model=model.id,
+        tier=model.tier,
+        tenant_sealed=_sealed_tenant(tenant),
+        values=values,
+        matched=tuple(rules[p].id for p in (*verdict.allows, *verdict.denies)) + lifted,
+        lifted=lifted,
+        licences=found.licences if lifted else (),
+        revisions=_revisions(request, person, tenant),
+        flags=found.flags,
+        facets=found.facets,
+    )
+
+
+def _with_orders(rule: RuleMeta, found: Found) -> Reason:
+    """Name the directives behind a deny that reads the facet `directive`."""
+    reason: Reason = rule.reason
+    if not rule.directives:
+        return reason
+    ids = {id for block in rule.directives for id in found.directives.get(block, ())}
+    return replace(reason, orders=tuple(sorted(ids)))
+
+
+def _missing(release: Release, verdict: Verdict, found: Found) -> tuple[str, ...]:
+    """Return the facts to bring: those the denying rules lack, or, where none denies, those an allow requires."""
+    unknown: frozenset[str] = found.facets["unknown"]
+    names: Iterable[str]
+    if verdict.denies:
+        names = [name for p in verdict.denies for name in release.rules[p].unknown]
+    else:
+        names = [name for rule in release.rules if rule.effect == "allow" for name in rule.requires if name in unknown]
+    return tuple(sorted({FACT_OF_UNKNOWN.get(name, name) for name in names}))

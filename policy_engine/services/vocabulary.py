@@ -1,0 +1,64 @@
+"""What the active release knows by name, so that an order or switch that names something else is refused on receipt.
+
+Rules of the room: the message names the place of the unknown word, never the word. A release without a catalogue (a
+plain Casbin folder) knows every model id. Left to others: reading a release (`rules`), what the words do (`core`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from policy_engine.core.places import Gazetteer
+from policy_engine.errors import InputRefused
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """Model ids, their aliases, declared actions, countries and regions. `None` for a set says: any word will do."""
+
+    models: frozenset[str] | None
+    aliases: frozenset[str]
+    actions: frozenset[str] | None
+    gazetteer: Gazetteer | None
+
+    def require_models(self, named: Iterable[str], where: str, *, aliases: bool = True) -> None:
+        """Raise `InputRefused` for a model that the catalogue does not hold."""
+        if self.models is not None:
+            known = self.models | self.aliases if aliases else self.models
+            self._require(named, known.__contains__, where, "is no model of the active release's catalogue")
+
+    def require_actions(self, named: Iterable[str], where: str) -> None:
+        """Raise `InputRefused` for an action that the release does not declare."""
+        if self.actions is not None:
+            self._require(named, self.actions.__contains__, where, "is no action that the active release declares")
+
+    def require_countries(self, named: Iterable[str], where: str) -> None:
+        """Raise `InputRefused` for a country code that resolves to nothing."""
+        self._require(named, self._is_country, where, "is no country code of ISO 3166-1")
+
+    def require_places(self, named: Iterable[str], where: str) -> None:
+        """Raise `InputRefused` for a code that is neither a country nor a region of one."""
+        self._require(named, self._is_place, where, "is no country code of ISO 3166-1 and no region of ISO 3166-2")
+
+    @staticmethod
+    def _require(named: Iterable[str], known: Callable[[str], bool], where: str, problem: str) -> None:
+        for place, word in enumerate(named):
+            if not known(word):
+                raise InputRefused(problem, where=f"{where}[{place}]")
+
+    def _is_country(self, code: str) -> bool:
+        return self.gazetteer is None or self.gazetteer.country(code) is not None
+
+    def _is_place(self, code: str) -> bool:
+        if self.gazetteer is None:
+            return True
+        country, dash, _ = code.partition("-")
+        return self.gazetteer.resolve(country, code if dash else None).known
+
+
+ANYTHING = Vocabulary(models=None, aliases=frozenset(), actions=None, gazetteer=None)
+"""Knows every word; for a switch that must be engaged while no release is active."""
+
+VocabularyOf = Callable[[str], Vocabulary]
+"""Gives the vocabulary of a release by its hash."""

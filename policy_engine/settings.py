@@ -1,0 +1,54 @@
+"""Settings: every `POLICY_ENGINE_*` variable, read once at the edge and passed down.
+
+Rules of the room: settings are passed, not imported; an unknown value is refused with the variable's name. Secrets are
+file names here, never the secret, except the caller's own key (`POLICY_ENGINE_KEY`) which is never printed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _sqlite_or_postgres(url: str) -> str:
+    if not url.startswith("sqlite:///"):
+        raise ValueError("must be a URL such as sqlite:///engine.db; other databases are not supported yet")
+    return url
+
+
+class Settings(BaseSettings):
+    """All settings with their defaults; names are the field's in upper case behind `POLICY_ENGINE_`."""
+
+    model_config = SettingsConfigDict(env_prefix="POLICY_ENGINE_", extra="ignore", frozen=True)
+
+    database: Annotated[str, AfterValidator(_sqlite_or_postgres)] = "sqlite:///engine.db"
+    policies: Path = Path("policies")
+    keys: Path | None = None
+    """The key file; by default `<database>.keys` beside the database."""
+    key: SecretStr | None = None
+    """The API key the command line acts as; without one it is the service principal `local`."""
+    serving_region: str | None = None
+    """Used where a request names no serving region."""
+    host: str = "127.0.0.1"
+    port: int = Field(default=8181, ge=0, le=65_535)
+    workers: int = Field(default=1, ge=1, le=64)
+    public_url: str = "https://127.0.0.1:8181"
+    """The https identifier of this decision point in the AuthZEN metadata."""
+    valid_for_ms: int = Field(default=2_000, ge=0, le=60_000)
+    sample_world: str = ""
+    """`yes` lets a sample world run on a host that is not loopback; it warns."""
+    docs: bool = False
+    """Serve the interactive API documentation."""
+
+    @property
+    def database_path(self) -> Path:
+        """Return the SQLite file of the database URL."""
+        return Path(self.database.removeprefix("sqlite:///"))
+
+    @property
+    def key_file(self) -> Path:
+        """Return the key file's path."""
+        return self.keys if self.keys is not None else Path(f"{self.database_path}.keys")
