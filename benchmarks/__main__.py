@@ -1,0 +1,73 @@
+"""`python -m benchmarks [--quick] [--only NAME]`: run, print the table, write `out/bench.json`, judge.
+
+Ends with 0 when every line is met, 1 when one is missed, 2 when a line could not be measured at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+
+from benchmarks import in_process, over_http, policy_cases, report, servers, wrk
+
+OUT = servers.ROOT / "out"
+POLICIES = servers.ROOT / "policies"
+PARTS = ("in-process", "http", "cases")
+
+
+def main() -> int:
+    """Run the chosen parts and return the exit code."""
+    arguments = _arguments()
+    OUT.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=OUT))
+    began, started = monotonic(), datetime.now(UTC)
+    lines: list[report.Line] = []
+    failures: list[str] = []
+    for part in arguments.only or PARTS:
+        try:
+            lines += _measure(part, folder, quick=arguments.quick)
+        except (wrk.LoadFailed, servers.NotStarted, in_process.TooManyRules, policy_cases.CasesFailed) as error:
+            failures.append(f"{part}: {error}")
+    about = report.machine(folder) | {
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(monotonic() - began, 1),
+        "quick": arguments.quick,
+        "seed": "none: the same questions in the same order every time",
+        "failures": failures,
+    }
+    shutil.rmtree(folder)
+    report.save(OUT / "bench.json", lines, about)
+    print(f"{about['processor']}, {about['cores']} cores, Python {about['python']}, {about['file_system']}")
+    print(report.table(lines))
+    for failure in failures:
+        print(f"not measured: {failure}", file=sys.stderr)
+    return 2 if failures else 0 if all(line.met for line in lines) else 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: a smoke test, not a figure")
+    parser.add_argument("--only", action="append", choices=PARTS, help="one part; may be given again")
+    return parser.parse_args()
+
+
+def _measure(part: str, folder: Path, *, quick: bool) -> list[report.Line]:
+    if part == "in-process":
+        turns = in_process.TURNS_QUICK if quick else in_process.TURNS
+        return in_process.measure(folder, POLICIES, turns, _say)
+    if part == "http":
+        return over_http.measure(folder, over_http.QUICK if quick else over_http.FULL, _say)
+    return policy_cases.measure(POLICIES, 1 if quick else 3, _say)
+
+
+def _say(text: str) -> None:
+    print(f"... {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""The lines of a run and how they are shown: a table on the terminal, and the same as JSON in `out/`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("policy-engine", "pycasbin", "cryptography", "orjson", "pysqlite3", "sqlalchemy", "uvicorn", "uvloop")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One measured line. `figure` is what is judged: at most `bound` when `at_most`, else at least `bound`.
+
+    `ours` and `theirs` are the two raw figures in `unit` (`theirs` is `None` where nothing stands beside).
+    """
+
+    name: str
+    unit: str
+    ours: float
+    theirs: float | None
+    figure: float
+    bound: float
+    at_most: bool = False
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def met(self) -> bool:
+        """Whether the line keeps its bound."""
+        return self.figure <= self.bound if self.at_most else self.figure >= self.bound
+
+
+def table(lines: list[Line]) -> str:
+    """Return the run as an aligned table, a missed line marked."""
+    rows = [("what", "ours", "do-nothing", "judged", "bound", "")]
+    for line in lines:
+        other = "-" if line.theirs is None else f"{line.theirs:,.0f} {line.unit}"
+        bound = f"{'<=' if line.at_most else '>='} {line.bound:g}"
+        own = f"{line.ours:,.1f} {line.unit}" if line.ours < 1_000 else f"{line.ours:,.0f} {line.unit}"
+        rows.append((line.name, own, other, f"{line.figure:.3g}", bound, "met" if line.met else "MISSED"))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+
+
+def machine(folder: Path) -> dict[str, Any]:
+    """Return what a figure depends on besides the code: processor, kernel, file system, versions, commit."""
+    return {
+        "processor": _first("/proc/cpuinfo", "model name") or platform.processor(),
+        "cores": os.cpu_count(),
+        "memory": _first("/proc/meminfo", "MemTotal"),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "file_system": _said("stat", "-f", "-c", "%T", str(folder)),
+        "commit": _said("git", "rev-parse", "HEAD"),
+        "changed": bool(_said("git", "status", "--porcelain", "--untracked-files=no")),
+        "wrk": (_said("wrk", "--version") or "").split(" Copyright")[0],
+        "packages": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def save(path: Path, lines: list[Line], about: dict[str, Any]) -> None:
+    """Write the run as JSON, so that two runs can be compared."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document = {"about": about, "lines": [{**asdict(line), "met": line.met} for line in lines]}
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def _first(path: str, name: str) -> str | None:
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(name)), None)
+
+
+def _said(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return (done.stdout or done.stderr).strip().splitlines()[0] if (done.stdout or done.stderr).strip() else ""
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
