@@ -172,7 +172,7 @@ def names_twice(value: Any) -> bool:
 @example([("a:b", [{"pairs": [("id", 1), ("id", 2)]}])], False)
 @example([("id", 1), ("x", '":"')], True)
 def test_the_quick_check_for_duplicates_agrees_with_the_tree_that_was_written(pairs: Pairs, escape: bool) -> None:
-    """A document is refused exactly when one of its objects was written with a name twice, whatever its strings hold."""
+    """A document is refused exactly when one of its objects names a member twice, whatever its strings hold."""
     tree = {"pairs": pairs}
     body = written(tree, escape).encode()
     if names_twice(tree):
