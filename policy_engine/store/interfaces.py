@@ -117,6 +117,8 @@ class Change:
     `kind` is the entry kind, such as `switch.engaged`. `public` are members of the entry that anyone may read;
     the rows themselves are sealed with per-row commitments. `raises_epoch` is false for facts and proposals only.
     `activate` names the release that becomes the active one. `expect_release`, when given, must be the active one.
+    `expects` are `(register, id, revision)` of rows that the change rests on without writing them, such as the key of
+    the person who makes it; they are compared in the same transaction, and a difference raises `Conflict`.
     """
 
     kind: str
@@ -127,6 +129,7 @@ class Change:
     expect_release: str | None = None
     blobs: Mapping[str, bytes] = field(default_factory=dict)
     mark_sample: bool = False
+    expects: tuple[tuple[str, str, int], ...] = ()
 
 
 class ReadStore(Protocol):
