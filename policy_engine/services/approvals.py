@@ -15,46 +15,29 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from policy_engine.core.decision import Principal
-from policy_engine.core.instants import DAY, format_instant, parse_instant
+from policy_engine.core.instants import DAY
 from policy_engine.errors import Conflict, InputRefused, NotFound, NotPermitted, PolicyEngineError, VerificationFailed
-from policy_engine.ledger.encoding import canonical, sha256_hex
 from policy_engine.limits import LIMITS, Limits
-from policy_engine.services.permissions import (
-    Basis,
-    Caller,
-    acting_person,
-    reading_person,
-    require_person,
-    require_unbounded,
+from policy_engine.services.permissions import SCOPES, Basis, Caller, acting_person, require_unbounded
+from policy_engine.services.proposals import (
+    APPROVED,
+    EXPIRED,
+    FAILED,
+    REFUSED,
+    WAITING,
+    Proposal,
+    content_hash,
+    decided,
+    document_of,
+    public_members,
+    put,
+    read_proposal,
 )
-from policy_engine.store.interfaces import Change, Committed, Row, Store, Write
-
-WAITING, APPROVED, REFUSED, FAILED, EXPIRED = "waiting", "approved", "refused", "failed", "expired"
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """One proposed change. `basis` are the rows it rests on; `release` was active when it was made; instants in us."""
-
-    id: str
-    kind: str
-    payload: Mapping[str, Any]
-    hash: str
-    proposed_by: str
-    proposed_key: str
-    proposed_at: int
-    basis: tuple[Basis, ...]
-    release: str | None
-    status: str
-    decided_by: str | None
-    decided_at: int | None
-    reason: str
-    expires_at: int
-    revision: int = 0
+from policy_engine.store.interfaces import Change, Committed, Store, Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,49 +62,56 @@ Handler = Callable[[Proposal, Caller], Effect]
 """Makes the effect of a proposal for its approver. Raises `PolicyEngineError` when it can no longer be applied."""
 
 
-@dataclass(slots=True)
 class Approvals:
     """The register of proposals. Each service registers the kinds it proposes, with what they do."""
 
-    store: Store
-    limits: Limits = LIMITS
-    new_id: Callable[[], str] = lambda: f"prop-{secrets.token_hex(8)}"
-    _handlers: dict[str, Handler] = field(default_factory=dict)
+    def __init__(
+        self,
+        store: Store,
+        *,
+        limits: Limits = LIMITS,
+        new_id: Callable[[], str] = lambda: f"prop-{secrets.token_hex(6)}",
+        new_salt: Callable[[], str] = lambda: secrets.token_hex(32),
+    ) -> None:
+        self._store = store
+        self._limits = limits
+        self._new_id = new_id
+        self._new_salt = new_salt
+        self._handlers: dict[str, Handler] = {}
 
     def register(self, kind: str, handler: Handler) -> None:
-        """Say what an approved proposal of this kind does. A kind has one handler."""
+        """Say what an approved proposal of this kind does. Raises `ValueError` when the kind has a handler."""
         if kind in self._handlers:
             raise ValueError(f"the proposal kind {kind} has a handler already")
         self._handlers[kind] = handler
 
     def prepare(
-        self, caller: Caller, kind: str, payload: Mapping[str, Any], basis: Sequence[Basis], reason: str = ""
+        self, caller: Caller, kind: str, payload: Mapping[str, Any], basis: Sequence[Basis], note: str = ""
     ) -> tuple[Proposal, Write]:
         """Return a waiting proposal and the write that stores it, to be part of a change of the caller's service.
 
-        `basis` are the rows the effect will replace, at the revisions they have once that change is applied.
+        `basis` are the rows its effect will replace, at the revisions they have once that change is applied; the
+        proposer's key is added to them.
         """
         if kind not in self._handlers:
             raise ValueError(f"the proposal kind {kind} has no handler")
-        release = self.store.state().release
-        rests_on = (*basis, caller.basis)
+        release = self._store.state().release
+        rests_on, salt = (*basis, caller.basis), self._new_salt()
         proposal = Proposal(
-            id=self.new_id(),
+            id=self._new_id(),
             kind=kind,
             payload=payload,
-            hash=_content_hash(kind, payload, rests_on, release),
+            salt=salt,
+            hash=content_hash(salt, kind, payload, rests_on, release),
             proposed_by=caller.person,
             proposed_key=caller.key_id,
             proposed_at=caller.at,
             basis=rests_on,
             release=release,
-            status=WAITING,
-            decided_by=None,
-            decided_at=None,
-            reason=reason,
-            expires_at=caller.at + self.limits.proposal_days * DAY,
+            expires_at=caller.at + self._limits.proposal_days * DAY,
+            note=note,
         )
-        return proposal, Write("approvals", proposal.id, _document(proposal), expect=0)
+        return proposal, Write("approvals", proposal.id, document_of(proposal), expect=0)
 
     def propose(
         self,
@@ -130,22 +120,21 @@ class Approvals:
         payload: Mapping[str, Any],
         basis: Sequence[Basis],
         *,
-        reason: str = "",
+        note: str = "",
         blobs: Mapping[str, bytes] | None = None,
-        writes: tuple[Write, ...] = (),
     ) -> Proposal:
-        """Store a proposal, with what must lie beside it and has no effect of its own, and return it.
+        """Store a proposal, with content that lies beside it and has no effect of its own, and return it.
 
         Raises `Conflict` when the rows it rests on moved before it could be stored.
         """
-        proposal, write = self.prepare(caller, kind, payload, basis, reason)
-        self.store.change(
+        proposal, write = self.prepare(caller, kind, payload, basis, note)
+        self._store.change(
             Change(
                 kind="proposal.made",
-                public=public_members(proposal, caller.key_id),
-                writes=(write, *writes),
+                public=public_members(proposal, caller),
+                writes=(write,),
                 raises_epoch=False,
-                expects=(*basis, caller.basis),
+                expects=proposal.basis,
                 expect_release=proposal.release,
                 blobs=blobs or {},
             )
@@ -159,7 +148,7 @@ class Approvals:
         and for a key without `approve`; `Conflict` when the proposal is decided, expired, or what it rests on moved
         (it is then marked as failed, which the log records).
         """
-        caller = acting_person(self.store, principal, "approve")
+        caller = acting_person(self._store, principal, "approve")
         require_unbounded(caller)
         proposal = self._waiting(id)
         if caller.person == proposal.proposed_by:
@@ -169,7 +158,8 @@ class Approvals:
         if caller.at >= proposal.expires_at:
             self._close(caller, proposal, EXPIRED, "the proposal expired before it was decided")
             raise Conflict(f"the proposal {id} has expired; propose the change again")
-        if _content_hash(proposal.kind, proposal.payload, proposal.basis, proposal.release) != proposal.hash:
+        content = (proposal.salt, proposal.kind, proposal.payload, proposal.basis, proposal.release)
+        if content_hash(*content) != proposal.hash:
             raise VerificationFailed(f"the proposal {id} does not match its content hash; run `audit verify`")
         moved = self._moved(proposal)
         if moved:
@@ -181,16 +171,13 @@ class Approvals:
         """Refuse a waiting proposal. One person with `approve` may, and the proposer may withdraw it."""
         if not reason.strip():
             raise InputRefused("say why the proposal is refused", where="reason")
-        if len(reason) > self.limits.text_characters:
-            raise InputRefused(f"is longer than {self.limits.text_characters} characters", where="reason")
+        if len(reason) > self._limits.text_characters:
+            raise InputRefused(f"is longer than {self._limits.text_characters} characters", where="reason")
         proposal = self._waiting(id)
-        if principal.id == proposal.proposed_by and "approve" not in principal.scopes:
-            caller = reading_person(self.store, principal, *principal.scopes)
-        else:
-            caller = acting_person(self.store, principal, "approve")
+        own = principal.id == proposal.proposed_by
+        caller = acting_person(self._store, principal, *(SCOPES if own else ("approve",)))
         require_unbounded(caller)
-        closed, committed = self._close(caller, proposal, REFUSED, reason)
-        return Ruled(closed, committed)
+        return self._close(caller, proposal, REFUSED, reason)
 
     def list(self, principal: Principal, *, status: str | None = None) -> tuple[Proposal, ...]:
         """Return proposals, newest last: all of them with `approve` or `audit:read`, else the caller's own.
@@ -198,7 +185,7 @@ class Approvals:
         A waiting proposal whose time is over is shown as `expired`.
         """
         mine = self._visible(principal)
-        found = [self._shown(_proposal(row)) for row in self.store.rows("approvals")]
+        found = [self._shown(read_proposal(row)) for row in self._store.rows("approvals")]
         chosen = [p for p in found if (mine is None or p.proposed_by == mine) and status in (None, p.status)]
         return tuple(sorted(chosen, key=lambda p: (p.proposed_at, p.id)))
 
@@ -213,19 +200,19 @@ class Approvals:
     def _visible(self, principal: Principal) -> str | None:
         """Return the person whose proposals alone may be shown, or `None` for all."""
         if principal.scopes.isdisjoint(("approve", "audit:read")):
-            return reading_person(self.store, principal, *principal.scopes).person
-        reading_person(self.store, principal, "approve", "audit:read")
+            return acting_person(self._store, principal, *SCOPES).person
+        acting_person(self._store, principal, "approve", "audit:read")
         return None
 
     def _shown(self, proposal: Proposal) -> Proposal:
-        over = proposal.status == WAITING and self.store.now() >= proposal.expires_at
+        over = proposal.status == WAITING and self._store.now() >= proposal.expires_at
         return replace(proposal, status=EXPIRED) if over else proposal
 
     def _read(self, id: str) -> Proposal:
-        row = self.store.row("approvals", id)
+        row = self._store.row("approvals", id)
         if row is None:
             raise NotFound(f"there is no proposal {id}")
-        return _proposal(row)
+        return read_proposal(row)
 
     def _waiting(self, id: str) -> Proposal:
         proposal = self._read(id)
@@ -235,24 +222,27 @@ class Approvals:
 
     def _moved(self, proposal: Proposal) -> str | None:
         """Return a sentence about the first thing under the proposal that moved, or `None`."""
-        if self.store.state().release != proposal.release:
+        if self._store.state().release != proposal.release:
             return "the active release has changed since the proposal was made"
         for register, id, revision in proposal.basis:
-            row = self.store.row(register, id)
+            row = self._store.row(register, id)
             if (0 if row is None else row.revision) != revision:
                 what = "the key of the proposer" if register == "keys" and id == proposal.proposed_key else "the row"
                 return f"{what} in the register of {register} has changed since the proposal was made"
         return None
 
     def _apply(self, caller: Caller, proposal: Proposal) -> Ruled:
+        handler = self._handlers.get(proposal.kind)
+        if handler is None:
+            raise PolicyEngineError(f"nothing here applies proposals of the kind {proposal.kind}")
+        approved = decided(proposal, caller, APPROVED, "")
         try:
-            effect = self._handlers[proposal.kind](proposal, caller)
-            decided = replace(proposal, status=APPROVED, decided_by=caller.person, decided_at=caller.at)
-            committed = self.store.change(
+            effect = handler(proposal, caller)
+            committed = self._store.change(
                 Change(
                     kind=effect.kind,
-                    public={**effect.public, **public_members(proposal, caller.key_id)},
-                    writes=(*effect.writes, _put(decided, caller.key_id)),
+                    public={**effect.public, **public_members(proposal, caller)},
+                    writes=(*effect.writes, put(approved)),
                     raises_epoch=True,
                     activate=effect.activate,
                     expects=(*proposal.basis, caller.basis),
@@ -262,26 +252,22 @@ class Approvals:
         except Conflict as refusal:
             self._fail_if_moved(caller, proposal)
             raise Conflict(f"{refusal.message}; nothing was applied") from refusal
-        except KeyError:
-            raise PolicyEngineError(f"no service applies proposals of the kind {proposal.kind}") from None
-        return Ruled(decided, committed)
+        return Ruled(approved, committed)
 
     def _fail_if_moved(self, caller: Caller, proposal: Proposal) -> None:
         """Mark as failed a proposal that lost a race; one decided meanwhile by somebody else stays as it is."""
-        row = self.store.row("approvals", proposal.id)
+        row = self._store.row("approvals", proposal.id)
         moved = self._moved(proposal)
         if row is not None and row.revision == proposal.revision and moved:
             self._close(caller, proposal, FAILED, moved)
 
-    def _close(self, caller: Caller, proposal: Proposal, status: str, reason: str) -> tuple[Proposal, Committed]:
-        closed = replace(proposal, status=status, decided_by=caller.person, decided_at=caller.at, reason=reason)
-        committed = self.store.change(
-            Change(
-                kind=f"proposal.{status}",
-                public=public_members(proposal, caller.key_id),
-                writes=(_put(closed, caller.key_id),),
-                raises_epoch=False,
-                expects=(caller.basis,),
-            )
+    def _close(self, caller: Caller, proposal: Proposal, status: str, reason: str) -> Ruled:
+        closed = decided(proposal, caller, status, reason)
+        change = Change(
+            kind=f"proposal.{status}",
+            public=public_members(proposal, caller),
+            writes=(put(closed),),
+            raises_epoch=False,
+            expects=(caller.basis,),
         )
-        return closed, committed
+        return Ruled(closed, self._store.change(change))

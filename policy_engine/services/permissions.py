@@ -50,6 +50,12 @@ LOCAL: Final = Principal(
 )
 """The command line and the embedding process when they name no key."""
 
+
+def is_local(principal: Principal) -> bool:
+    """Return whether the caller is the command line or the embedding process without a key."""
+    return principal.key_id is None and principal.id == LOCAL.id
+
+
 Basis = tuple[str, str, int]
 """`(register, id, revision)` of a row that something rests on; revision 0 says that there is no such row."""
 

@@ -6,27 +6,36 @@ plain Casbin folder) knows every model id. Left to others: reading a release (`r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from policy_engine.core.places import Gazetteer
+from policy_engine.core.release import Release
 from policy_engine.errors import InputRefused
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """Model ids, their aliases, declared actions, countries and regions. `None` for a set says: any word will do."""
+    """Models, declared actions, countries and regions. `None` says: any word will do.
+
+    `models` are ids of the catalogue; `names` also their aliases and the bases that are no entries themselves.
+    """
 
     models: frozenset[str] | None
-    aliases: frozenset[str]
+    names: frozenset[str] | None
     actions: frozenset[str] | None
     gazetteer: Gazetteer | None
 
-    def require_models(self, named: Iterable[str], where: str, *, aliases: bool = True) -> None:
-        """Raise `InputRefused` for a model that the catalogue does not hold."""
+    def require_names(self, named: Iterable[str], where: str) -> None:
+        """Raise `InputRefused` for a name that reaches no model of the catalogue."""
+        if self.names is not None:
+            self._require(named, self.names.__contains__, where, "names no model of the active release's catalogue")
+
+    def require_models(self, named: Iterable[str], where: str) -> None:
+        """Raise `InputRefused` for a name that is not itself the id of a model; an alias would move under it."""
         if self.models is not None:
-            known = self.models | self.aliases if aliases else self.models
-            self._require(named, known.__contains__, where, "is no model of the active release's catalogue")
+            self._require(named, self.models.__contains__, where, "is no model id of the active release's catalogue")
 
     def require_actions(self, named: Iterable[str], where: str) -> None:
         """Raise `InputRefused` for an action that the release does not declare."""
@@ -57,8 +66,27 @@ class Vocabulary:
         return self.gazetteer.resolve(country, code if dash else None).known
 
 
-ANYTHING = Vocabulary(models=None, aliases=frozenset(), actions=None, gazetteer=None)
+ANYTHING = Vocabulary(models=None, names=None, actions=None, gazetteer=None)
 """Knows every word; for a switch that must be engaged while no release is active."""
 
 VocabularyOf = Callable[[str], Vocabulary]
 """Gives the vocabulary of a release by its hash."""
+
+
+def vocabulary_of(release: Release) -> Vocabulary:
+    """Return what a loaded release knows by name."""
+    catalogue = release.catalogue
+    if not catalogue.models:
+        return ANYTHING
+    return Vocabulary(
+        models=frozenset(catalogue.models),
+        names=frozenset(name for id in catalogue.models for name in catalogue.names(id)),
+        actions=release.reference.actions,
+        gazetteer=release.reference.gazetteer,
+    )
+
+
+def words(document: Mapping[str, Any], name: str) -> Sequence[str]:
+    """Return the list of words that a document holds under a name; none where it is absent or says `all`."""
+    value = document.get(name)
+    return value if isinstance(value, list | tuple) else ()

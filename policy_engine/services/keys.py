@@ -1,0 +1,244 @@
+"""API keys: who holds one, what it may do, and how a token becomes a principal.
+
+Rules of the room:
+- A key is `pe_` and 43 url-safe characters (256 random bits). Only its SHA-256 is kept; the text is shown once, to the
+  person who proposed it, and works only once a second person has approved it. Who wants nobody else to see a key gives
+  its hash instead.
+- Keys belong to principals. A person may have several and stays one person; two names that differ in case only are
+  refused, and so is a name that is a person's on one key and a service's on another.
+- A service's key asks; it never changes anything and never approves.
+- The first keys are those of at least two persons, in one entry, while no person has one. Afterwards granting takes two
+  persons and revoking one, and a revocation that would leave fewer than two approvers is refused.
+- `authenticate` costs one hash and two look-ups; the keys are read again whenever the epoch has moved, which every
+  approval of a key and every revocation does.
+Left to others: what a scope covers (`permissions`), the second person (`approvals`).
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from policy_engine.core.decision import Principal, PrincipalKind
+from policy_engine.core.instants import format_instant
+from policy_engine.errors import Conflict, InputRefused, NotAuthenticated, NotFound, TooLarge
+from policy_engine.limits import LIMITS, Limits
+from policy_engine.services.approvals import Approvals, Effect
+from policy_engine.services.keydocuments import (
+    FIRST_SCOPES,
+    FIRST_SUPPLIES,
+    Issued,
+    Key,
+    KeyRequest,
+    approves,
+    document_of,
+    hash_of,
+    is_hash,
+    is_token,
+    new_secret,
+    read_key,
+    validate,
+    validate_owner,
+)
+from policy_engine.services.permissions import SCOPES, Basis, Caller, acting_person, require_unbounded
+from policy_engine.services.proposals import Proposal
+from policy_engine.store.interfaces import Change, Committed, Row, Store, Write
+
+__all__ = ["FIRST_SCOPES", "Issued", "Key", "KeyRequest", "Keys", "hash_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """One key as authentication needs it."""
+
+    principal: Principal
+    expires_at: int | None
+    revoked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Ring:
+    """All keys by hash, as they were when the epoch was read."""
+
+    epoch: int
+    held: Mapping[str, _Held]
+
+
+class Keys:
+    """The register of keys."""
+
+    def __init__(
+        self,
+        store: Store,
+        approvals: Approvals,
+        *,
+        limits: Limits = LIMITS,
+        new_id: Callable[[], str] = lambda: f"key-{secrets.token_hex(6)}",
+    ) -> None:
+        self._store = store
+        self._approvals = approvals
+        self._limits = limits
+        self._new_id = new_id
+        self._lock = threading.Lock()
+        self._ring: _Ring | None = None
+        approvals.register("key.create", self._create_approved)
+
+    def authenticate(self, token: str | None, at: int, *, epoch: int | None = None) -> Principal:
+        """Return the principal of a token at an instant of the store's clock.
+
+        `epoch` is the current one where the caller has just read it. Raises `NotAuthenticated` with one of four
+        constant sentences: no key, unknown, expired, revoked.
+        """
+        if not token:
+            raise NotAuthenticated("no key was given")
+        if not is_token(token):
+            raise NotAuthenticated("the key is unknown")
+        ring = self._current_ring(self._store.state().epoch if epoch is None else epoch)
+        held = ring.held.get(hash_of(token))
+        if held is None:
+            raise NotAuthenticated("the key is unknown")
+        if held.revoked:
+            raise NotAuthenticated("the key is revoked")
+        if held.expires_at is not None and at >= held.expires_at:
+            raise NotAuthenticated("the key has expired")
+        return held.principal
+
+    def create_first(self, names: Sequence[str], *, scopes: Iterable[str] = FIRST_SCOPES) -> tuple[Issued, ...]:
+        """Make the keys of at least two persons, in one entry, while no person has a key.
+
+        Raises `Conflict` when one has, also when another process was first, and `InputRefused` for fewer than two.
+        """
+        if len({name.casefold() for name in names}) < max(2, len(names)):
+            raise InputRefused("the first keys are those of at least two different persons", where="names")
+        chosen = tuple(scopes)
+        if "approve" not in chosen:
+            raise InputRefused("the first keys must hold `approve`, or nothing could be approved", where="scopes")
+        rows = self._store.rows("keys")
+        if any(row.document["principal"]["kind"] == PrincipalKind.PERSON for row in rows):
+            raise Conflict("a person's key exists already; have `keys create` approved by a second person")
+        requests = [KeyRequest(name, PrincipalKind.PERSON, chosen, supplies=FIRST_SUPPLIES) for name in names]
+        # The ids are fixed, so that of two processes that try this at once the second meets a row that exists.
+        numbered = {f"first-{number}": request for number, request in enumerate(requests, start=1)}
+        writes, issued = self.genesis(numbered)
+        self._store.change(Change("genesis", {"keys": [key.id for key in issued]}, writes, raises_epoch=True))
+        return issued
+
+    def genesis(self, requests: Mapping[str, KeyRequest]) -> tuple[tuple[Write, ...], tuple[Issued, ...]]:
+        """Return the rows of keys for a genesis entry, by id, with their secrets. Nothing is written yet."""
+        writes: list[Write] = []
+        issued: list[Issued] = []
+        at = self._store.now()
+        for id, request in requests.items():
+            validate(request, at, self._limits)
+            secret = new_secret()
+            document = document_of(request, hash_of(secret), secret[:7], issued_by=None)
+            writes.append(Write("keys", id, {**document, "created_at": format_instant(at)}, expect=0))
+            issued.append(Issued(id, request.principal, secret, proposal=None))
+        return tuple(writes), tuple(issued)
+
+    def create(self, principal: Principal, request: KeyRequest, *, key_hash: str | None = None) -> Issued:
+        """Propose a key. Its secret is returned this once and works when a second person has approved.
+
+        With `key_hash`, the SHA-256 of a key text that its owner made, nobody here ever sees the secret.
+        """
+        caller = acting_person(self._store, principal, "keys:write")
+        require_unbounded(caller)
+        validate(request, caller.at, self._limits)
+        for number, tenant in enumerate(request.tenants or ()):
+            if self._store.row("tenants", tenant) is None:
+                raise InputRefused("is no tenant of the register", where=f"tenants[{number}]")
+        if key_hash is not None and not is_hash(key_hash):
+            raise InputRefused("must be the SHA-256 of the key's text, 64 hex digits", where="key_hash")
+        secret = new_secret() if key_hash is None else None
+        digest, prefix = (key_hash or "", "") if secret is None else (hash_of(secret), secret[:7])
+        id = self._new_id()
+        document = document_of(request, digest, prefix, issued_by=caller.person)
+        validate_owner(document, self._store.rows("keys"))
+        proposal = self._approvals.propose(
+            caller, "key.create", {"id": id, "document": document}, basis=(("keys", id, 0),)
+        )
+        return Issued(id, request.principal, secret, proposal.id)
+
+    def revoke(self, principal: Principal, id: str, reason: str = "") -> Committed:
+        """Revoke a key at once. One person with `keys:write` may, and a person may revoke a key of their own.
+
+        Raises `Conflict` when it is revoked already or when fewer than two approvers would be left.
+        """
+        row = self._store.row("keys", id)
+        if row is not None and row.document["principal"]["id"] == principal.id:
+            caller = acting_person(self._store, principal, *SCOPES)
+        else:
+            caller = acting_person(self._store, principal, "keys:write")
+            require_unbounded(caller)
+        if row is None:
+            raise NotFound(f"there is no key {id}")
+        if row.document["revoked_at"] is not None:
+            raise Conflict(f"the key {id} is revoked already")
+        if len(reason) > self._limits.text_characters:
+            raise TooLarge(f"is longer than {self._limits.text_characters} characters", where="reason")
+        remaining = self._approvers_without(row, caller.at)
+        revoked = {
+            **row.document,
+            "revoked_at": format_instant(caller.at),
+            "revoked_by": caller.person,
+            "reason": reason,
+        }
+        own = () if caller.key_id == id else (caller.basis,)
+        return self._store.change(
+            Change(
+                kind="key.revoked",
+                public={"by": caller.key_id, "key": id},
+                writes=(Write("keys", id, revoked, expect=row.revision),),
+                raises_epoch=True,
+                expects=(*own, *remaining),
+            )
+        )
+
+    def list(self, principal: Principal) -> tuple[Key, ...]:
+        """Return every key with `keys:write` or `audit:read`, else those of the caller."""
+        if principal.scopes.isdisjoint(("keys:write", "audit:read")):
+            caller = acting_person(self._store, principal, *SCOPES)
+            mine: str | None = caller.person
+        else:
+            acting_person(self._store, principal, "keys:write", "audit:read")
+            mine = None
+        keys = [read_key(row) for row in self._store.rows("keys")]
+        return tuple(key for key in keys if mine in (None, key.principal))
+
+    def _current_ring(self, epoch: int) -> _Ring:
+        ring = self._ring
+        if ring is not None and ring.epoch >= epoch:
+            return ring
+        with self._lock:
+            if self._ring is None or self._ring.epoch < epoch:
+                # The epoch is read before the rows: they may be newer than it says, never older.
+                now = self._store.state().epoch
+                self._ring = _Ring(now, {row.document["hash"]: _held(row) for row in self._store.rows("keys")})
+            return self._ring
+
+    def _approvers_without(self, revoked: Row, at: int) -> tuple[Basis, ...]:
+        """Return keys of two approvers that stay, which the revocation then rests on; none if it takes no approver."""
+        if not approves(revoked, at):
+            return ()
+        staying: dict[str, Basis] = {}
+        for row in self._store.rows("keys"):
+            if row.id != revoked.id and approves(row, at):
+                staying.setdefault(row.document["principal"]["id"], ("keys", row.id, row.revision))
+        if len(staying) < 2:
+            raise Conflict("this would leave fewer than two persons who can approve; create another approver first")
+        return tuple(staying.values())[:2]
+
+    def _create_approved(self, proposal: Proposal, approver: Caller) -> Effect:
+        id, document = proposal.payload["id"], proposal.payload["document"]
+        validate_owner(document, self._store.rows("keys"))
+        made = {**document, "created_at": format_instant(approver.at), "approved_by": approver.person}
+        return Effect("key.created", {"key": id}, (Write("keys", id, made, expect=0),))
+
+
+def _held(row: Row) -> _Held:
+    key = read_key(row)
+    tenants = None if key.tenants is None else frozenset(key.tenants)
+    principal = Principal(key.principal, key.kind, frozenset(key.scopes), tenants, frozenset(key.supplies), key.id)
+    return _Held(principal, key.expires_at, key.revoked_at is not None)

@@ -1,0 +1,182 @@
+"""The documents that the register of orders holds, and what an amendment of one may do at once.
+
+Rules of the room: pure; a document keeps its current body and a short history (who, when, what kind of change, hash of
+the text), since every earlier body is in the log. What is not plainly narrower than before counts as wider.
+Left to others: who may change an order and when it is written (`orders`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from policy_engine.core.factparse import storable
+from policy_engine.core.instants import ENDLESS, format_instant, parse_instant
+from policy_engine.core.orderparse import parse_directive, parse_licence
+from policy_engine.core.orders import Licence, loosens
+from policy_engine.errors import InputRefused, TooLarge
+from policy_engine.ledger.canonical import canonical
+from policy_engine.limits import Limits
+from policy_engine.store.interfaces import Row
+
+IN_FORCE: Final = "in_force"
+ENDED: Final = "ended"
+REVOKED: Final = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An order as its register holds it. `status` is `in_force` also before its start; instants in microseconds."""
+
+    id: str
+    kind: str
+    body: Mapping[str, Any]
+    status: str
+    received_at: int
+    received_by: str
+    text_hash: str
+    reference: str
+    reason: str
+    history: tuple[Mapping[str, Any], ...]
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """What comes with a body: the hash of its text, where the text is filed, and why it is entered."""
+
+    text_hash: str = ""
+    reference: str = ""
+    reason: str = ""
+
+    @classmethod
+    def of(cls, row: Row, reason: str) -> Paper:
+        """Return the paper of an order whose text stays as it is, entered for a new reason."""
+        return cls(row.document["text_hash"], row.document["reference"], reason)
+
+    @classmethod
+    def of_payload(cls, payload: Mapping[str, Any]) -> Paper:
+        """Return the paper that a proposal holds."""
+        return cls(payload["text_hash"], payload["reference"], payload["reason"])
+
+    def members(self) -> dict[str, str]:
+        """Return the members as documents and payloads hold them."""
+        return {"text_hash": self.text_hash, "reference": self.reference, "reason": self.reason}
+
+
+def read_body(
+    document: Mapping[str, Any], text: str | None, reference: str, reason: str, limits: Limits
+) -> tuple[dict[str, Any], Paper]:
+    """Return a body as the register will hold it, and its paper. Raises `InputRefused` for a missing id or a size."""
+    body: dict[str, Any] = storable(dict(document))
+    encoded = canonical(body)
+    if max(len(encoded), len((text or "").encode("utf-8", "replace"))) > limits.document_bytes:
+        raise TooLarge(f"is larger than {limits.document_bytes} bytes", where="document")
+    id = body.get("id")
+    if not isinstance(id, str) or not id.strip() or len(id) > limits.id_characters:
+        raise InputRefused(f"must be a text of 1 to {limits.id_characters} characters", where="document.id")
+    for name, words in (("reference", reference), ("reason", reason)):
+        if len(words) > limits.text_characters:
+            raise TooLarge(f"is longer than {limits.text_characters} characters", where=name)
+    digest = hashlib.sha256(encoded if text is None else text.encode("utf-8", "replace")).hexdigest()
+    return body, Paper(digest, reference, reason)
+
+
+def first_document(
+    kind: str, body: Mapping[str, Any], paper: Paper, person: str, at: int, approver: str | None = None
+) -> dict[str, Any]:
+    """Return the document of an order's first revision."""
+    return {
+        "kind": kind,
+        "body": body,
+        "received_at": format_instant(at),
+        "received_by": person,
+        **paper.members(),
+        "status": IN_FORCE,
+        "history": [_step(1, "received", paper, person, at, approver)],
+    }
+
+
+def next_document(
+    row: Row,
+    body: Mapping[str, Any],
+    paper: Paper,
+    change: str,
+    person: str,
+    at: int,
+    limits: Limits,
+    approver: str | None = None,
+) -> dict[str, Any]:
+    """Return the document of an order's next revision. Raises `TooLarge` when it has been changed too often."""
+    history = row.document["history"]
+    if len(history) >= limits.list_items_count:
+        raise TooLarge(f"has {limits.list_items_count} revisions; enter a new order instead", where="order")
+    step = _step(row.revision + 1, change, paper, person, at, approver)
+    return {**row.document, "body": body, **paper.members(), "history": [*history, step]}
+
+
+def split_amendment(
+    kind: str, id: str, old: Mapping[str, Any], new: Mapping[str, Any]
+) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:
+    """Return the body that takes effect at once and the one that must wait; `None` where there is no such part.
+
+    A directive's amendment that tightens and exempts is split: it applies at once with the exemptions it had.
+    """
+    if kind == "licence":
+        wider = _widens(parse_licence({**old, "id": id}, strict=False), parse_licence({**new, "id": id}))
+        return (None, new) if wider else (new, None)
+    if kind != "directive":
+        return new, None
+    before = parse_directive({**old, "id": id}, strict=False)
+    if not loosens(before, parse_directive({**new, "id": id})):
+        return new, None
+    held = {**new, "exempts": old.get("exempts") or []}
+    tighter = parse_directive({**held, "id": id})
+    if tighter == before or loosens(before, tighter):
+        return None, new
+    return held, new
+
+
+def read_order(row: Row) -> Order:
+    """Return the order of a register row."""
+    document = row.document
+    return Order(
+        id=row.id,
+        kind=document["kind"],
+        body=document["body"],
+        status=document["status"],
+        received_at=parse_instant(document["received_at"]),
+        received_by=document["received_by"],
+        text_hash=document["text_hash"],
+        reference=document["reference"],
+        reason=document["reason"],
+        history=tuple(document["history"]),
+        revision=row.revision,
+    )
+
+
+def _widens(old: Licence, new: Licence) -> bool:
+    """Whether the new licence could match, or lift, anything that the old one does not."""
+    sets = ("models", "actions", "nationalities", "destinations", "lifts")
+    starts = [ENDLESS if licence.start is None else licence.start for licence in (old, new)]
+    return (
+        any(not getattr(new, name) <= getattr(old, name) for name in sets)
+        or (old.person_id is not None and new.person_id != old.person_id)
+        or (old.tenant_id is not None and new.tenant_id != old.tenant_id)
+        or (old.person_id is None and old.tenant_id is None)
+        or starts[1] < starts[0]
+        or new.until > old.until
+    )
+
+
+def _step(revision: int, change: str, paper: Paper, person: str, at: int, approver: str | None) -> dict[str, Any]:
+    return {
+        "revision": revision,
+        "change": change,
+        "by": person,
+        "approved_by": approver,
+        "at": format_instant(at),
+        **paper.members(),
+    }

@@ -1,0 +1,260 @@
+"""Orders other than switches: received, amended, ended; what tightens at once, what loosens by two persons.
+
+Rules of the room:
+- A directive denies from its receipt. Exemptions in it wait as a proposal of their own; so does an amendment, or the
+  part of one, that could turn a deny into an allow, and so does its end.
+- A licence lifts, so it waits as a whole; revoking or narrowing it takes one person.
+- Grants and overrides are recorded at once and lift nothing.
+- Ids are never used twice. The register holds the current revision, the log every one; an order that cannot mean
+  anything, or names what the active release does not know, is refused whole.
+Left to others: what an order does (`core.orders`), the second person (`approvals`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from policy_engine.core.decision import Principal
+from policy_engine.core.instants import format_instant, parse_instant
+from policy_engine.errors import Conflict, InputRefused, NotFound
+from policy_engine.limits import LIMITS, Limits
+from policy_engine.services.approvals import Approvals, Effect
+from policy_engine.services.orderdocuments import (
+    ENDED,
+    IN_FORCE,
+    REVOKED,
+    Order,
+    Paper,
+    first_document,
+    next_document,
+    read_body,
+    read_order,
+    split_amendment,
+)
+from policy_engine.services.permissions import Caller, acting_person, require_unbounded
+from policy_engine.services.proposals import Proposal
+from policy_engine.services.snapshot import parse_order
+from policy_engine.services.vocabulary import VocabularyOf, words
+from policy_engine.store.interfaces import Change, Committed, Row, Store, Write
+
+READERS: Final = ("orders:write", "approve", "audit:read")
+"""Scopes of which a person needs one to read orders: licences and grants name persons."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of an order: `committed` is what took effect at once, `proposal` what waits for a second person."""
+
+    id: str
+    committed: Committed | None
+    proposal: str | None
+
+
+class Orders:
+    """The register of directives, licences, grants and overrides."""
+
+    def __init__(
+        self, store: Store, approvals: Approvals, vocabulary: VocabularyOf, *, limits: Limits = LIMITS
+    ) -> None:
+        self._store = store
+        self._approvals = approvals
+        self._vocabulary = vocabulary
+        self._limits = limits
+        approvals.register("order.licence", self._licensed)
+        approvals.register("order.exempt", self._amended)
+        approvals.register("order.amend", self._amended)
+        approvals.register("order.end", self._ended)
+
+    def receive(
+        self,
+        principal: Principal,
+        kind: str,
+        document: Mapping[str, Any],
+        *,
+        text: str | None = None,
+        reference: str = "",
+        reason: str = "",
+    ) -> Receipt:
+        """Enter an order: a directive, grant or override at once, a licence and a directive's exemptions as a proposal.
+
+        `text` is the instrument's wording, of which the hash is kept (without it, the document's own). Raises
+        `InputRefused` for an order that is malformed or names what is unknown, `Conflict` for an id already used.
+        """
+        caller, release = self._writer(principal)
+        body, paper = read_body(document, text, reference, reason, self._limits)
+        id = body["id"]
+        self._require_meant(kind, id, body, release)
+        if self._store.row("orders", id) is not None:
+            raise Conflict(f"the order {id} exists already; amend it, or give the new one an id of its own")
+        if kind == "licence":
+            return self._wait(caller, "order.licence", body, paper, expect=0)
+        now = {**body, "exempts": []} if kind == "directive" else body
+        later = body if kind == "directive" and body.get("exempts") else None
+        entry = "order.received" if kind == "directive" else "order.recorded"
+        document = first_document(kind, now, paper, caller.person, caller.at)
+        return self._enter(caller, entry, document, 0, release, ("order.exempt", later, paper))
+
+    def amend(
+        self,
+        principal: Principal,
+        id: str,
+        document: Mapping[str, Any],
+        *,
+        text: str | None = None,
+        reference: str = "",
+        reason: str = "",
+    ) -> Receipt:
+        """Replace an order's body by a new one: at once where that only tightens, else as a proposal.
+
+        Of a directive's amendment that tightens and also exempts, the exemption alone waits. Raises `Conflict` for an
+        order that has ended, `InputRefused` as `receive` does.
+        """
+        caller, release = self._writer(principal)
+        row = self._in_force(id)
+        kind = row.document["kind"]
+        body, paper = read_body({"id": id, **document}, text, reference, reason, self._limits)
+        if body["id"] != id:
+            raise InputRefused("is not the id of the order to amend", where="document.id")
+        self._require_meant(kind, id, body, release)
+        now, later = split_amendment(kind, id, row.document["body"], body)
+        if now is None:
+            return self._wait(caller, "order.amend", body, paper, expect=row.revision)
+        amended = next_document(row, now, paper, "amended", caller.person, caller.at, self._limits)
+        return self._enter(caller, "order.amended", amended, row.revision, release, ("order.exempt", later, paper))
+
+    def end(self, principal: Principal, id: str, reason: str) -> Receipt:
+        """End an order: a directive by a proposal; a licence (which is thereby revoked), grant or override at once."""
+        caller = acting_person(self._store, principal, "orders:write")
+        require_unbounded(caller)
+        row = self._in_force(id)
+        if not reason.strip() or len(reason) > self._limits.text_characters:
+            raise InputRefused(f"say why, in at most {self._limits.text_characters} characters", where="reason")
+        if row.document["kind"] == "directive":
+            payload = {"id": id, "reason": reason}
+            waiting = self._approvals.propose(
+                caller, "order.end", payload, (("orders", id, row.revision),), note=reason
+            )
+            return Receipt(id, None, waiting.id)
+        revoked = row.document["kind"] == "licence"
+        change, status = ("revoked", REVOKED) if revoked else ("ended", ENDED)
+        body = {**row.document["body"], "revoked_at" if revoked else "until": format_instant(caller.at)}
+        paper = Paper.of(row, reason)
+        document = next_document(row, body, paper, change, caller.person, caller.at, self._limits)
+        return self._enter(caller, f"order.{change}", {**document, "status": status}, row.revision, None)
+
+    def list(self, principal: Principal, *, kind: str | None = None, status: str | None = None) -> tuple[Order, ...]:
+        """Return orders in order of id; a person with one of `READERS` may read them."""
+        acting_person(self._store, principal, *READERS)
+        orders = [read_order(row) for row in self._store.rows("orders")]
+        return tuple(order for order in orders if kind in (None, order.kind) and status in (None, order.status))
+
+    def show(self, principal: Principal, id: str) -> Order:
+        """Return one order. Raises `NotFound`."""
+        acting_person(self._store, principal, *READERS)
+        return read_order(self._row(id))
+
+    def _writer(self, principal: Principal) -> tuple[Caller, str]:
+        caller = acting_person(self._store, principal, "orders:write")
+        require_unbounded(caller)
+        release = self._store.state().release
+        if release is None:
+            raise Conflict("no release is active, so the models an order names are not known; activate one first")
+        return caller, release
+
+    def _require_meant(self, kind: str, id: str, body: Mapping[str, Any], release: str) -> None:
+        """Refuse an order that cannot mean anything, or names what the active release does not know."""
+        parse_order(kind, id, body)
+        vocabulary = self._vocabulary(release)
+        (vocabulary.require_models if kind == "licence" else vocabulary.require_names)(
+            words(body, "models"), f"{kind}.models"
+        )
+        vocabulary.require_actions(words(body, "actions"), f"{kind}.actions")
+        vocabulary.require_countries(words(body, "nationalities"), f"{kind}.nationalities")
+        vocabulary.require_places(words(body, "destinations"), f"{kind}.destinations")
+        for place, exempt in enumerate(body.get("exempts") or ()):
+            vocabulary.require_names(words(exempt, "models"), f"{kind}.exempts[{place}].models")
+        if body.get("revoked_at") is not None:
+            raise InputRefused("is set by ending the licence, not by its document", where=f"{kind}.revoked_at")
+
+    def _wait(self, caller: Caller, proposed: str, body: Mapping[str, Any], paper: Paper, *, expect: int) -> Receipt:
+        id = body["id"]
+        payload = {"id": id, "body": body, **paper.members()}
+        waiting = self._approvals.propose(caller, proposed, payload, (("orders", id, expect),), note=paper.reason)
+        return Receipt(id, None, waiting.id)
+
+    def _enter(
+        self,
+        caller: Caller,
+        entry: str,
+        document: Mapping[str, Any],
+        expect: int,
+        release: str | None,
+        rest: tuple[str, Mapping[str, Any] | None, Paper] = ("", None, Paper()),
+    ) -> Receipt:
+        """Write what takes effect at once and, in the same change, the proposal of the rest that does not."""
+        proposed, later, paper = rest
+        id = document["body"]["id"]
+        writes = [Write("orders", id, document, expect)]
+        public = {"by": caller.key_id, "order": id, "order_kind": document["kind"]}
+        waiting = None
+        if later is not None:
+            payload = {"id": id, "body": later, **paper.members()}
+            basis = (("orders", id, expect + 1),)
+            waiting, write = self._approvals.prepare(caller, proposed, payload, basis, paper.reason)
+            writes.append(write)
+            public |= {"proposal": waiting.id, "hash": waiting.hash}
+        committed = self._store.change(
+            Change(
+                kind=entry,
+                public=public,
+                writes=tuple(writes),
+                raises_epoch=True,
+                expects=(caller.basis,),
+                expect_release=release,
+            )
+        )
+        return Receipt(id, committed, None if waiting is None else waiting.id)
+
+    def _row(self, id: str) -> Row:
+        row = self._store.row("orders", id)
+        if row is None:
+            raise NotFound(f"there is no order {id}")
+        return row
+
+    def _in_force(self, id: str) -> Row:
+        row = self._row(id)
+        if row.document["status"] != IN_FORCE:
+            raise Conflict(f"the order {id} is {row.document['status']} already")
+        return row
+
+    def _licensed(self, proposal: Proposal, approver: Caller) -> Effect:
+        body, paper = proposal.payload["body"], Paper.of_payload(proposal.payload)
+        document = first_document("licence", body, paper, proposal.proposed_by, approver.at, approver.person)
+        return _effect("order.licensed", document, 0)
+
+    def _amended(self, proposal: Proposal, approver: Caller) -> Effect:
+        row, body = self._in_force(proposal.payload["id"]), proposal.payload["body"]
+        change = "exempted" if proposal.kind == "order.exempt" else "amended"
+        paper = Paper.of_payload(proposal.payload)
+        document = next_document(
+            row, body, paper, change, proposal.proposed_by, approver.at, self._limits, approver.person
+        )
+        return _effect(f"order.{change}", document, row.revision)
+
+    def _ended(self, proposal: Proposal, approver: Caller) -> Effect:
+        row = self._in_force(proposal.payload["id"])
+        until = row.document["body"].get("until")
+        over = approver.at if until is None else min(approver.at, parse_instant(until))
+        body = {**row.document["body"], "until": format_instant(over)}
+        paper = Paper.of(row, proposal.payload["reason"])
+        document = next_document(
+            row, body, paper, "ended", proposal.proposed_by, approver.at, self._limits, approver.person
+        )
+        return _effect("order.ended", {**document, "status": ENDED}, row.revision)
+
+
+def _effect(kind: str, document: Mapping[str, Any], expect: int) -> Effect:
+    id = document["body"]["id"]
+    return Effect(kind, {"order": id, "order_kind": document["kind"]}, (Write("orders", id, document, expect),))

@@ -1,0 +1,233 @@
+"""Kill switches: engaged by one person at once, released by two.
+
+Rules of the room:
+- Engaging denies from its commit on: the row carries no start, so no clock decides when it begins. It may carry an end,
+  which is fixed when it is engaged and never moved.
+- A scope that is empty, or names what nobody knows, is refused: a switch that stops nothing must not look engaged. The
+  whole engine is stopped by saying `models="all"` on purpose.
+- Releasing is proposed by one person and approved by another who did not engage the switch either.
+- A released or ended switch keeps its row; engaging it again under the same id is a new revision.
+Left to others: what a switch covers (`core.switches`), when it has taken effect everywhere (a later issue).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from policy_engine.core.decision import Principal
+from policy_engine.core.facts import TenantType
+from policy_engine.core.instants import format_instant, parse_instant
+from policy_engine.core.orderparse import parse_switch_scope
+from policy_engine.errors import Conflict, InputRefused, NotFound, NotPermitted, TooLarge
+from policy_engine.limits import LIMITS, Limits
+from policy_engine.services.approvals import Approvals, Effect
+from policy_engine.services.permissions import (
+    LOCAL,
+    Basis,
+    Caller,
+    acting_person,
+    is_local,
+    require_tenants,
+    require_unbounded,
+)
+from policy_engine.services.proposals import Proposal
+from policy_engine.services.vocabulary import ANYTHING, VocabularyOf
+from policy_engine.store.interfaces import Change, Committed, Row, Store, Write
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A kill switch as it stands. `until=None` has no end; instants in microseconds."""
+
+    id: str
+    scope: Mapping[str, Any]
+    until: int | None
+    reason: str
+    reference: str
+    engaged_by: str
+    engaged_at: int
+    released_at: int | None
+    released_by: str | None
+    approved_by: str | None
+    revision: int
+
+    def engaged(self, at: int) -> bool:
+        """Return whether it denies at the instant."""
+        return self.released_at is None and (self.until is None or at < self.until)
+
+
+@dataclass(frozen=True, slots=True)
+class Engaged:
+    """A switch just engaged: durable, and no decision of an older state is written after `committed.at`."""
+
+    id: str
+    committed: Committed
+
+
+class Switches:
+    """The register of kill switches."""
+
+    def __init__(
+        self, store: Store, approvals: Approvals, vocabulary: VocabularyOf, *, limits: Limits = LIMITS
+    ) -> None:
+        self._store = store
+        self._approvals = approvals
+        self._vocabulary = vocabulary
+        self._limits = limits
+        approvals.register("switch.release", self._release_approved)
+
+    def engage(
+        self,
+        principal: Principal,
+        id: str,
+        scope: Mapping[str, Any],
+        reason: str,
+        *,
+        reference: str = "",
+        until: int | None = None,
+    ) -> Engaged:
+        """Engage a switch at once.
+
+        `scope` names dimensions (`models`, `tenants`, `tenant_types`, `tiers`, `regions`, `actions`); all that are
+        named must match. Raises `InputRefused` for a scope that is empty or unknown and for an end that has passed,
+        `Conflict` when a switch of that id is engaged.
+        """
+        by, person, at, basis = self._engaging(principal, scope)
+        _require_text(id, "id", self._limits.id_characters)
+        _require_text(reason, "reason", self._limits.text_characters)
+        if len(reference) > self._limits.text_characters:
+            raise TooLarge(f"is longer than {self._limits.text_characters} characters", where="reference")
+        named = self._known_scope(scope)
+        if until is not None and until <= at:
+            raise InputRefused("has passed already; give an end that is still to come, or none", where="until")
+        row = self._store.row("switches", id)
+        if row is not None and _switch(row).engaged(at):
+            raise Conflict(f"the switch {id} is engaged already; engage another id, or release this one")
+        document = {
+            "scope": named,
+            "from": None,
+            "until": None if until is None else format_instant(until),
+            "reason": reason,
+            "reference": reference,
+            "engaged_by": person,
+            "engaged_at": format_instant(at),
+            "released_at": None,
+            "released_by": None,
+            "approved_by": None,
+        }
+        committed = self._store.change(
+            Change(
+                kind="switch.engaged",
+                public={"by": by, "switch": id},
+                writes=(Write("switches", id, document, expect=0 if row is None else row.revision),),
+                raises_epoch=True,
+                expects=basis,
+            )
+        )
+        return Engaged(id, committed)
+
+    def release(self, principal: Principal, id: str, reason: str) -> Proposal:
+        """Propose to release a switch; it stays engaged until another person has approved.
+
+        Raises `Conflict` when the switch is not engaged.
+        """
+        caller = acting_person(self._store, principal, "switch:release")
+        require_unbounded(caller)
+        _require_text(reason, "reason", self._limits.text_characters)
+        row = self._row(id)
+        if not _switch(row).engaged(caller.at):
+            raise Conflict(f"the switch {id} is not engaged")
+        return self._approvals.propose(
+            caller, "switch.release", {"id": id, "reason": reason}, (("switches", id, row.revision),), note=reason
+        )
+
+    def list(self, principal: Principal) -> tuple[Switch, ...]:
+        """Return every switch, released ones too, in order of id. Any caller the engine knows may read them."""
+        return tuple(_switch(row) for row in self._store.rows("switches"))
+
+    def show(self, principal: Principal, id: str) -> Switch:
+        """Return one switch. Raises `NotFound`."""
+        return _switch(self._row(id))
+
+    def _engaging(self, principal: Principal, scope: Mapping[str, Any]) -> tuple[str, str, int, tuple[Basis, ...]]:
+        """Return key id, name, instant and what the change rests on, for one who may engage a switch."""
+        if is_local(principal):
+            if not self._store.state().sample:
+                raise NotPermitted(
+                    "without a key a switch is engaged on a sample database only; name a person's key with "
+                    "`switch:engage` in POLICY_ENGINE_KEY"
+                )
+            return LOCAL.id, LOCAL.id, self._store.now(), ()
+        caller = acting_person(self._store, principal, "switch:engage")
+        if caller.tenants is not None:
+            named = scope.get("tenants")
+            require_tenants(caller, frozenset(named) if isinstance(named, list | tuple) else frozenset())
+        return caller.key_id, caller.person, caller.at, (caller.basis,)
+
+    def _known_scope(self, scope: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the scope as the register holds it, every word of it known."""
+        for member in ("id", "from", "until"):
+            if member in scope:
+                raise InputRefused("names dimensions only; give the id and the end beside it", where="scope")
+        named = parse_switch_scope(scope, "scope")
+        # The caller's own order of words, so that a refusal points at the right one; `all` is no list of words.
+        words = {dimension: scope[dimension] for dimension, values in named.items() if values != "all"}
+        release = self._store.state().release
+        # With no release active nothing is allowed anyway, and a switch for later must not be held up.
+        vocabulary = ANYTHING if release is None else self._vocabulary(release)
+        vocabulary.require_names(words.get("models", ()), "scope.models")
+        vocabulary.require_actions(words.get("actions", ()), "scope.actions")
+        vocabulary.require_places(words.get("regions", ()), "scope.regions")
+        for number, kind in enumerate(words.get("tenant_types", ())):
+            if kind not in tuple(TenantType):
+                raise InputRefused(f"must be one of {', '.join(TenantType)}", where=f"scope.tenant_types[{number}]")
+        for number, tenant in enumerate(words.get("tenants", ())):
+            if self._store.row("tenants", tenant) is None:
+                raise InputRefused("is no tenant of the register", where=f"scope.tenants[{number}]")
+        return named
+
+    def _row(self, id: str) -> Row:
+        row = self._store.row("switches", id)
+        if row is None:
+            raise NotFound(f"there is no switch {id}")
+        return row
+
+    def _release_approved(self, proposal: Proposal, approver: Caller) -> Effect:
+        id = proposal.payload["id"]
+        row = self._row(id)
+        if row.document["engaged_by"] == approver.person:
+            raise NotPermitted("who engaged a switch cannot approve its release; a third person must")
+        released = {
+            **row.document,
+            "released_at": format_instant(approver.at),
+            "released_by": proposal.proposed_by,
+            "approved_by": approver.person,
+        }
+        return Effect("switch.released", {"switch": id}, (Write("switches", id, released, expect=row.revision),))
+
+
+def _require_text(text: str, where: str, most: int) -> None:
+    if not text.strip():
+        raise InputRefused("must not be empty", where=where)
+    if len(text) > most:
+        raise TooLarge(f"is longer than {most} characters", where=where)
+
+
+def _switch(row: Row) -> Switch:
+    document = row.document
+    until, released_at = document["until"], document["released_at"]
+    return Switch(
+        id=row.id,
+        scope=document["scope"],
+        until=None if until is None else parse_instant(until),
+        reason=document["reason"],
+        reference=document["reference"],
+        engaged_by=document["engaged_by"],
+        engaged_at=parse_instant(document["engaged_at"]),
+        released_at=None if released_at is None else parse_instant(released_at),
+        released_by=document["released_by"],
+        approved_by=document["approved_by"],
+        revision=row.revision,
+    )
