@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import ipaddress
-import logging
 import os
 import shutil
 import sys
@@ -65,43 +64,12 @@ def refuse_outside(event: str, arguments: tuple[Any, ...]) -> None:
         raise OutsideRefused("a test tried to resolve a name beyond loopback")
 
 
-class KeepingHandler(logging.Handler):
-    """Keeps every record of the standard library's logging as one line."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep the record's formatted message."""
-        outputs.keep("logs", f"{record.name} {record.getMessage()}")
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Close the network, and make the folder of kept outputs in the controlling process (workers inherit its name)."""
     sys.addaudithook(refuse_outside)
-    logging.getLogger().addHandler(KeepingHandler())
     if not hasattr(config, "workerinput"):
         os.environ[outputs.FOLDER_VARIABLE] = tempfile.mkdtemp(prefix="policy-engine-outputs-")
-    keep_client_errors()
-
-
-def keep_client_errors() -> None:
-    """Keep what the suite's HTTP clients receive as an error or from `/metrics`."""
-    import httpx2
-
-    def keeping(send: Any) -> Any:
-        def wrapped(client: Any, request: Any, **options: Any) -> Any:
-            answer = send(client, request, **options)
-            keep_answer(request.url.path, answer)
-            return answer
-
-        return wrapped
-
-    httpx2.Client.send = keeping(httpx2.Client.send)  # type: ignore[method-assign]  # this is the point
-
-
-def keep_answer(path: str, answer: Any) -> None:
-    """Keep one HTTP answer if it is an error or a scrape. A stream that nobody read is left alone."""
-    kind = "metrics" if path == "/metrics" else "errors" if answer.status_code >= 400 else None
-    if kind and answer.is_closed:
-        outputs.keep(kind, answer.text)
+    outputs.listen()
 
 
 @pytest.hookimpl(trylast=True)

@@ -4,16 +4,20 @@ Rules:
 - `keep` appends one output to a file of its kind in the session's folder; every worker process shares the folder.
 - The session ends red when a planted fact stands in any kept output, or a person of the sample world in a log line
   or metric. A person's id in an *answer* is no leak (the caller asked about it), so answers are not kept.
-- Kept by themselves: what any HTTP client in a test received as an error or from `/metrics`, what was logged through
-  `logging` or `structlog`, and the stderr of servers started by `start_server`. Anything else a test may `keep`.
+- Kept by themselves, at their source and so from every door of this process: each line that structlog writes, what
+  casbin logs, each problem document, and each text of the metrics. What another process wrote, a test may `keep`.
 """
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import re
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 FOLDER_VARIABLE = "TEST_OUTPUTS_FOLDER"
 SAMPLE_PERSONS = ("alice", "mina", "dana", "bruno", "ines", "chen", "greg", "eve")
@@ -64,3 +68,38 @@ def counted(folder: Path) -> dict[str, int]:
     for path in folder.glob("*.txt"):
         lines[path.name.split("-")[0]] += path.read_text(encoding="utf-8").count("\n")
     return lines
+
+
+class CasbinLines(logging.Handler):
+    """Keeps what casbin logs: it writes the values of requests, so there must be nothing."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the record's whole message."""
+        keep("logs", record.getMessage())
+
+
+def listen() -> None:
+    """Keep, from now on, what this process logs, answers as a problem and offers as metrics."""
+    import structlog
+
+    from policy_engine.api.metrics import Metrics
+    from policy_engine.api.problems import Problem
+
+    logging.getLogger("casbin").addHandler(CasbinLines())
+    for name in ("msg", "log", "debug", "info", "warning", "error", "critical", "exception"):
+        _tap(structlog.WriteLogger, name, "logs", lambda result, message: message)
+    _tap(Problem, "body", "errors", lambda result: result.decode())
+    _tap(Metrics, "text", "metrics", lambda result: result.decode())
+
+
+def _tap(owner: type, name: str, kind: str, text_of: Callable[..., str]) -> None:
+    """Let a method also keep the text of each call; `text_of` is given its result and its arguments."""
+    method = getattr(owner, name)
+
+    @functools.wraps(method)
+    def tapped(self: Any, *arguments: Any) -> Any:
+        result = method(self, *arguments)
+        keep(kind, text_of(result, *arguments))
+        return result
+
+    setattr(owner, name, tapped)

@@ -26,6 +26,7 @@ IMPURE_MODULES = frozenset(
     {"asyncio", "io", "logging", "os", "pathlib", "random", "secrets", "shutil", "socket", "subprocess", "sys"}
     | {"tempfile", "threading", "time", "uuid"}
 )
+DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 IMPURE_CALLS = frozenset({"now", "utcnow", "today", "open", "print", "input"})
 
 
@@ -69,26 +70,34 @@ def length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return (node.end_lineno or node.lineno) - node.lineno + 1
 
 
-def undocumented(source: str) -> list[str]:
+def undocumented(source: str, promised: frozenset[str] = frozenset()) -> list[str]:
     """Return the public classes, functions and methods without a docstring (`module` when it has none itself).
 
-    Left out: names with a leading underscore, what is nested in a function, overrides of a documented protocol
-    marked with `@override`, property setters, and the properties of a protocol, whose own docstring says them.
+    Left out: names with a leading underscore, what is nested in a function, property setters, the properties of a
+    protocol, whose own docstring says them, and methods in `promised`, which a documented protocol promises.
     """
     tree = ast.parse(source)
-    return ([] if ast.get_docstring(tree) else ["module"]) + list(_undocumented_in(tree, ""))
+    return ([] if ast.get_docstring(tree) else ["module"]) + list(_undocumented_in(tree, "", promised))
 
 
-def _undocumented_in(scope: ast.Module | ast.ClassDef, prefix: str) -> Iterator[str]:
+def _undocumented_in(scope: ast.Module | ast.ClassDef, prefix: str, promised: frozenset[str]) -> Iterator[str]:
     for node in scope.body:
-        if not isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) or node.name.startswith("_"):
+        if not isinstance(node, DEFINITIONS) or node.name.startswith("_"):
             continue
         marks = {ast.unparse(mark).rsplit(".", 1)[-1] for mark in node.decorator_list}
         spared = {"override", "setter", "overload"} | ({"property"} if _is_protocol(scope) else set())
-        if not ast.get_docstring(node) and not marks & spared:
+        implements = isinstance(scope, ast.ClassDef) and not _is_protocol(scope) and node.name in promised
+        if not ast.get_docstring(node) and not implements and not marks & spared:
             yield prefix + node.name
         if isinstance(node, ast.ClassDef):
-            yield from _undocumented_in(node, f"{prefix}{node.name}.")
+            yield from _undocumented_in(node, f"{prefix}{node.name}.", promised)
+
+
+def promised_methods(source: str) -> frozenset[str]:
+    """Return the names of the methods that the protocols of a source document."""
+    protocols = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef) and _is_protocol(node)]
+    methods = [node for protocol in protocols for node in protocol.body if isinstance(node, DEFINITIONS)]
+    return frozenset(node.name for node in methods if ast.get_docstring(node))
 
 
 def _is_protocol(scope: ast.Module | ast.ClassDef) -> bool:
@@ -97,8 +106,7 @@ def _is_protocol(scope: ast.Module | ast.ClassDef) -> bool:
 
 def banned_definitions(source: str) -> list[str]:
     """Return names of classes and functions that hold a word that says nothing (`utils`, `manager`, ...)."""
-    defined = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    names = [node.name for node in ast.walk(ast.parse(source)) if isinstance(node, defined)]
+    names = [node.name for node in ast.walk(ast.parse(source)) if isinstance(node, DEFINITIONS)]
     return [name for name in names if words(name) & BANNED_WORDS]
 
 
