@@ -8,11 +8,18 @@ by cheating (edit, delete, reorder) is what `services.evidence.verify` and, late
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 REGISTERS = ("persons", "tenants", "orders", "switches", "keys", "approvals", "releases")
 """The registers, each a projection of the log."""
+
+FACT_REGISTERS = ("persons", "tenants")
+"""Registers whose changes raise the facts revision and not the epoch."""
+
+EPOCH_REGISTERS = ("orders", "switches", "keys")
+"""Registers that a change may touch only when it raises the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +39,8 @@ class State:
 class Row:
     """One register row: `document` is what the log committed to (JSON values only; instants as RFC 3339 text).
 
-    `revision` counts changes of this id from 1. `(log_id, seq, item)` names the entry, and the place in it, that
-    made the row; `salt` is the salt of that commitment.
+    `revision` counts changes of this id from 1 and never repeats, even after the row was taken away. `(log_id, seq,
+    item)` names the entry, and the place in it, that made the row; `salt` is the salt of that commitment.
     """
 
     register: str
@@ -48,7 +55,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An entry as bytes: `public` is the leaf; `sealed` is the ciphertext of the personal part (may be empty)."""
+    """An entry as bytes: `public` is the leaf; `sealed` is the ciphertext of the personal part (may be empty).
+
+    `data_key` names the key it is sealed under; `tags` find it again.
+    """
 
     public: bytes
     sealed: bytes
@@ -59,20 +69,37 @@ class Encoded:
 class Draft(Protocol):
     """An entry waiting for its place. `encode` is called inside the committing transaction, at most once a try.
 
-    `at` is the store's clock. `new_keys()` are the wrapped data keys `(id, wrapped)` that the batch must also store.
-    `revisions` are the `(register, id, revision)` the evaluation used; `until` the instant at which it goes stale;
-    `allows` is true when an allow leaves on it; `instant` is the one it was evaluated at.
+    `allows` is true when an allow leaves on it; `instant` is the one it was evaluated at; `until` the instant at
+    which it goes stale; `facts_revision` and `revisions` (`(register, id, revision)`, 0: no such row) the facts it
+    was evaluated on.
     """
 
-    allows: bool
-    instant: int
-    until: int
-    facts_revision: int
-    revisions: tuple[tuple[str, str, int], ...]
+    @property
+    def allows(self) -> bool: ...
 
-    def encode(self, log_id: str, seq: int, at: int) -> Encoded: ...
+    @property
+    def instant(self) -> int: ...
 
-    def new_keys(self) -> Sequence[tuple[str, bytes]]: ...
+    @property
+    def until(self) -> int: ...
+
+    @property
+    def facts_revision(self) -> int: ...
+
+    @property
+    def revisions(self) -> tuple[tuple[str, str, int], ...]: ...
+
+    def encode(self, log_id: str, seq: int, at: int) -> Encoded:
+        """Return the entry for its place; `at` is the store's clock. Called after `new_keys` and `adopt`."""
+        ...
+
+    def new_keys(self) -> Sequence[tuple[str, bytes]]:
+        """Return the wrapped data keys `(id, wrapped)` that this draft made and nobody has stored yet."""
+        ...
+
+    def adopt(self, key_id: str, wrapped: bytes) -> None:
+        """Take the stored data key instead of the one just made: another process stored it first."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +116,7 @@ class Moved:
     """Nothing was written: the state moved under at least one draft, named by its position in `stale`.
 
     `reason` per position is `epoch`, `facts`, `boundary` (an instant has come) or `clock` (an allow's instant differs
-    from the store's clock by more than `limits.stale_seconds`, or the clock ran backwards).
+    from the store's clock by more than `limits.stale_seconds`, or the clock ran backwards). `state` is what holds now.
     """
 
     stale: Mapping[int, str]
@@ -114,11 +141,12 @@ class Write:
 class Change:
     """A change of the registers, applied with its entry or not at all.
 
-    `kind` is the entry kind, such as `switch.engaged`. `public` are members of the entry that anyone may read;
-    the rows themselves are sealed with per-row commitments. `raises_epoch` is false for facts and proposals only.
-    `activate` names the release that becomes the active one. `expect_release`, when given, must be the active one.
-    `expects` are `(register, id, revision)` of rows that the change rests on without writing them, such as the key of
-    the person who makes it; they are compared in the same transaction, and a difference raises `Conflict`.
+    `kind` is the entry kind, such as `switch.engaged`. `public` are members of the entry that anyone may read (an
+    `id` among them becomes the entry's, 32 hex digits); the rows are sealed, each with its own commitment and key.
+    `raises_epoch` is false for facts, proposals and stored releases only. `activate` names the release that becomes
+    the active one. `expect_release`, when given, must be the active one. `expects` are rows, `(register, id,
+    revision)` with 0 for no such row, that the change rests on without touching them. `blobs` are contents by their
+    SHA-256 in hex.
     """
 
     kind: str
@@ -127,55 +155,184 @@ class Change:
     raises_epoch: bool
     activate: str | None = None
     expect_release: str | None = None
+    expects: tuple[tuple[str, str, int], ...] = ()
     blobs: Mapping[str, bytes] = field(default_factory=dict)
     mark_sample: bool = False
-    expects: tuple[tuple[str, str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a log ends: the next sequence and batch numbers, the hash of the last header, and its clock.
+
+    `last_at` is the latest instant the log has seen; the store's clock never writes an earlier one.
+    """
+
+    log_id: str
+    next_seq: int
+    next_batch: int
+    head_hash: str
+    last_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """One entry as it lies there. `sealed` is `None` when it has no body, and empty when the body was erased."""
+
+    log_id: str
+    seq: int
+    public: bytes
+    leaf: bytes
+    data_key: str | None
+    sealed: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBatch:
+    """One batch header as it lies there, with the columns that repeat its members."""
+
+    log_id: str
+    batch: int
+    first: int
+    n: int
+    header: bytes
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRow:
+    """One register row as it lies there: `document` is text (`None`: taken away), `typed` the columns beside it."""
+
+    register: str
+    id: str
+    revision: int
+    document: str | None
+    salt: bytes
+    log_id: str
+    seq: int
+    item: int
+    typed: Mapping[str, str | None]
+
+
+class LogView(Protocol):
+    """Everything a store holds, at one moment, for verifying: nothing written later is seen. Streams in order."""
+
+    def state(self) -> State: ...
+
+    def heads(self) -> list[Head]: ...
+
+    def scan_entries(self) -> Iterator[StoredEntry]:
+        """Yield every entry, by log and sequence number."""
+        ...
+
+    def scan_batches(self) -> Iterator[StoredBatch]:
+        """Yield every batch header, by log and number."""
+        ...
+
+    def scan_rows(self, register: str) -> Iterator[StoredRow]:
+        """Yield every row of a register, those taken away included, by id."""
+        ...
+
+    def scan_blobs(self) -> Iterator[tuple[str, bytes]]:
+        """Yield `(hash, content)` of every blob."""
+        ...
+
+    def scan_tags(self) -> Iterator[tuple[bytes, str, int]]:
+        """Yield `(tag, log_id, seq)` of every tag, in no order."""
+        ...
+
+    def bodies_without_entry(self) -> list[tuple[str, int]]:
+        """Return places that have a body and no entry."""
+        ...
+
+    def tags_count(self) -> int: ...
+
+    def has_tag(self, tag: bytes, log_id: str, seq: int) -> bool: ...
+
+    def data_key(self, key_id: str) -> bytes | None: ...
 
 
 class ReadStore(Protocol):
-    """Reading: always the last committed state; raises `StoreUnavailable` when it cannot know."""
+    """Reading: always the last committed state of any process; raises `StoreUnavailable` when it cannot know."""
+
+    @property
+    def clock_set(self) -> bool:
+        """Whether the clock was given (a test, a case, a demo): entries say `clock: set`."""
+        ...
 
     def now(self) -> int:
         """Return the store's clock as an instant."""
         ...
 
-    def state(self) -> State: ...
+    def state(self) -> State:
+        """Return the state row."""
+        ...
 
-    def row(self, register: str, id: str) -> Row | None: ...
+    def head(self) -> Head | None:
+        """Return where this store's log ends; `None` before the first entry."""
+        ...
+
+    def row(self, register: str, id: str) -> Row | None:
+        """Return a row, `None` when there is none."""
+        ...
 
     def rows(self, register: str, *, after: str = "", limit: int | None = None) -> list[Row]:
         """Return rows in order of id, keyset-paged by `after`."""
+        ...
+
+    def rows_by(self, register: str, column: str, value: str) -> list[Row]:
+        """Return the rows whose typed column (`keys.hash`, `approvals.status`, ...) has a value, in order of id."""
         ...
 
     def blob(self, hash: str) -> bytes | None:
         """Return stored release content by its hash."""
         ...
 
-    def entry(self, log_id: str, seq: int) -> tuple[bytes, bytes] | None:
-        """Return `(public, sealed)` of one entry."""
+    def data_key(self, key_id: str) -> bytes | None:
+        """Return a wrapped data key."""
         ...
 
-    def entries(self, *, after: int = -1, limit: int = 1_000, newest_first: bool = False) -> Iterator[tuple[str, int, bytes]]:
-        """Yield `(log_id, seq, public)` in commit order."""
+    def entry(self, log_id: str, seq: int) -> StoredEntry | None:
+        """Return one entry with its sealed part."""
         ...
 
-    def close(self) -> None: ...
+    def entries(
+        self, *, after: int = -1, before: int | None = None, limit: int = 1_000, newest_first: bool = False
+    ) -> Iterator[tuple[str, int, bytes]]:
+        """Yield `(log_id, seq, public)` of the entries with `after < seq < before`, in commit order or from its end."""
+        ...
+
+    def tagged(self, tags: Sequence[bytes]) -> list[int]:
+        """Return the sequence numbers of the entries that carry any of the tags, in order."""
+        ...
+
+    def view(self) -> AbstractContextManager[LogView]:
+        """Return everything at one moment. Close it soon: while it is open, the log cannot be compacted."""
+        ...
+
+    def close(self) -> None:
+        """Close every connection. Closing twice is no error."""
+        ...
 
 
 class Store(ReadStore, Protocol):
-    """Writing. Both calls are one transaction; on return what they report is durable (`synchronous=FULL`)."""
+    """Writing. Both calls are one transaction; on return what they report is durable (`synchronous=FULL`).
+
+    When a call raises `StoreUnavailable` the outcome may be unknown: whoever was waiting must not be allowed on it. A
+    store that met an error at a commit verifies its head again before it serves the next call.
+    """
 
     def append(self, batch: Sequence[Draft], snapshot: State) -> Committed | Moved:
         """Write a batch of entries evaluated under `snapshot` if nothing they rest on has moved; else write none.
 
-        Epoch and release are compared with the snapshot's, and per draft the fact revisions, the boundaries and the clock are compared inside the
-        inserting transaction. Raises `StoreUnavailable` when the outcome is not known to be durable.
+        Epoch and release are compared with the snapshot's, and per draft the fact revisions, the boundaries and the
+        clock, inside the inserting transaction. Raises `StoreUnavailable` when the outcome is not known to be durable.
         """
         ...
 
     def change(self, change: Change) -> Committed:
         """Apply a change and its entry together, and raise the epoch where the change says so.
 
-        Raises `Conflict` when a row, or the active release, is not as expected; `StoreUnavailable` as above.
+        Raises `Conflict` when a row, or the active release, is not as expected; `InputRefused` for a document outside
+        the values of the log; `StoreUnavailable` as above.
         """
         ...

@@ -1,0 +1,110 @@
+"""Bringing a database to the schema of this program, and telling whether it is empty.
+
+Rules: an empty or older database is migrated under the write lock, so two starts do not meet; a file that is no
+database of this engine, or that a newer program migrated, is refused and not touched. Alembic is imported only when
+there is something to migrate. The folder `migrations/` lies beside the package in a checkout and inside it when
+installed. Left to others: the key file (`services.keyfile`), opening (`sqlite`).
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from policy_engine.errors import StartRefused
+from policy_engine.store.faults import DatabaseError, sentence
+from policy_engine.store.sessions import database_path, make_engine
+
+SCHEMA = "0001"
+"""The newest migration; a test holds it equal to Alembic's head."""
+
+_FOLDERS = (Path(__file__).parent / "migrations", Path(__file__).parents[2] / "migrations")
+
+
+def migrations_folder() -> Path:
+    """Return the folder of migrations. Raises `StartRefused` when the installation lacks it."""
+    for folder in _FOLDERS:
+        if (folder / "env.py").is_file():
+            return folder
+    raise StartRefused("the migrations are missing from this installation; install the package again")
+
+
+def prepare(database: str | Path) -> bool:
+    """Create or migrate a database and return whether it is empty (no entry was ever written).
+
+    Raises `StartRefused` for a file that is not this engine's, was migrated by a newer program, or cannot be opened.
+    """
+    path = database_path(database)
+    if not path.parent.is_dir():
+        raise StartRefused("the folder for the database does not exist", where="database")
+    engine = make_engine(path, create=True)
+    try:
+        with engine.connect() as connection:
+            if _schema(connection) != SCHEMA:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                if _schema(connection) != SCHEMA:  # another start may have migrated while this one waited
+                    _upgrade(connection)
+                connection.commit()
+            return connection.execute(text("SELECT NOT EXISTS (SELECT 1 FROM heads)")).scalar() == 1
+    except (SQLAlchemyError, DatabaseError) as error:
+        raise StartRefused(sentence(error), where="database") from error
+    finally:
+        engine.dispose()
+
+
+def _schema(connection: Connection) -> str | None:
+    """Return the migration a database is at; `None` for a new file."""
+    tables = set(connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'table'")).scalars())
+    if not tables:
+        return None
+    if "alembic_version" not in tables:
+        raise StartRefused("the file holds another program's database; name another file", where="database")
+    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return None if found is None else str(found)
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    found = _schema(connection)
+    try:
+        if found is not None:
+            ScriptDirectory.from_config(config).get_revision(found)
+        command.upgrade(config, "head")
+    except CommandError:
+        raise StartRefused("a newer program migrated this database; use that program", where="database") from None
+
+
+@cache
+def _template() -> bytes:
+    """Return the bytes of an empty migrated database."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "template.db"
+        prepare(path)
+        return path.read_bytes()
+
+
+def copy_template(destination: str | Path) -> Path:
+    """Write an empty migrated database to a new file, without migrating again, and return its path.
+
+    For tests, cases and demos, which need many. Raises `StartRefused` when the file exists.
+    """
+    path = database_path(destination)
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise StartRefused("the database file exists already", where="database") from None
+    with os.fdopen(handle, "wb") as file:
+        file.write(_template())
+    return path

@@ -1,0 +1,166 @@
+"""Registers: reading rows, and applying a change with its entry inside a transaction that somebody else commits.
+
+Rules: every row that changes is sealed with its own data key and committed to in the entry's public part; the row in
+clear carries the salt of that commitment; a row taken away leaves its id and revision, so that no revision repeats;
+what a change rests on is compared inside its transaction. A change of orders, switches, keys or the active release
+that would not raise the epoch is a programming error and refused.
+Left to others: deciding whether a change is permitted (`services`), committing it (`sqlite`).
+"""
+
+from __future__ import annotations
+
+import os
+from hashlib import sha256
+from typing import Any
+from uuid import uuid4
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from policy_engine.errors import Conflict, InputRefused, TooLarge
+from policy_engine.ledger.canonical import canonical, parse
+from policy_engine.ledger.encoding import Place, change_public
+from policy_engine.ledger.sealing import (
+    KEY_BYTES,
+    NONCE_BYTES,
+    SALT_BYTES,
+    KeyVault,
+    RowBody,
+    join_rows,
+    place_of,
+    row_key_id,
+    seal_body,
+)
+from policy_engine.limits import Limits
+from policy_engine.store import statements
+from policy_engine.store.interfaces import (
+    EPOCH_REGISTERS,
+    FACT_REGISTERS,
+    Change,
+    Encoded,
+    Row,
+    State,
+    Write,
+)
+from policy_engine.store.sessions import Reader, Writer
+from policy_engine.store.sessions import Row as Columns
+from policy_engine.store.tables import TYPED
+
+
+def to_row(register: str, columns: Columns) -> Row:
+    """Return a row from its columns, in the order of the statements."""
+    id, revision, document, salt, log_id, seq, item = columns
+    return Row(register, id, revision, parse(document.encode(), "a register row"), bytes(salt), log_id, seq, item)
+
+
+def revision_of(reader: Reader, register: str, id: str) -> int:
+    """Return the revision of a row, 0 when there is none."""
+    found = reader.one(statements.REGISTERS[register].revision, id)
+    return int(found[0]) if found and found[1] else 0
+
+
+def check(change: Change, limits: Limits) -> None:
+    """Refuse a change that no state could accept."""
+    needs_epoch = change.activate is not None or any(write.register in EPOCH_REGISTERS for write in change.writes)
+    if needs_epoch and not change.raises_epoch:
+        raise ValueError("a change of orders, switches, keys or the active release raises the epoch")
+    if change.kind != "genesis" and len(change.writes) > limits.rows_per_entry_count:
+        raise TooLarge(f"one entry holds at most {limits.rows_per_entry_count} rows", where="change")
+    if len({(write.register, write.id) for write in change.writes}) != len(change.writes):
+        raise ValueError("a change writes each row once")
+    for hash, content in change.blobs.items():
+        if hash != sha256(content).hexdigest():
+            raise ValueError("a blob's key is the hex SHA-256 of its content")
+
+
+def state_after(change: Change, state: State) -> State:
+    """Return the state once the change is applied."""
+    facts = any(write.register in FACT_REGISTERS for write in change.writes)
+    return State(
+        epoch=state.epoch + change.raises_epoch,
+        release=state.release if change.activate is None else change.activate,
+        facts_revision=state.facts_revision + facts,
+        sample=state.sample or change.mark_sample,
+    )
+
+
+def apply(writer: Writer, change: Change, vault: KeyVault, place: Place, state: State) -> Encoded:
+    """Write the rows, blobs and keys of a change and return its entry. `place` holds the state after the change.
+
+    Raises `Conflict` when something it rests on has moved.
+    """
+    if change.expect_release is not None and state.release != change.expect_release:
+        raise Conflict("the active release has changed meanwhile; look again and decide anew", where="release")
+    for register, id, revision in change.expects:
+        if revision_of(writer, register, id) != revision:
+            raise Conflict("a row that this change rests on has changed meanwhile; look again", where=register)
+    sealed: list[tuple[str, bytes]] = []
+    commitments: list[tuple[str, str]] = []
+    for item, write in enumerate(change.writes):
+        key_id, ciphertext, commit = _put(writer, write, vault, place, item)
+        sealed.append((key_id, ciphertext))
+        commitments.append((write.register, commit))
+    for hash, content in change.blobs.items():
+        if writer.one(statements.READ_BLOB, hash) is None:
+            writer.run(statements.ADD_BLOB, hash, content)
+    if change.activate is not None and revision_of(writer, "releases", change.activate) == 0:
+        raise Conflict("the release to activate is not stored", where="release")
+    body = join_rows(sealed) if sealed else b""
+    members = {name: value for name, value in change.public.items() if name != "id"}
+    public = change_public(
+        change.kind,
+        str(change.public.get("id") or uuid4().hex),
+        place,
+        members,
+        rows=commitments,
+        sealed=sha256(body).hexdigest() if body else "",
+        activates=change.activate,
+        blobs=tuple(change.blobs),
+        sample=change.mark_sample,
+    )
+    return Encoded(public, body, None)
+
+
+def _put(writer: Writer, write: Write, vault: KeyVault, place: Place, item: int) -> tuple[str, bytes, str]:
+    """Write one row and return its key's id, its ciphertext and its commitment."""
+    own = statements.REGISTERS[write.register]
+    found = writer.one(own.revision, write.id)
+    now = int(found[0]) if found and found[1] else 0
+    if now != write.expect:
+        raise Conflict("the row has changed since it was read; look again", where=write.register)
+    if write.document is None and now == 0:
+        raise Conflict("there is no row to take away", where=write.register)
+    revision = 1 if found is None else int(found[0]) + 1
+    salt = os.urandom(SALT_BYTES)
+    row = RowBody(write.register, write.id, revision, write.document).encode()
+    key_id, cipher = _row_cipher(writer, write, vault)
+    body = seal_body(cipher, os.urandom(NONCE_BYTES), salt, place_of(place.log_id, place.seq, item), row)
+    document = None if write.document is None else canonical(write.document).decode()
+    values = (revision, document, salt, place.log_id, place.seq, item, *typed_values(write.register, write.document))
+    if found is None:
+        writer.run(own.add, write.id, *values)
+    else:
+        writer.run(own.put, *values, write.id)
+    return key_id, body.ciphertext, body.commit
+
+
+def typed_values(register: str, document: Any) -> tuple[str | None, ...]:
+    """Return the typed columns that a document implies: its own text members, or null."""
+    return tuple(_text(document, name) for name in TYPED.get(register, ()))
+
+
+def _text(document: Any, name: str) -> str | None:
+    value = None if document is None else document.get(name)
+    if value is not None and not isinstance(value, str):
+        raise InputRefused("a member that the schema knows must be text", where=name)
+    return value
+
+
+def _row_cipher(writer: Writer, write: Write, vault: KeyVault) -> tuple[str, AESGCM]:
+    """Return the data key under which the history of this row is sealed, making and storing it when there is none."""
+    key_id = row_key_id(vault.index_key(), write.register, write.id)
+    stored = writer.one(statements.READ_DATA_KEY, key_id)
+    if stored is not None:
+        return key_id, AESGCM(vault.unwrap(key_id, bytes(stored[0])))
+    key = os.urandom(KEY_BYTES)
+    writer.run(statements.ADD_DATA_KEY, key_id, vault.wrap(key_id, key))
+    return key_id, AESGCM(key)

@@ -1,0 +1,209 @@
+"""Connections to the database, and reading and writing as two different types.
+
+Rules of the room:
+- A `Reader` runs queries, a `Writer` runs queries and commands: a write through a read does not type-check.
+- Statements are SQLAlchemy expressions, compiled once to text at import and run on the driver's own connection: one
+  decision must not pay for building a statement. Parameters are positional, in the order named beside the statement.
+- SQLite is the one that `pysqlite3` brings; the standard library's never opens the database. A SQLite with the
+  WAL-reset bug (before 3.51.3, 3.50.7 or 3.44.6) gets a rollback journal and a warning, never WAL.
+- Every connection syncs fully before a commit returns. An existing file is opened, never created, except by `migrate`.
+Left to others: transactions and their outcome (`sqlite`), what errors of the driver mean (`faults`).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pysqlite3.dbapi2 as dbapi
+from sqlalchemy import Engine, QueuePool, create_engine, event
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.sql import ClauseElement
+
+from policy_engine.errors import InputRefused
+
+_DIALECT = sqlite.dialect(paramstyle="qmark")
+
+READERS_COUNT = 8
+"""Connections kept for streaming readers; more wait."""
+
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A statement that reads, compiled."""
+
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A statement that writes, compiled."""
+
+    sql: str
+
+
+def query(expression: ClauseElement, *names: str) -> Query:
+    """Compile an expression that reads; `names` are its parameters in the order in which they are passed."""
+    return Query(_compile(expression, names))
+
+
+def command(expression: ClauseElement, *names: str) -> Command:
+    """Compile an expression that writes; `names` as in `query`."""
+    return Command(_compile(expression, names))
+
+
+def _compile(expression: ClauseElement, names: Sequence[str]) -> str:
+    compiled = expression.compile(dialect=_DIALECT)
+    order = tuple(getattr(compiled, "positiontup", None) or ())
+    if order != tuple(names):
+        raise ValueError(f"the statement takes {order}, not {tuple(names)}")
+    return str(compiled)
+
+
+class Reader:
+    """Reads on one connection. Outside a transaction every query sees the last commit of any process."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    @classmethod
+    def of(cls, writer: Writer) -> Reader:
+        """Return a reader on a writer's connection: the same, without the right to write."""
+        return cls(writer._connection)
+
+    def one(self, statement: Query, *parameters: object) -> Row | None:
+        """Return the first row, or `None`."""
+        row: Row | None = self._connection.execute(statement.sql, parameters).fetchone()
+        return row
+
+    def all(self, statement: Query, *parameters: object) -> list[Row]:
+        """Return every row."""
+        rows: list[Row] = self._connection.execute(statement.sql, parameters).fetchall()
+        return rows
+
+    def stream(self, statement: Query, *parameters: object) -> Iterator[Any]:
+        """Yield rows as they are read."""
+        yield from self._connection.execute(statement.sql, parameters)
+
+    @contextmanager
+    def at_one_moment(self) -> Iterator[None]:
+        """Let every query inside see the same commit."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("ROLLBACK")
+
+
+class Writer(Reader):
+    """Reads and writes on the one connection that may write."""
+
+    def run(self, statement: Command, *parameters: object) -> int:
+        """Run a command once and return how many rows it changed."""
+        count: int = self._connection.execute(statement.sql, parameters).rowcount
+        return count
+
+    def run_many(self, statement: Command, rows: Iterable[Sequence[object]]) -> None:
+        """Run a command once for each row of parameters."""
+        self._connection.executemany(statement.sql, rows)
+
+    def begin(self) -> None:
+        """Start a transaction that holds the write lock from its first moment: nothing read in it can move."""
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def commit_if_open(self) -> None:
+        """Commit what was begun and not rolled back; on return it is durable."""
+        if self._connection.in_transaction:
+            self._connection.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Undo what was written, if a transaction is open."""
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close the connection for good."""
+        self._connection.close()
+
+
+def database_path(database: str | Path) -> Path:
+    """Return the file that a path or `sqlite:///` URL names. Raises `InputRefused` for another kind of database."""
+    text = str(database)
+    if text.startswith("sqlite:///"):
+        text = text.removeprefix("sqlite:///")
+    elif "://" in text:
+        raise InputRefused("only sqlite:///FILE is a database this store opens", where="database")
+    if not text or text.startswith((":memory:", "file:")):
+        raise InputRefused("a database is a file: the log must outlive the process", where="database")
+    return Path(text).absolute()
+
+
+def has_wal_fix(version: tuple[int, ...]) -> bool:
+    """Return whether a SQLite version is free of the WAL-reset bug (fixed in 3.51.3, 3.50.7 and 3.44.6)."""
+    return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
+
+
+def journal_mode(version: tuple[int, ...] | None = None) -> str:
+    """Return the journal mode for the linked SQLite, warning when it is not WAL."""
+    linked = dbapi.sqlite_version_info if version is None else version
+    if has_wal_fix(linked):
+        return "WAL"
+    name = ".".join(map(str, linked))
+    warnings.warn(
+        f"SQLite {name} can corrupt a database in WAL mode; using a rollback journal, which is slower. "
+        "Install pysqlite3 0.6.1 or newer.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return "DELETE"
+
+
+def make_engine(path: Path, *, create: bool = False, busy_seconds: float = 1.0) -> Engine:
+    """Return an engine over a database file. Without `create` a file that is not there is an error, never made."""
+    mode = "rwc" if create else "rw"
+    uri = f"file:{quote(str(path))}?mode={mode}"
+    pragmas = (
+        f"PRAGMA busy_timeout = {int(busy_seconds * 1000)}",
+        f"PRAGMA journal_mode = {journal_mode()}",
+        "PRAGMA synchronous = FULL",
+        "PRAGMA foreign_keys = ON",
+        "PRAGMA recursive_triggers = ON",
+        "PRAGMA trusted_schema = OFF",
+        "PRAGMA cache_size = -65536",
+        "PRAGMA wal_autocheckpoint = 2000",
+        "PRAGMA journal_size_limit = 67108864",
+    )
+
+    def connect() -> Any:
+        return dbapi.connect(uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=64)
+
+    engine = create_engine(
+        "sqlite://",
+        module=dbapi,
+        creator=connect,
+        poolclass=QueuePool,  # the URL names no file, so the dialect would choose a pool for memory databases
+        pool_size=READERS_COUNT,
+        max_overflow=0,
+        pool_timeout=busy_seconds,
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, record: object) -> None:
+        for pragma in pragmas:
+            connection.execute(pragma).fetchall()
+
+    return engine
+
+
+def make_writer(engine: Engine) -> Writer:
+    """Return a writer on a connection of its own, outside the pool."""
+    fairy = engine.raw_connection()
+    fairy.detach()
+    return Writer(fairy.dbapi_connection)

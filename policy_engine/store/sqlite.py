@@ -1,0 +1,347 @@
+"""The store on one SQLite file: transactions, what is durable, and what happens when the disk or file goes away.
+
+Rules of the room:
+- One connection writes, under one lock, in `BEGIN IMMEDIATE` transactions: whatever a transaction read cannot have
+  moved when it commits, in this process or another. Reads see the last commit of any process.
+- Only a commit that returned, into the file that still bears its name, is durable. Any error around it leaves the
+  outcome unknown: the caller gets `StoreUnavailable`, and the store closes its connections and opens them again,
+  checking the end of the log, before it serves the next call. A retry is safe because every call reads the real head.
+- The store remembers the farthest head and epoch it has seen; a file that holds less is an older copy, and nothing is
+  served from it until somebody has looked and restarted.
+- Nothing waits longer than `limits.answer_seconds` for a lock.
+Left to others: what is compared and written (`entries`, `registers`), schema (`migrate`), the key file (`services`).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from policy_engine.errors import Conflict, StartRefused, StoreUnavailable, VerificationFailed
+from policy_engine.ledger.encoding import Place
+from policy_engine.ledger.sealing import KeyVault
+from policy_engine.limits import LIMITS, Limits
+from policy_engine.store import entries, faults, registers, statements
+from policy_engine.store.interfaces import (
+    Change,
+    Committed,
+    Draft,
+    Head,
+    LogView,
+    Moved,
+    Row,
+    State,
+    StoredEntry,
+)
+from policy_engine.store.sessions import Reader, Writer, database_path, make_engine, make_writer
+from policy_engine.store.view import SqliteView
+
+
+class SqliteStore:
+    """A store on a migrated SQLite file (`migrate.prepare`). Safe to use from several threads and processes.
+
+    `clock` replaces the system clock in tests, cases and demos; entries then say so. Raises `StartRefused` when the
+    vault is not the one that this database was sealed with, `StoreUnavailable` when the end of the log is damaged.
+    """
+
+    def __init__(
+        self,
+        database: str | Path,
+        vault: KeyVault,
+        *,
+        clock: Callable[[], int] | None = None,
+        limits: Limits = LIMITS,
+    ) -> None:
+        self._path = database_path(database)
+        self._vault = vault
+        self._clock = clock
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._read_lock = threading.Lock()
+        self._seen_head: Head | None = None
+        self._seen_epoch = 0
+        self._closed = False
+        self._suspect = False
+        self._open()
+        self._check_vault()
+
+    @property
+    def clock_set(self) -> bool:
+        """Whether the clock was given."""
+        return self._clock is not None
+
+    def now(self) -> int:
+        """Return the clock, in microseconds."""
+        return time.time_ns() // 1_000 if self._clock is None else self._clock()
+
+    # Writing
+
+    def append(self, batch: Sequence[Draft], snapshot: State) -> Committed | Moved:
+        """Write a batch of entries, or none; see `interfaces.Store`."""
+        if not 0 < len(batch) <= self._limits.batch_entries_count:
+            raise ValueError(f"a batch holds 1 to {self._limits.batch_entries_count} entries")
+        with self._transaction() as writer:
+            moment = self._moment(writer)
+            stale = entries.find_stale(writer, batch, snapshot, moment, self._limits)
+            if stale:
+                writer.rollback()
+                return Moved(stale, moment.state, moment.now)
+            encoded = entries.encode_batch(writer, batch, moment)
+            head = entries.write_batch(writer, encoded, moment, moment.state)
+        self._remember(head, moment.state.epoch)
+        first = moment.head.next_seq
+        return Committed(head.log_id, tuple(range(first, head.next_seq)), moment.at)
+
+    def change(self, change: Change) -> Committed:
+        """Apply a change with its entry; see `interfaces.Store`."""
+        registers.check(change, self._limits)
+        with self._transaction() as writer:
+            moment = self._moment(writer)
+            head, at = moment.head, moment.at
+            after = registers.state_after(change, moment.state)
+            place = Place(head.log_id, head.next_seq, at, after.epoch, after.release, self.clock_set)
+            try:
+                encoded = registers.apply(writer, change, self._vault, place, moment.state)
+            except faults.IntegrityError as error:
+                raise Conflict(
+                    "the schema refuses the change: an id is taken, or one person would decide alone"
+                ) from error
+            writer.run(statements.MOVE_STATE, after.epoch, after.release, after.facts_revision, int(after.sample))
+            moved = entries.write_batch(writer, [encoded], moment, after)
+        self._remember(moved, after.epoch)
+        return Committed(moved.log_id, (head.next_seq,), at)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Writer]:
+        """Hold the write lock around a transaction and commit it unless the body rolled back or raised.
+
+        Only the lines after `commit` make anything durable known. A locked database leaves no doubt (nothing was
+        written); every other error of the driver makes the store suspect, whatever statement it came from.
+        """
+        with self._exclusively():
+            writer = self._ready()
+            try:
+                self._check_file()
+                writer.begin()
+                yield writer
+                writer.commit_if_open()
+                self._check_file()
+            except BaseException as error:
+                self._abandon(writer, error)
+                if isinstance(error, faults.DatabaseError):
+                    raise StoreUnavailable(faults.sentence(error), where="database") from error
+                raise
+
+    def _abandon(self, writer: Writer, error: BaseException) -> None:
+        if isinstance(error, faults.DatabaseError) and not faults.is_busy(error):
+            self._suspect = True
+        try:
+            writer.rollback()
+        except faults.DatabaseError:
+            self._suspect = True
+
+    def _moment(self, writer: Writer) -> entries.Moment:
+        """Read state, head and clock, and refuse a file that holds less than this store has seen."""
+        state, head = entries.read_state(writer), entries.head_or_new(writer)
+        self._check_not_older(state, head)
+        return entries.Moment(state, head, self.now())
+
+    def _check_not_older(self, state: State, head: Head | None) -> None:
+        seen = self._seen_head
+        if seen is None:
+            return
+        if (
+            head is None
+            or head.log_id != seen.log_id
+            or head.next_seq < seen.next_seq
+            or state.epoch < self._seen_epoch
+        ):
+            self._suspect = True
+            raise StoreUnavailable(
+                "the database holds less than it did: an older copy or another file was put in its place; "
+                "look into it, then restart",
+                where="database",
+            )
+
+    def _remember(self, head: Head, epoch: int) -> None:
+        self._seen_head = head
+        self._seen_epoch = max(epoch, self._seen_epoch)
+
+    # Reading
+
+    def state(self) -> State:
+        """Return the state row."""
+        with self._reading() as reader:
+            return entries.read_state(reader)
+
+    def head(self) -> Head | None:
+        """Return where the log ends."""
+        with self._reading() as reader:
+            return entries.read_head(reader)
+
+    def row(self, register: str, id: str) -> Row | None:
+        """Return a row, `None` when there is none."""
+        with self._reading() as reader:
+            found = reader.one(statements.REGISTERS[register].read, id)
+        return None if found is None else registers.to_row(register, found)
+
+    def rows(self, register: str, *, after: str = "", limit: int | None = None) -> list[Row]:
+        """Return rows in order of id."""
+        with self._reading() as reader:
+            found = reader.all(statements.REGISTERS[register].page, after, -1 if limit is None else limit)
+        return [registers.to_row(register, columns) for columns in found]
+
+    def rows_by(self, register: str, column: str, value: str) -> list[Row]:
+        """Return the rows whose typed column has a value."""
+        with self._reading() as reader:
+            found = reader.all(statements.REGISTERS[register].by[column], value)
+        return [registers.to_row(register, columns) for columns in found]
+
+    def blob(self, hash: str) -> bytes | None:
+        """Return stored content by its hash."""
+        with self._reading() as reader:
+            found = reader.one(statements.READ_BLOB, hash)
+        return None if found is None else bytes(found[0])
+
+    def data_key(self, key_id: str) -> bytes | None:
+        """Return a wrapped data key."""
+        with self._reading() as reader:
+            found = reader.one(statements.READ_DATA_KEY, key_id)
+        return None if found is None else bytes(found[0])
+
+    def entry(self, log_id: str, seq: int) -> StoredEntry | None:
+        """Return one entry with its sealed part."""
+        with self._reading() as reader:
+            found = reader.one(statements.READ_ENTRY, log_id, seq)
+        return None if found is None else StoredEntry(log_id, seq, *found)
+
+    def entries(
+        self, *, after: int = -1, before: int | None = None, limit: int = 1_000, newest_first: bool = False
+    ) -> Iterator[tuple[str, int, bytes]]:
+        """Yield `(log_id, seq, public)` in commit order, or from the end of the log."""
+        statement = statements.NEWEST_ENTRIES if newest_first else statements.OLDEST_ENTRIES
+        end = 2**62 if before is None else before
+        with self._streaming() as reader:
+            yield from reader.stream(statement, after, end, limit)
+
+    def tagged(self, tags: Sequence[bytes]) -> list[int]:
+        """Return the sequence numbers of the entries that carry any of the tags."""
+        head = self.head()
+        if head is None:
+            return []
+        with self._streaming() as reader:
+            found = {seq for tag in tags for (seq,) in reader.all(statements.TAGGED_SEQS, tag, head.log_id)}
+        return sorted(found)
+
+    @contextmanager
+    def view(self) -> Iterator[LogView]:
+        """Return everything at one moment."""
+        with self._streaming() as reader, reader.at_one_moment():
+            yield SqliteView(reader)
+
+    def close(self) -> None:
+        """Close every connection."""
+        with self._lock, self._read_lock:
+            self._closed = True
+            self._shut()
+
+    # Connections
+
+    @contextmanager
+    def _exclusively(self) -> Iterator[None]:
+        if not self._lock.acquire(timeout=self._limits.answer_seconds):
+            raise StoreUnavailable("the log is busy: a commit has not returned in time", where="database")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    @contextmanager
+    def _reading(self) -> Iterator[Reader]:
+        """Lend the connection for quick reads."""
+        if self._suspect:
+            with self._exclusively():
+                self._ready()
+        with self._read_lock, faults.reported():
+            if self._closed:
+                raise StoreUnavailable("the store is closed", where="database")
+            self._check_file()
+            yield self._reader
+
+    @contextmanager
+    def _streaming(self) -> Iterator[Reader]:
+        """Lend a connection of the pool for a long read."""
+        with self._exclusively():
+            self._ready()
+            self._check_file()
+            with faults.reported():
+                connection = self._engine.raw_connection()
+        try:
+            with faults.reported():
+                yield Reader(connection.dbapi_connection)
+        finally:
+            connection.close()
+
+    def _ready(self) -> Writer:
+        """Return the writer, opening everything again first when the store is suspect. The caller holds the lock."""
+        if self._closed:
+            raise StoreUnavailable("the store is closed", where="database")
+        if self._suspect:
+            with self._read_lock:
+                self._shut()
+                self._open()
+            self._suspect = False
+        return self._writer
+
+    def _open(self) -> None:
+        with faults.reported():
+            self._file = self._identity()
+            engine = make_engine(self._path, busy_seconds=self._limits.answer_seconds)
+            try:
+                writer, quick = make_writer(engine), make_writer(engine)
+                state, head = entries.read_state(writer), entries.read_head(writer)
+                self._check_not_older(state, head)
+                entries.verify_head(writer, head)
+            except BaseException:
+                engine.dispose()
+                raise
+        self._engine, self._writer, self._quick, self._reader = engine, writer, quick, Reader.of(quick)
+        if head is not None:
+            self._remember(head, state.epoch)
+
+    def _shut(self) -> None:
+        for connection in (self._writer, self._quick):
+            with suppress(faults.DatabaseError):
+                connection.close()
+        self._engine.dispose()
+
+    def _identity(self) -> tuple[int, int]:
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            raise StoreUnavailable("the database file is gone; put it back", where="database") from None
+        return found.st_dev, found.st_ino
+
+    def _check_file(self) -> None:
+        """Refuse to go on in a file that lost its name: what is written to it would vanish with the process."""
+        if self._identity() != self._file:
+            self._suspect = True
+            raise StoreUnavailable("another file was put in the place of the database", where="database")
+
+    def _check_vault(self) -> None:
+        with self._reading() as reader:
+            found = reader.one(statements.READ_ANY_DATA_KEY)
+        if found is None:
+            return
+        try:
+            self._vault.unwrap(found[0], bytes(found[1]))
+        except VerificationFailed:
+            self.close()
+            raise StartRefused(
+                "the key file is not the one this database was sealed with; name the right one in POLICY_ENGINE_KEYS",
+                where="key file",
+            ) from None

@@ -1,0 +1,154 @@
+"""The tables, as SQLAlchemy metadata. `migrations/` builds them; a drift test holds the two equal.
+
+Rules of the room: the schema itself refuses what must never be (an entry that is not new, an approval by its own
+proposer, two keys with one hash). Triggers that keep the log append-only are text in the migrations, because metadata
+cannot hold them.
+Left to others: statements (`statements`), what rows mean (`registers`, `entries`).
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={"ck": "ck_%(table_name)s_%(constraint_name)s", "uq": "uq_%(table_name)s_%(column_0_name)s"}
+)
+
+_Number = BigInteger().with_variant(Integer, "sqlite")
+
+state = Table(
+    "state",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1", name="one_row"), primary_key=True, autoincrement=False),
+    Column("epoch", _Number, nullable=False),
+    Column("release", Text),
+    Column("facts_revision", _Number, nullable=False),
+    Column("sample", Boolean, nullable=False),
+)
+"""The one row that every decision reads."""
+
+heads = Table(
+    "heads",
+    metadata,
+    Column("log_id", Text, primary_key=True),
+    Column("next_seq", _Number, nullable=False),
+    Column("next_batch", _Number, nullable=False),
+    Column("head_hash", Text, nullable=False),
+    Column("last_at", _Number, nullable=False),
+)
+"""Where each log ends: one row per log, moved with every batch."""
+
+entries = Table(
+    "entries",
+    metadata,
+    Column("log_id", Text, primary_key=True),
+    Column("seq", _Number, primary_key=True, autoincrement=False),
+    Column("public", LargeBinary, nullable=False),
+    Column("leaf", LargeBinary, nullable=False),
+)
+"""Public bytes of each entry and their leaf hash. Append-only."""
+
+bodies = Table(
+    "bodies",
+    metadata,
+    Column("log_id", Text, primary_key=True),
+    Column("seq", _Number, primary_key=True, autoincrement=False),
+    Column("data_key", Text),
+    Column("sealed", LargeBinary, nullable=False),
+)
+"""Sealed parts. May only be emptied. `data_key` is null for a change, whose rows name their own keys."""
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("tag", LargeBinary, primary_key=True),
+    Column("log_id", Text, primary_key=True),
+    Column("seq", _Number, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+"""Keyed tags by which sealed facets are found. They go when their body is emptied."""
+
+data_keys = Table(
+    "data_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("wrapped", LargeBinary, nullable=False),
+)
+"""Data keys, each wrapped by the vault."""
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("log_id", Text, primary_key=True),
+    Column("batch_no", _Number, primary_key=True, autoincrement=False),
+    Column("first_seq", _Number, nullable=False),
+    Column("n", Integer, nullable=False),
+    Column("header", LargeBinary, nullable=False),
+    Column("hash", Text, nullable=False),
+    UniqueConstraint("log_id", "first_seq", name="uq_batches_first_seq"),
+    CheckConstraint("n > 0", name="not_empty"),
+)
+"""One chained header per commit. Append-only."""
+
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("hash", Text, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+)
+"""Content of releases by its hash."""
+
+
+def _register(name: str, *typed: Column[str] | CheckConstraint | UniqueConstraint) -> Table:
+    """Return the table of a register. `document` is canonical JSON text; null when the row was taken away.
+
+    A row that was taken away stays with its revision, so that no revision of an id is ever given twice.
+    """
+    return Table(
+        name,
+        metadata,
+        Column("id", Text, primary_key=True),
+        Column("revision", _Number, nullable=False),
+        Column("document", Text),
+        Column("salt", LargeBinary, nullable=False),
+        Column("log_id", Text, nullable=False),
+        Column("seq", _Number, nullable=False),
+        Column("item", Integer, nullable=False),
+        *typed,
+    )
+
+
+registers: dict[str, Table] = {
+    "persons": _register("persons"),
+    "tenants": _register("tenants"),
+    "orders": _register("orders"),
+    "switches": _register("switches"),
+    "keys": _register("keys", Column("hash", Text), UniqueConstraint("hash")),
+    "approvals": _register(
+        "approvals",
+        Column("status", Text),
+        Column("proposed_by", Text),
+        Column("decided_by", Text),
+        CheckConstraint(
+            "status IS NULL OR status <> 'approved' OR"
+            " (proposed_by IS NOT NULL AND decided_by IS NOT NULL AND decided_by <> proposed_by)",
+            name="two_persons",
+        ),
+    ),
+    "releases": _register("releases"),
+}
+"""The registers, each a projection of the log."""
+
+TYPED: dict[str, tuple[str, ...]] = {"keys": ("hash",), "approvals": ("status", "proposed_by", "decided_by")}
+"""Columns that repeat a text member of the document, so that the schema can enforce something about it."""

@@ -1,0 +1,70 @@
+"""Everything a SQLite store holds, read inside one transaction, for `services.evidence.verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from policy_engine.store import entries, statements
+from policy_engine.store.interfaces import Head, State, StoredBatch, StoredEntry, StoredRow
+from policy_engine.store.sessions import Reader
+from policy_engine.store.tables import TYPED
+
+
+class SqliteView:
+    """See `interfaces.LogView`. Valid while the transaction of its reader is open."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def state(self) -> State:
+        """Return the state row."""
+        return entries.read_state(self._reader)
+
+    def heads(self) -> list[Head]:
+        """Return where each log ends."""
+        return entries.read_heads(self._reader)
+
+    def scan_entries(self) -> Iterator[StoredEntry]:
+        """Yield every entry, by log and sequence number."""
+        for columns in self._reader.stream(statements.SCAN_ENTRIES):
+            yield StoredEntry(*columns)
+
+    def scan_batches(self) -> Iterator[StoredBatch]:
+        """Yield every batch header, by log and number."""
+        for columns in self._reader.stream(statements.SCAN_BATCHES):
+            yield StoredBatch(*columns)
+
+    def scan_rows(self, register: str) -> Iterator[StoredRow]:
+        """Yield every row of a register, those taken away included, by id."""
+        names = TYPED.get(register, ())
+        for id, revision, document, salt, log_id, seq, item, *typed in self._reader.stream(
+            statements.REGISTERS[register].scan
+        ):
+            columns = dict(zip(names, typed, strict=True))
+            yield StoredRow(register, id, revision, document, salt, log_id, seq, item, columns)
+
+    def scan_blobs(self) -> Iterator[tuple[str, bytes]]:
+        """Yield `(hash, content)` of every blob."""
+        yield from self._reader.stream(statements.SCAN_BLOBS)
+
+    def scan_tags(self) -> Iterator[tuple[bytes, str, int]]:
+        """Yield `(tag, log_id, seq)` of every tag."""
+        yield from self._reader.stream(statements.SCAN_TAGS)
+
+    def bodies_without_entry(self) -> list[tuple[str, int]]:
+        """Return places that have a body and no entry."""
+        return [(log_id, seq) for log_id, seq in self._reader.all(statements.SCAN_BODIES_ALONE)]
+
+    def tags_count(self) -> int:
+        """Return how many tags there are."""
+        found = self._reader.one(statements.COUNT_TAGS)
+        return 0 if found is None else int(found[0])
+
+    def has_tag(self, tag: bytes, log_id: str, seq: int) -> bool:
+        """Return whether an entry carries a tag."""
+        return self._reader.one(statements.HAS_TAG, tag, log_id, seq) is not None
+
+    def data_key(self, key_id: str) -> bytes | None:
+        """Return a wrapped data key."""
+        found = self._reader.one(statements.READ_DATA_KEY, key_id)
+        return None if found is None else bytes(found[0])
