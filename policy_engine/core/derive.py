@@ -1,7 +1,8 @@
 """From facts to facets: the pure, named functions that say what rules may look at.
 
 Rules of the room:
-- What is unknown is named in a facet's `unknown` set and never guessed; a fact past its expiry is unknown.
+- What is unknown is named in a facet's `unknown` set and never guessed; a fact past its expiry is unknown
+  (`freshness`).
 - Each result carries `until`, the next instant at which it may come out differently.
 - Birth country makes no facet. Thresholds, groups and periods come as data (`Reference`), from the release.
 Sources: reference policy; 15 CFR 734.13(b) and 772.1; 22 CFR 120.50(b); 8 USC 1324b(a)(3).
@@ -11,11 +12,10 @@ Left to others: directives, licences and switches (`orders`, `switches`), and wh
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 
 from policy_engine.core.facts import (
-    Evidence,
     EvidenceLevel,
     Location,
     Model,
@@ -27,6 +27,7 @@ from policy_engine.core.facts import (
     Tie,
     UsStatus,
 )
+from policy_engine.core.freshness import fresh_person, fresh_tenant
 from policy_engine.core.instants import DAY, ENDLESS
 from policy_engine.core.places import NOWHERE, EditionsInForce, Gazetteer, GroupTables, Place, Timeline
 
@@ -141,7 +142,7 @@ def derive_person(person: Person | None, at: int, reference: Reference) -> Perso
     """Return the facets of a person (`None`: a service with nobody behind it) at an instant."""
     if person is None:
         return NOBODY
-    person, until = _fresh_person(person, at)
+    person, until = fresh_person(person, at)
     gazetteer = reference.gazetteer
     residence = gazetteer.resolve(person.residence_country, person.residence_region)
     unknown = set() if residence.known else {"residence"}
@@ -233,10 +234,12 @@ def derive_tenant(tenant: Tenant, at: int, reference: Reference) -> TenantFacets
     editions = reference.groups.at(at)
     until = editions.until
     chain: list[Tenant] = []
-    for link in tenant.chain():
-        entity, stale_at = _fresh_tenant(link, at)
+    link: Tenant | None = tenant
+    while link is not None:
+        entity, stale_at = fresh_tenant(link, at)
         until = min(until, stale_at)
         chain.append(entity)
+        link = entity.end_customer
     head = chain[0]
     unknown: set[str] = set()
     screening = {"unscreened" if e.list_match is None else e.list_match.value for e in chain}
@@ -297,43 +300,10 @@ def derive_place(location: Location | None, reference: Reference) -> PlaceFacets
 
 def serving_state(model: Model, serving_region: str | None, gazetteer: Gazetteer) -> str:
     """Return whether the model may run where the request would be served: permitted, forbidden or unknown."""
-    if serving_region is None:
-        return "unknown"
-    if serving_region in model.permitted_serving_regions:
-        return "permitted"
     country = gazetteer.serving(serving_region)
     if country is None:
         return "unknown"
-    return "permitted" if country in model.permitted_serving_regions else "forbidden"
-
-
-def _fresh_person(person: Person, at: int) -> tuple[Person, int]:
-    until, stale = _stale_fields(person.provenance, at)
-    if stale:
-        unknown = Person(person.id)
-        changes = {name: getattr(unknown, name) for name in stale if hasattr(unknown, name) and name != "id"}
-        if "nationality_evidence" in stale:
-            changes["evidence"] = Evidence(EvidenceLevel.VERIFIED, -ENDLESS, None)  # verified long ago: expired
-        person = replace(person, **changes)
-    return person, until
-
-
-def _fresh_tenant(tenant: Tenant, at: int) -> tuple[Tenant, int]:
-    until, stale = _stale_fields(tenant.provenance, at)
-    if stale:
-        unknown = Tenant(tenant.id)
-        # A stale refusal stays a refusal: forgetting it would open.
-        names = [n for n in stale if hasattr(unknown, n) and n not in ("id", "denied_by_lab", "end_customer")]
-        tenant = replace(tenant, **{name: getattr(unknown, name) for name in names})
-    return tenant, until
-
-
-def _stale_fields(provenance: object, at: int) -> tuple[int, list[str]]:
-    if not isinstance(provenance, dict):
-        return ENDLESS, []
-    ends = {name: p.expires_at for name, p in provenance.items() if p.expires_at is not None}
-    until = min((end for end in ends.values() if end > at), default=ENDLESS)
-    return until, [name for name, end in ends.items() if end <= at]
+    return "forbidden" if model.permitted_serving_regions.isdisjoint((serving_region, country)) else "permitted"
 
 
 def _unidentified(entity: Tenant) -> bool:

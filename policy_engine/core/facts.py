@@ -149,7 +149,10 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Whom a person acts for, or an end customer behind a reseller. `owners=None` means unknown."""
+    """Whom a person acts for, or an end customer behind a reseller. `owners=None` means unknown.
+
+    The chain of a tenant is itself and, one behind the other, each end customer named.
+    """
 
     id: str
     type: TenantType | None = None
@@ -165,15 +168,6 @@ class Tenant:
     end_customer: Tenant | None = None
     end_customer_identified: bool = False
     provenance: Mapping[str, Provenance] | None = None
-
-    def chain(self) -> tuple[Tenant, ...]:
-        """Return the tenant and, through resellers, each end customer named behind it."""
-        entities: list[Tenant] = []
-        entity: Tenant | None = self
-        while entity is not None:
-            entities.append(entity)
-            entity = entity.end_customer
-        return tuple(entities)
 
 
 @dataclass(frozen=True, slots=True)
