@@ -7,6 +7,7 @@ absent is unknown. Left to others: provenance stamps and storage (`services.fact
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from fractions import Fraction
@@ -73,6 +74,9 @@ TENANT_FIELDS = frozenset(
 _PROVENANCE_FIELDS = frozenset(
     ("value", "method", "source", "assurance", "verified_at", "expires_at", "verifier", "reference")
 )
+
+_SHARE = re.compile(r"[0-9]{1,3}([.][0-9]{1,20})?(e-[0-9]{1,3})?")
+"""A share as JSON or `repr` writes it. Bounded, so that no exponent is ever worked out at length."""
 
 
 def members(value: Any, known: frozenset[str], where: str) -> Mapping[str, Any]:
@@ -207,6 +211,8 @@ def parse_location(value: Any, where: str = "location") -> Location | None:
 def split_provenance(document: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dict[str, Provenance]]:
     """Return plain values and provenance from a register document `{"facts": {name: {"value": …, …}}}`."""
     facts = members(document, frozenset(("facts",)), where).get("facts", {})
+    if not isinstance(facts, Mapping):
+        raise InputRefused("must be an object", where=f"{where}.facts")
     values: dict[str, Any] = {}
     provenance: dict[str, Provenance] = {}
     for name, fact in facts.items():
@@ -287,15 +293,13 @@ def _percent(value: Any, where: str) -> Fraction | None:
     """Return an exact share: 49.9 is 499/10, not its binary neighbour."""
     if value is None:
         return None
-    problem = "must be a number from 0 to 100"
-    if isinstance(value, bool) or not isinstance(value, int | float | str) or len(str(value)) > 20:
-        raise InputRefused(problem, where=where)
-    try:
+    share: Fraction | None = None
+    if isinstance(value, int) and not isinstance(value, bool):
+        share = Fraction(value)
+    elif isinstance(value, float | str) and _SHARE.fullmatch(str(value)):
         share = Fraction(str(value))
-    except (ValueError, ZeroDivisionError):
-        raise InputRefused(problem, where=where) from None
-    if not 0 <= share <= 100:
-        raise InputRefused(problem, where=where)
+    if share is None or not 0 <= share <= 100:
+        raise InputRefused("must be a number from 0 to 100", where=where)
     return share
 
 
