@@ -141,11 +141,10 @@ class OrderBook:
 
     def directives_for(self, names: Iterable[str], at: int) -> list[Directive]:
         """Return the directives in force that reach any of the names, each once, in order of id."""
-        found = {d.id: d for d in self._everywhere}
+        found = set(self._everywhere)  # by what they say, not by id: of two with one id, both bind
         for name in names:
-            for directive in self._directives.get(name, ()):
-                found[directive.id] = directive
-        return [found[id] for id in sorted(found) if found[id].start <= at < found[id].until]
+            found.update(self._directives.get(name, ()))
+        return sorted((d for d in found if d.start <= at < d.until), key=lambda d: d.id)
 
     def licences_for(self, asked: Asked, at: int) -> list[Licence]:
         """Return the licences in force that match the model, the action and every id they give."""
@@ -168,7 +167,7 @@ def directive_blocks(
         for block in _hits(directive, person, tenant, place):
             if not _exempt(directive, block, asked, person, tenant, at):
                 found.setdefault(block, []).append(directive.id)
-    return {block: tuple(ids) for block, ids in sorted(found.items())}
+    return {block: tuple(dict.fromkeys(ids)) for block, ids in sorted(found.items())}
 
 
 def licence_lifts(
@@ -210,11 +209,17 @@ def _licence_keys(
     for key in licence.lifts:
         if key in ("seat", "weights") or (key == "nat" and named_person) or (key == "dest" and named_place):
             yield key
-        elif key == "directive" and asked.person_id is not None and person.evidence == "valid":
+        elif key == "directive" and asked.person_id is not None and _shown(person, tenant, place):
             if (person.us_person or named_person) and _names_all(nationalities, tenant.foreign, empty=True):
                 yield f"directive.{FOREIGN_PERSON}"
             if named_place:
                 yield f"directive.{DESTINATION}"
+
+
+def _shown(person: PersonFacets, tenant: TenantFacets, place: PlaceFacets) -> bool:
+    """Whether all that a licence must know to lift a directive is known."""
+    unknown = tenant.unknown | place.unknown
+    return person.evidence == "valid" and unknown.isdisjoint(("incorporation", "location", "location-anonymised"))
 
 
 def _names_all(named: frozenset[str], pairs: Iterable[tuple[str | None, str | None]], *, empty: bool = False) -> bool:
