@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from policy_engine.core.factparse import instant, items, members, optional_instant, optional_text, text
+from policy_engine.core.factparse import items, members, optional_instant, optional_text, text
 from policy_engine.core.instants import ENDLESS
 from policy_engine.core.orders import BLOCKS, EXEMPT_WHO, LIFT_KEYS, Directive, Exempt, Grant, Licence, Override
 from policy_engine.core.switches import DIMENSIONS
@@ -162,8 +162,3 @@ def _exempt(value: Any, where: str, strict: bool) -> Exempt:
     annex = items(known.get("annex_a") or (), text, f"{where}.annex_a", most=LIMITS.annex_names_count)
     id = optional_text(known.get("id"), f"{where}.id") or ""
     return Exempt(id, start, until, models, who, frozenset(annex))
-
-
-def instant_or_none(value: Any, where: str) -> int | None:
-    """Return an instant or `None`; for readers of order documents outside this room."""
-    return None if value is None else instant(value, where)

@@ -31,10 +31,6 @@ class KillSwitch:
     regions: frozenset[str] | None = None
     actions: frozenset[str] | None = None
 
-    def in_force(self, at: int) -> bool:
-        """Return whether the switch is in force at the instant."""
-        return self.start <= at < self.until
-
 
 @dataclass(frozen=True, slots=True)
 class SwitchQuestion:
