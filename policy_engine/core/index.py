@@ -13,7 +13,7 @@ Left to others: what a condition's text means and where terms come from (`rules.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import reduce
 from typing import Any, Final, Protocol
 
@@ -111,11 +111,18 @@ class _Postings:
             return self.free if few is None else self.free | _spread(few)
         return found
 
-    def of_any(self, values: Iterable[Any]) -> int:
+    def of_any(self, values: Collection[Any]) -> int:
         """Return the rules that accept at least one of the values."""
         found = self.free
-        for value in values:
-            found |= self.of(value)
+        if values:
+            get = self.dense.get
+            few = self.few
+            for value in values:
+                more = get(value)
+                if more is not None:
+                    found |= more
+                elif few and value in few:
+                    found |= _spread(few[value])
         return found
 
 

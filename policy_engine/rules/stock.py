@@ -1,0 +1,86 @@
+"""The unmodified `casbin.Enforcer`: made here alone, silenced, and only beside the right distribution.
+
+Rules of the room: Casbin writes the values of each denied request to the log; no enforcer made here can. Whatever
+Casbin raises while reading a model or a policy becomes `LoadRefused`.
+Left to others: what the lines mean (`rules.compile`), which lines there are (`rules.adapter`).
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib import metadata
+from typing import Any, Final
+
+import casbin
+from casbin.persist import Adapter
+from casbin.util.log import DEFAULT_LOGGING
+
+from policy_engine.errors import LoadRefused, StartRefused
+from policy_engine.rules.functions import add_functions
+
+LEGACY_DISTRIBUTION: Final = "casbin"
+
+
+class _Deaf(logging.Filter):
+    """Lets no record through, whatever level or handler a host sets later."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return False
+
+
+_DEAF = _Deaf()
+
+
+def silence() -> None:
+    """Make every logger of Casbin drop what it is given, for the whole process; calling it again changes nothing."""
+    for name in DEFAULT_LOGGING["loggers"]:
+        logging.getLogger(name).addFilter(_DEAF)
+
+
+def stock_enforcer(model: Any, policy: Any = None) -> Any:
+    """Return `casbin.Enforcer(model, policy)` with the published functions, which logs nothing.
+
+    Raises what Casbin raises.
+    """
+    silence()
+    enforcer = casbin.Enforcer(model, policy, enable_log=False)
+    add_functions(enforcer)
+    return enforcer
+
+
+def read_model(text: str, where: str) -> Any:
+    """Return the Casbin model that a text describes. Raises `LoadRefused` for what Casbin cannot read."""
+    silence()
+    model = casbin.Model()
+    try:
+        model.load_model_from_text(text)
+    except Exception as error:  # noqa: BLE001  Casbin raises bare RuntimeError, IndexError and others
+        message = f"Casbin cannot read this model ({type(error).__name__}); compare it with the sample's model.conf"
+        raise LoadRefused(message, where=where) from None
+    for section, title in (("r", "request_definition"), ("p", "policy_definition"), ("e", "policy_effect")):
+        if section not in (model[section] or {}):
+            raise LoadRefused(f"the section [{title}] is missing; add it with a line `{section} = ...`", where=where)
+    if "m" not in (model["m"] or {}):
+        raise LoadRefused("the section [matchers] is missing; add it with a line `m = ...`", where=where)
+    return model
+
+
+def fill(model: Any, adapter: Adapter) -> Any:
+    """Return the model with the adapter's lines in it."""
+    adapter.load_policy(model)
+    return model
+
+
+def check_distribution() -> None:
+    """Raise `StartRefused` when the older distribution `casbin` is installed beside `pycasbin`.
+
+    Both install the package `casbin`, so that either may have overwritten the other.
+    """
+    try:
+        version = metadata.version(LEGACY_DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return
+    raise StartRefused(
+        f"the distribution `casbin` {version} is installed beside `pycasbin` and overwrites it; "
+        "run `pip uninstall casbin` and reinstall pycasbin"
+    )
