@@ -35,6 +35,11 @@ MEDIA_TYPE: Final = "application/problem+json"
 TYPE_PREFIX: Final = "urn:policy-engine:problem:"
 RETRY_AFTER_SECONDS: Final = 1
 
+_SENTENCES: Final = {
+    404: "There is nothing at this path.",
+    405: "This path has other verbs; the header Allow names them.",
+}
+
 Headers = list[tuple[bytes, bytes]]
 
 _STATUS: Final[tuple[tuple[type[PolicyEngineError], int, str], ...]] = (
@@ -108,8 +113,7 @@ def method_not_allowed(allowed: str) -> Problem:
 
 def of_status(status: int) -> Problem:
     """Return the problem of a bare status that the framework chose, such as 404 for a path that no route has."""
-    phrase = HTTPStatus(status).phrase
-    return Problem(status, f"http.{status}", phrase)
+    return Problem(status, f"http.{status}", HTTPStatus(status).phrase, _SENTENCES.get(status, ""))
 
 
 def not_valid(errors: Sequence[Mapping[str, str]]) -> Problem:

@@ -1,0 +1,106 @@
+"""What a route needs of its caller, declared once: enforced here, shown in the OpenAPI document, compared by a test.
+
+Rules of the room: every route under `/v1/` is made by `route_options`, so that each has a line about scopes; an empty
+line means any living key, and is written on purpose. Holding one of the scopes named is enough to pass the door; what
+it may do there the service decides again (persons, tenants, second persons).
+Left to others: authentication (`envelope`), status codes (`problems`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
+
+from fastapi import Depends, Request
+from pydantic import BaseModel
+
+from policy_engine.api.envelope import PRINCIPAL
+from policy_engine.api.problems import MEDIA_TYPE
+from policy_engine.core.decision import Principal
+from policy_engine.errors import NotPermitted
+
+if TYPE_CHECKING:
+    from policy_engine.bootstrap import Engine
+
+SCOPES_MEMBER: Final = "x-policy-engine-scopes"
+
+
+class PlaceOfError(BaseModel):
+    """One of several places that a problem is about."""
+
+    where: str
+    detail: str
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457 problem document."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str | None = None
+    where: str | None = None
+    errors: list[PlaceOfError] | None = None
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return OpenAPI responses for the statuses, each a problem document."""
+    schema = {"$ref": "#/components/schemas/ProblemDocument"}
+    return {
+        status: {"description": _DESCRIPTIONS[status], "content": {MEDIA_TYPE: {"schema": schema}}}
+        for status in statuses
+    }
+
+
+_DESCRIPTIONS: Final = {
+    400: "Malformed: the body is not one strict JSON object, or a value is refused.",
+    401: "No key, or one that is unknown, expired or revoked.",
+    403: "The key does not cover this.",
+    404: "There is no such thing.",
+    405: "The path has another verb.",
+    409: "The state moved, or an id is taken; nothing was applied.",
+    413: "The body is too large.",
+    422: "Well-formed, but not what the route takes; for releases, not accepted.",
+    500: "A fault of the engine; nothing was allowed by it.",
+    503: "The log cannot be reached; nothing changes meanwhile.",
+}
+
+READING: Final = (400, 401, 403, 422, 500, 503)
+READING_ONE: Final = (*READING, 404)
+CHANGING: Final = (*READING_ONE, 409, 413)
+
+
+def route_options(*scopes: str, problems: tuple[int, ...] = READING) -> dict[str, Any]:
+    """Return the keyword arguments of a route for callers that hold one of `scopes` (any living key, if none)."""
+    return {
+        "dependencies": [Depends(_needing(scopes))] if scopes else [],
+        "openapi_extra": {SCOPES_MEMBER: list(scopes)},
+        "responses": problem_responses(*problems),
+        "response_model_exclude_none": True,
+    }
+
+
+def _principal(request: Request) -> Principal:
+    """Return the caller that the envelope authenticated; a route outside of it has none and fails."""
+    return cast(Principal, request.scope["state"][PRINCIPAL])
+
+
+def _engine(request: Request) -> Engine:
+    return cast("Engine", request.app.state.engine)
+
+
+def _needing(scopes: tuple[str, ...]) -> Callable[[Principal], None]:
+    def need(principal: Caller) -> None:
+        if principal.scopes.isdisjoint(scopes):
+            raise NotPermitted(f"this needs the scope {' or '.join(scopes)}, which the key does not hold")
+
+    return need
+
+
+Caller = Annotated[Principal, Depends(_principal)]
+if TYPE_CHECKING:
+    OpenEngine = Engine
+else:
+    # The web door is imported before an engine is open; at run time the name stands for the dependency alone.
+    OpenEngine = Annotated[object, Depends(_engine)]

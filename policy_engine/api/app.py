@@ -1,0 +1,123 @@
+"""The whole HTTP door, put together: decision endpoints raw, everything else through FastAPI, one OpenAPI document.
+
+Rules of the room: no CORS (browsers of strangers have no business here), no interactive documentation unless a setting
+asks for it, no redirects of slashes. Every error a route raises is mapped by `problems`, also those of the framework.
+Left to others: the server (`server`), each room its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from policy_engine.api import problems
+from policy_engine.api.condition import GAUGES, gauges, read_condition
+from policy_engine.api.decisions import PATHS, DecisionApp
+from policy_engine.api.discovery import discovery_router
+from policy_engine.api.envelope import Envelope, LargeBody
+from policy_engine.api.exchange import Receive, Scope, Send
+from policy_engine.api.metrics import Metrics
+from policy_engine.api.openapi import describe
+from policy_engine.api.problems import MEDIA_TYPE, Problem
+from policy_engine.api.routes import ROUTERS
+from policy_engine.api.validation import places_of
+from policy_engine.core.decision import Principal
+from policy_engine.errors import ApprovalNeeded, PolicyEngineError
+from policy_engine.limits import LIMITS, Limits
+
+if TYPE_CHECKING:
+    from policy_engine.bootstrap import Engine
+
+DESCRIPTION: Final = "Decides who may use which restricted AI model, records each decision, and withdraws models."
+
+
+class Door:
+    """The ASGI application of an open engine."""
+
+    def __init__(self, engine: Engine, limits: Limits = LIMITS) -> None:
+        keys = CurrentKeys(engine)
+        metrics = Metrics(lambda: gauges(read_condition(engine)), GAUGES)
+        self._decisions = DecisionApp(engine.decider, keys, metrics, limits)
+        self.management = management_app(engine, metrics)
+        large = {"/v1/releases": LargeBody("policy:write", limits.table_bytes)}
+        self._management = Envelope(self.management, keys, limits, large)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand one connection to the application of its path."""
+        if scope["type"] != "http":
+            return  # no web sockets; the server runs without lifespan, whoever opened the engine closes it
+        if scope["path"] in PATHS:
+            await self._decisions(scope, receive, send)
+        else:
+            await self._management(scope, receive, send)
+
+
+class CurrentKeys:
+    """Authentication by the keys of the engine, at the store's own clock."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def authenticate(self, token: str) -> Principal:
+        """Return the principal of a living key; raise `NotAuthenticated` otherwise."""
+        return self._engine.keys.authenticate(token, self._engine.store.now())
+
+
+def management_app(engine: Engine, metrics: Metrics) -> FastAPI:
+    """Return the FastAPI application, without the envelope that authenticates for it."""
+    docs = engine.settings.docs
+    app = FastAPI(
+        title="policy_engine",
+        version=version("policy-engine"),
+        description=DESCRIPTION,
+        docs_url="/docs" if docs else None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        redirect_slashes=False,
+    )
+    app.state.engine = engine
+    app.include_router(discovery_router(engine.settings.public_url, metrics, lambda: read_condition(engine)))
+    for router in ROUTERS:
+        app.include_router(router)
+    app.add_exception_handler(PolicyEngineError, _engine_error)
+    app.add_exception_handler(HTTPException, _framework_error)
+    app.add_exception_handler(RequestValidationError, _not_valid)
+    described: dict[str, Any] = {}
+
+    def openapi() -> dict[str, Any]:
+        if not described:
+            described.update(describe(app))
+        return described
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the documented way to replace it
+    return app
+
+
+def _engine_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, ApprovalNeeded):
+        return JSONResponse(problems.waiting(error), 202, {"Location": f"/v1/approvals/{error.proposal}"})
+    return _respond(problems.of_error(error))
+
+
+def _framework_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        return _respond(problems.internal())
+    return _respond(problems.of_status(error.status_code), error.headers)
+
+
+def _not_valid(request: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        return _respond(problems.internal())
+    return _respond(problems.not_valid(places_of(error)))
+
+
+def _respond(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    own = {name.decode("ascii"): value.decode("ascii") for name, value in problem.headers}
+    all_headers = {"Cache-Control": "no-store", **own, **(headers or {})}
+    return Response(problem.body(), problem.status, all_headers, MEDIA_TYPE)

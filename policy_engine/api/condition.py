@@ -1,0 +1,62 @@
+"""Whether the engine can decide and record, read fresh each time: for `/readyz` and the gauges of `/metrics`.
+
+Rules of the room: reasons are stable codes with one sentence; what cannot be read is a reason, not an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from policy_engine.errors import PolicyEngineError
+
+if TYPE_CHECKING:
+    from policy_engine.bootstrap import Engine
+
+GAUGES: Final[Mapping[str, str]] = {
+    "policy_engine_epoch": "Epoch of the state: grows with every change of release, orders or keys.",
+    "policy_engine_log_away": "1 while entries cannot be written, so that nothing is allowed.",
+    "policy_engine_queue_entries": "Entries waiting for their commit.",
+    "policy_engine_ready": "1 when decisions can be made and recorded.",
+    "policy_engine_sample": "1 on a database that was filled with the sample world.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """The state as read, and a `(code, sentence)` for each reason against being ready; none: ready."""
+
+    release: str | None = None
+    epoch: int = 0
+    sample: bool = False
+    queued: int = 0
+    log_away: bool = False
+    reasons: tuple[tuple[str, str], ...] = ()
+
+
+def read_condition(engine: Engine) -> Condition:
+    """Return the condition now; never raises."""
+    reasons: list[tuple[str, str]] = []
+    recorder = engine.recorder
+    try:
+        state = engine.store.state()
+    except PolicyEngineError:
+        reasons.append(("store.unreadable", "The state of the database cannot be read."))
+        return Condition(queued=recorder.queued, log_away=True, reasons=tuple(reasons))
+    if recorder.away:
+        reasons.append(("log.unavailable", "Entries cannot be written, so nothing is allowed."))
+    if state.release is None:
+        reasons.append(("release.missing", "No release is active."))
+    return Condition(state.release, state.epoch, state.sample, recorder.queued, recorder.away, tuple(reasons))
+
+
+def gauges(found: Condition) -> dict[str, float]:
+    """Return the condition as numbers, under the names of `GAUGES`."""
+    return {
+        "policy_engine_epoch": float(found.epoch),
+        "policy_engine_log_away": float(found.log_away),
+        "policy_engine_queue_entries": float(found.queued),
+        "policy_engine_ready": float(not found.reasons),
+        "policy_engine_sample": float(found.sample),
+    }

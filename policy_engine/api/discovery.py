@@ -1,0 +1,119 @@
+"""What a stranger may ask: the AuthZEN metadata, whether the service lives and is ready, its metrics.
+
+Rules of the room:
+- The metadata name the endpoints that exist and no other, under the https identifier from the settings, and are served
+  where the standard looks for them: the identifier's path stands behind the well-known one.
+- `/healthz` says that the process answers. `/readyz` says that it can decide: state readable, log writable, a release
+  active; otherwise 503 with a code for each reason. A sample database says so.
+- Nothing here names a person, a tenant or a caller.
+Left to others: counting (`metrics`), what is ready (`condition`), the OpenAPI document (`openapi`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import orjson
+from fastapi import APIRouter, Response
+
+from policy_engine.api.access import problem_responses
+from policy_engine.api.condition import Condition
+from policy_engine.api.decisions import EVALUATION, EVALUATIONS
+from policy_engine.api.documents import Shown
+from policy_engine.api.metrics import Metrics
+from policy_engine.api.problems import MEDIA_TYPE, RETRY_AFTER_SECONDS, Problem
+from policy_engine.errors import StartRefused
+
+WELL_KNOWN: Final = "/.well-known/authzen-configuration"
+METADATA_SECONDS: Final = 3_600
+METRICS_MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+_NO_STORE: Final = {"Cache-Control": "no-store"}
+
+
+class Metadata(Shown):
+    """AuthZEN metadata of this decision point; an endpoint that is not named does not exist."""
+
+    policy_decision_point: str
+    access_evaluation_endpoint: str
+    access_evaluations_endpoint: str
+
+
+class Health(Shown):
+    """The process answers."""
+
+    status: str = "ok"
+
+
+class Ready(Shown):
+    """The engine can decide. `sample` is true on a database that was filled with the sample world."""
+
+    status: str = "ready"
+    release: str
+    epoch: int
+    sample: bool
+
+
+def metadata(public_url: str) -> dict[str, str]:
+    """Return the metadata of the decision point with this identifier.
+
+    Raises `StartRefused` for one that is not an https URL with a host and without query, fragment or user.
+    """
+    parts = urlsplit(public_url)
+    if parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment or "@" in parts.netloc:
+        raise StartRefused(
+            "must be an https URL without query and fragment, such as https://pdp.example",
+            where="POLICY_ENGINE_PUBLIC_URL",
+        )
+    base = public_url.rstrip("/")
+    return {
+        "policy_decision_point": public_url,
+        "access_evaluation_endpoint": base + EVALUATION,
+        "access_evaluations_endpoint": base + EVALUATIONS,
+    }
+
+
+def discovery_router(public_url: str, metrics: Metrics, condition: Callable[[], Condition]) -> APIRouter:
+    """Return the routes. `condition` reads the engine's state each time."""
+    router = APIRouter(tags=["discovery"])
+    document = orjson.dumps(metadata(public_url))
+
+    @router.get(WELL_KNOWN + urlsplit(public_url).path.rstrip("/"), response_model=Metadata)
+    def authzen_configuration() -> Response:
+        """AuthZEN metadata."""
+        headers = {"Cache-Control": f"public, max-age={METADATA_SECONDS}"}
+        return Response(document, media_type="application/json", headers=headers)
+
+    @router.get("/healthz", response_model=Health)
+    async def healthz() -> Response:
+        """Say that the process answers; nothing is read."""
+        return Response(b'{"status":"ok"}', media_type="application/json", headers=_NO_STORE)
+
+    @router.get("/readyz", response_model=Ready, responses=problem_responses(503))
+    def readyz() -> Response:
+        """Say whether decisions can be made and recorded."""
+        return _readiness(condition())
+
+    @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    def scrape() -> Response:
+        """Metrics in the Prometheus text format."""
+        return Response(metrics.text(), media_type=METRICS_MEDIA_TYPE, headers=_NO_STORE)
+
+    return router
+
+
+def _readiness(found: Condition) -> Response:
+    if not found.reasons:
+        ready: dict[str, Any] = {
+            "status": "ready",
+            "release": found.release,
+            "epoch": found.epoch,
+            "sample": found.sample,
+        }
+        return Response(orjson.dumps(ready), media_type="application/json", headers=_NO_STORE)
+    errors = [{"where": code, "detail": detail} for code, detail in found.reasons]
+    problem = Problem(503, "not-ready", "Not ready", "No allow can be given at the moment.", errors=errors)
+    headers = {**_NO_STORE, "Retry-After": str(RETRY_AFTER_SECONDS)}
+    return Response(problem.body(), 503, media_type=MEDIA_TYPE, headers=headers)

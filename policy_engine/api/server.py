@@ -1,0 +1,50 @@
+"""Serving: one uvicorn worker on uvloop and httptools in front of an open engine.
+
+Rules of the room: no access log (paths and addresses are nobody's business), no server header, no forwarded headers
+believed, a bounded number of connections, and an end that lets what is under way finish.
+Left to others: opening and closing the engine (whoever calls), its logs (`logs`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import uvicorn
+
+from policy_engine.api.app import Door
+
+if TYPE_CHECKING:
+    from policy_engine.bootstrap import Engine
+
+CONNECTIONS_MAX: Final = 2_048
+BACKLOG: Final = 2_048
+KEEP_ALIVE_SECONDS: Final = 75
+SHUTDOWN_SECONDS: Final = 10
+
+
+def server(engine: Engine, *, host: str, port: int) -> uvicorn.Server:
+    """Return a server that is not yet started. Port 0 takes a free one."""
+    config = uvicorn.Config(
+        Door(engine),
+        host=host,
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=BACKLOG,
+        limit_concurrency=CONNECTIONS_MAX,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    return uvicorn.Server(config)
+
+
+def run(engine: Engine) -> None:
+    """Serve the engine where its settings say, until the process is told to end. The caller closes the engine."""
+    server(engine, host=engine.settings.host, port=engine.settings.port).run()
