@@ -174,9 +174,17 @@ def _lines(file: Path) -> Iterator[tuple[Any, str]]:
         if not line.strip():
             continue
         try:
-            yield json.loads(line, object_pairs_hook=_once, parse_constant=_refuse), where
-        except (ValueError, RecursionError):
+            yield strict_json(line), where
+        except ValueError:
             raise LoadRefused("is not one JSON object without duplicate names", where=where) from None
+
+
+def strict_json(text: str) -> Any:
+    """Return the value of a JSON text. Raises `ValueError` for duplicate names, `NaN`, and nesting without end."""
+    try:
+        return json.loads(text, object_pairs_hook=_once, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

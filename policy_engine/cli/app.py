@@ -1,0 +1,81 @@
+"""The command `policy-engine`: its verbs, and the one place where an error becomes an exit code.
+
+Rules of the room: verb groups are light to import; the engine and its libraries are imported inside a command, so
+that help and usage errors answer at once. Left to others: what each verb does (the module of its group).
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from policy_engine.cli import (
+    approvals,
+    audit,
+    check,
+    demo,
+    doctor,
+    exits,
+    facts,
+    keys,
+    models,
+    orders,
+    policy,
+    search,
+    serve,
+    switches,
+)
+
+
+class Guarded(TyperGroup):
+    """The root of the commands: an error leaves as one sentence and its exit code, never as a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except (typer.TyperException, typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                raise
+            raise typer.Exit(exits.report(error)) from None
+
+
+def make_app() -> typer.Typer:
+    """Return the command line with every verb."""
+    app = typer.Typer(
+        cls=Guarded,
+        name="policy-engine",
+        help="Decides who may use which restricted AI model, and proves afterwards what it decided and why.",
+        epilog=(
+            "Exit codes: 0 ok or allow, 1 internal, 2 usage, 3 deny, 4 lint or load refused, 5 policy case failed, "
+            "6 audit verification failed, 7 unreachable or stale, 8 approval missing. "
+            "Settings are POLICY_ENGINE_DATABASE, _POLICIES, _KEY, _SERVING_REGION and others; see the reference."
+        ),
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for command in (serve.serve, demo.demo, doctor.doctor, check.check, search.who_can, search.what_can):
+        app.command()(command)
+    for group in (policy, facts, models, keys, approvals, switches, orders, audit):
+        app.add_typer(group.app)
+    return app
+
+
+app = make_app()
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

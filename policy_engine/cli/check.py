@@ -1,0 +1,158 @@
+"""`policy-engine check`: one decision, made and recorded like any other, and explained on request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from policy_engine.cli import exits, output
+from policy_engine.cli.options import instant_of
+from policy_engine.cli.output import FormOption
+from policy_engine.cli.session import Session, opened
+
+if TYPE_CHECKING:
+    from policy_engine.core.decision import Decision, Reason, Request
+
+AWAY = frozenset(("log.unavailable", "stale"))
+"""Reason codes that say nothing of the policy: nothing could be recorded, or the state would not hold still."""
+
+_REASONS: output.Columns = (
+    ("rule", "rule"),
+    ("code", "code"),
+    ("orders", "orders"),
+    ("authority", "authority"),
+)
+_MATCHING: output.Columns = (
+    ("rule", "id"),
+    ("effect", "effect"),
+    ("lifted", "lifted"),
+    ("code", "code"),
+    ("authority", "authority"),
+)
+_FACTS: output.Columns = (
+    ("register", "register"),
+    ("fact", "fact"),
+    ("age (days)", "age_days"),
+    ("method", "method"),
+    ("source", "source"),
+    ("expires", "expires_at"),
+)
+
+LocationOption = Annotated[
+    str | None, typer.Option(help="Where the subject is: a country, or a country and region, such as US or UA-65.")
+]
+ServingOption = Annotated[str | None, typer.Option(help="Where the model would run; else the configured region.")]
+TenantOption = Annotated[str | None, typer.Option(help="The tenant the subject acts for.")]
+
+
+def check(
+    subject: Annotated[str, typer.Option(help="The id of the person or service.")],
+    model: Annotated[str, typer.Option(help="The id or alias of the model.")],
+    action: Annotated[str, typer.Option(help="infer, fine_tune, download_weights, list, or another declared one.")],
+    tenant: TenantOption = None,
+    location: LocationOption = None,
+    serving_region: ServingOption = None,
+    subject_type: Annotated[str, typer.Option(help="person or service.")] = "person",
+    at: Annotated[
+        str | None, typer.Option(help="As it would be at this instant: marked hypothetical, needs audit:read.")
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show every matching rule, lifts, facts and age.")] = False,
+    form: FormOption = None,
+) -> None:
+    """Decide whether a subject may do an action on a model; the decision is recorded. Exits 0 on allow, 3 on deny."""
+    from policy_engine.core.decision import Request
+    from policy_engine.core.factparse import parse_location
+
+    instant = instant_of(at, "--at")
+    request = Request(
+        subject_id=subject,
+        action=action,
+        model=model,
+        tenant=tenant,
+        location=parse_location(location, "--location"),
+        serving_region=serving_region,
+        subject_type=subject_type,
+    )
+    with opened() as session:
+        decision = _decided(session, request, instant, explain)
+        rules = _rules(session, decision)
+    answer = answer_of(decision)
+    if rules is not None:
+        answer["context"]["explanation"] = {**output.plain(decision.explanation), "matching_rules": rules}
+    output.emit(answer, form, lambda: _table(decision, answer))
+    if not decision.allowed:
+        away = any(reason.code in AWAY for reason in decision.reasons)
+        raise typer.Exit(exits.Code.UNREACHABLE if away else exits.Code.DENY)
+
+
+def _decided(session: Session, request: Request, at: int | None, explain: bool) -> Decision:
+    return session.engine.decider.decide(request, session.principal, explained=explain)
+
+
+def answer_of(decision: Decision) -> dict[str, Any]:
+    """Return the answer as AuthZEN gives it: `decision` and `context`; the same over HTTP and here."""
+    context: dict[str, Any] = {
+        "id": decision.id,
+        "reasons": [_reason(reason) for reason in decision.reasons],
+        "missing": list(decision.missing),
+        "alternatives": list(decision.alternatives),
+        "release": decision.release,
+        "epoch": decision.epoch,
+        "valid_for_ms": decision.valid_for_ms,
+    }
+    if decision.message:
+        context["message"] = decision.message
+    return {"decision": decision.allowed, "context": context}
+
+
+def _reason(reason: Reason) -> dict[str, Any]:
+    members = {
+        "code": reason.code,
+        "rule": reason.rule,
+        "message": reason.message,
+        "authority": reason.authority,
+        "orders": list(reason.orders),
+    }
+    return {name: value for name, value in members.items() if value}
+
+
+def _rules(session: Session, decision: Decision) -> list[dict[str, Any]] | None:
+    """Return every matching rule with what the release says of it, or `None` when no explanation was asked for."""
+    if decision.explanation is None:
+        return None
+    lifted = set(decision.explanation.get("lifted", ()))
+    matching = set(decision.explanation.get("matching_rules", ()))
+    return [
+        {
+            "id": rule.id,
+            "label": rule.label,
+            "effect": rule.effect,
+            "code": rule.code,
+            "authority": rule.authority,
+            "lifted": rule.id in lifted,
+        }
+        for rule in (session.release().rules if matching else ())
+        if rule.id in matching
+    ]
+
+
+def _table(decision: Decision, answer: Mapping[str, Any]) -> Any:
+    from rich.console import Group
+    from rich.text import Text
+
+    context = answer["context"]
+    word = Text("ALLOW", style="bold green") if decision.allowed else Text("DENY", style="bold red")
+    parts: list[Any] = [word, output.rows_table(context["reasons"], _REASONS)]
+    names = ("missing", "alternatives", "id", "release", "epoch", "valid_for_ms", "message")
+    parts.append(output.record_table({name: context[name] for name in names if context.get(name) not in ("", [])}))
+    explanation = context.get("explanation")
+    if explanation is not None:
+        facts, rules = explanation.pop("facts", []), explanation.pop("matching_rules")
+        parts += [
+            output.rows_table(rules, _MATCHING, title="Every rule that matched"),
+            output.rows_table(facts, _FACTS, title="Facts used"),
+            output.record_table(explanation),
+        ]
+    return Group(*parts)

@@ -1,0 +1,7 @@
+"""`policy-engine doctor`."""
+
+from __future__ import annotations
+
+
+def doctor() -> None:
+    """Look at everything."""

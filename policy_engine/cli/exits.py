@@ -1,0 +1,90 @@
+"""Exit codes of the command line, and the only place that maps errors to them.
+
+Rules of the room: an error is one clear sentence on standard error and never a traceback; a fault of ours says its
+class and place, no value. Whatever fails, the exit is not 0, so that a script which asks only "0?" stays closed.
+Left to others: the sentences (`errors`), HTTP status codes (`api.problems`).
+"""
+
+from __future__ import annotations
+
+import sys
+from enum import IntEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from policy_engine.core.decision import DecisionDenied
+from policy_engine.errors import (
+    ApprovalNeeded,
+    Conflict,
+    InputRefused,
+    LoadRefused,
+    NotAuthenticated,
+    NotFound,
+    NotPermitted,
+    PolicyEngineError,
+    StartRefused,
+    StoreUnavailable,
+    VerificationFailed,
+)
+
+
+class Code(IntEnum):
+    """What a script may rely on."""
+
+    OK = 0
+    INTERNAL = 1
+    USAGE = 2
+    DENY = 3
+    REFUSED = 4
+    CASE_FAILED = 5
+    VERIFICATION_FAILED = 6
+    UNREACHABLE = 7
+    APPROVAL_MISSING = 8
+
+
+_CODES: Final[tuple[tuple[type[Exception], Code], ...]] = (
+    # Leaves before their bases: the first line that fits is taken.
+    (ApprovalNeeded, Code.APPROVAL_MISSING),
+    (DecisionDenied, Code.DENY),
+    (VerificationFailed, Code.VERIFICATION_FAILED),
+    (StoreUnavailable, Code.UNREACHABLE),
+    (LoadRefused, Code.REFUSED),
+    (StartRefused, Code.REFUSED),
+    (InputRefused, Code.USAGE),
+    (NotAuthenticated, Code.USAGE),
+    (NotPermitted, Code.USAGE),
+    (NotFound, Code.USAGE),
+    (Conflict, Code.USAGE),
+)
+
+
+def code_of(error: BaseException) -> Code:
+    """Return the exit code of an error; what has no line in the table is a fault of ours."""
+    for kind, code in _CODES:
+        if isinstance(error, kind):
+            return code
+    return Code.INTERNAL
+
+
+def sentence_of(error: BaseException) -> str:
+    """Return the one sentence that a person reads. A fault of ours is named by class and place alone."""
+    if code_of(error) is not Code.INTERNAL or isinstance(error, PolicyEngineError):
+        return str(error)
+    place = _place(error.__traceback__)
+    return f"internal error ({type(error).__name__} at {place}); nothing was allowed by it. Please report it."
+
+
+def report(error: BaseException) -> Code:
+    """Write the sentence, and the findings of a failed verification, to standard error; return the exit code."""
+    sys.stderr.write(f"policy-engine: {sentence_of(error)}\n")
+    if isinstance(error, VerificationFailed):
+        for finding in error.findings:
+            sys.stderr.write(f"  {finding}\n")
+    return code_of(error)
+
+
+def _place(trace: TracebackType | None) -> str:
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "unknown" if trace is None else f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"

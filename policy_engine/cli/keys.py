@@ -1,0 +1,98 @@
+"""`policy-engine keys`: make, list and revoke API keys."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from policy_engine.cli import exits, output
+from policy_engine.cli.options import instant_of, names_of
+from policy_engine.cli.output import FormOption
+from policy_engine.cli.session import opened
+
+app = typer.Typer(name="keys", help="Make, list and revoke API keys.", no_args_is_help=True)
+
+_COLUMNS: output.Columns = (
+    ("key", "id"),
+    ("begins", "prefix"),
+    ("principal", "principal"),
+    ("kind", "kind"),
+    ("scopes", "scopes"),
+    ("tenants", lambda row: "all" if row["tenants"] is None else row["tenants"]),
+    ("supplies", "supplies"),
+    ("expires", "expires_at"),
+    ("revoked", "revoked_at"),
+)
+
+
+@app.command("create")
+def create(
+    names: Annotated[list[str], typer.Argument(metavar="PRINCIPAL…", help="Whose key; with --first, two or more.")],
+    first: Annotated[
+        bool, typer.Option("--first", help="Make the first keys, of at least two persons, while no person has one.")
+    ] = False,
+    kind: Annotated[str, typer.Option(help="person or service.")] = "person",
+    scopes: Annotated[list[str] | None, typer.Option("--scopes", help="Scopes, separated by commas.")] = None,
+    tenants: Annotated[
+        list[str] | None, typer.Option("--tenants", help="Tenants it is bounded to, separated by commas; else all.")
+    ] = None,
+    supplies: Annotated[
+        list[str] | None,
+        typer.Option("--supplies", help="Facts it may supply, separated by commas: location, serving_region."),
+    ] = None,
+    expires: Annotated[str | None, typer.Option(help="When it ends, such as 2027-01-01T00:00:00Z.")] = None,
+    key_hash: Annotated[
+        str | None, typer.Option("--hash", help="SHA-256 of a key text its owner made; then none is printed.")
+    ] = None,
+    form: FormOption = None,
+) -> None:
+    """Make a key. Its text is printed this once, and works when a second person has approved it."""
+    from policy_engine.core.decision import PrincipalKind
+    from policy_engine.errors import InputRefused
+    from policy_engine.services.keys import KeyRequest
+
+    if kind not in tuple(PrincipalKind):
+        raise InputRefused("must be person or service", where="--kind")
+    if not first and len(names) != 1:
+        raise InputRefused("name one principal, or several with --first", where="PRINCIPAL")
+    with opened() as session:
+        service = session.engine.keys
+        if first:
+            chosen = {"scopes": names_of(scopes)} if scopes else {}
+            made: Any = service.create_first(names, **chosen)
+        else:
+            request = KeyRequest(
+                principal=names[0],
+                kind=PrincipalKind(kind),
+                scopes=names_of(scopes),
+                tenants=names_of(tenants) if tenants else None,
+                supplies=names_of(supplies),
+                expires_at=instant_of(expires, "--expires"),
+            )
+            made = (service.create(session.principal, request, key_hash=key_hash),)
+    rows = [output.plain(key) for key in made]
+    output.emit_rows(rows, form, (("key", "id"), ("principal", "principal"), ("text", "secret"), ("waits", "proposal")))
+    if not first:
+        output.note(f"The key works when a second person has approved {made[0].proposal}.")
+        raise typer.Exit(exits.Code.APPROVAL_MISSING)
+
+
+@app.command("list")
+def list_keys(form: FormOption = None) -> None:
+    """List keys: all of them with keys:write or audit:read, else your own. No key's text is kept."""
+    with opened() as session:
+        rows = [output.plain(key) for key in session.engine.keys.list(session.principal)]
+    output.emit_rows(rows, form, _COLUMNS)
+
+
+@app.command("revoke")
+def revoke(
+    id: Annotated[str, typer.Argument(metavar="KEY", help="The id of the key, such as key-1f0c9a3b5d7e.")],
+    reason: Annotated[str, typer.Option(help="Why; kept with the revocation.")] = "",
+    form: FormOption = None,
+) -> None:
+    """Revoke a key at once."""
+    with opened() as session:
+        committed = session.engine.keys.revoke(session.principal, id, reason)
+    output.emit_record({"key": id, "status": "revoked", **output.entry(committed)}, form)

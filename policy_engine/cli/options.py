@@ -1,0 +1,62 @@
+"""Arguments that several verbs read the same way: instants, lists separated by commas, and files."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import Any
+
+from policy_engine.core.instants import format_instant, of_datetime, parse_instant
+from policy_engine.errors import InputRefused, TooLarge
+from policy_engine.limits import LIMITS
+
+
+def instant_of(text: str | None, where: str) -> int | None:
+    """Return the instant that an option names, or `None` without one. Raises `InputRefused` naming the option."""
+    if text is None:
+        return None
+    try:
+        return parse_instant(text)
+    except ValueError:
+        raise InputRefused("must be a date (2026-06-12) or an instant (2026-06-12T21:21:00Z)", where=where) from None
+
+
+def names_of(given: Iterable[str] | None) -> tuple[str, ...]:
+    """Return the names of an option that may be given several times, each time several separated by commas."""
+    words = [word.strip() for text in given or () for word in text.split(",")]
+    return tuple(dict.fromkeys(word for word in words if word))
+
+
+def text_of(file: Path, where: str) -> str:
+    """Return the text of a file that an argument names. Raises `InputRefused` when it cannot be read as UTF-8."""
+    try:
+        if file.stat().st_size > LIMITS.pack_bytes:
+            raise TooLarge(f"is larger than {LIMITS.pack_bytes} bytes", where=where)
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise InputRefused("cannot be read as a text file in UTF-8", where=where) from None
+
+
+def toml_of(file: Path) -> dict[str, Any]:
+    """Return the data of a TOML file as JSON data, date-times as RFC 3339 text. Raises `InputRefused` naming the file.
+
+    A date-time without a zone is refused: nobody knows which instant it means.
+    """
+    try:
+        return {name: _json(item, f"{file}: {name}") for name, item in tomllib.loads(text_of(file, str(file))).items()}
+    except (tomllib.TOMLDecodeError, RecursionError):
+        raise InputRefused("is not TOML; see https://toml.io for its form", where=str(file)) from None
+
+
+def _json(value: Any, where: str) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _json(item, f"{where}.{name}") for name, item in value.items()}
+    if isinstance(value, list):
+        return [_json(item, where) for item in value]
+    if isinstance(value, time) or (isinstance(value, datetime) and value.tzinfo is None):
+        raise InputRefused("needs a date and a zone, such as 2026-06-12T21:21:00Z", where=where)
+    if isinstance(value, datetime):
+        return format_instant(of_datetime(value))
+    return value.isoformat() if isinstance(value, date) else value

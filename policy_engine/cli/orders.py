@@ -1,0 +1,131 @@
+"""`policy-engine order`: directives, licences, grants and overrides, from receipt to end.
+
+The file is TOML: `kind` and, beside it, the members of the order as a decision case has them (`id`, `from`, `until`,
+`models`, …); instants are TOML date-times with a zone, or texts.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from policy_engine.cli import exits, output
+from policy_engine.cli.options import text_of, toml_of
+from policy_engine.cli.output import FormOption
+from policy_engine.cli.session import opened
+from policy_engine.errors import InputRefused
+
+if TYPE_CHECKING:
+    from policy_engine.services.orders import Receipt
+
+app = typer.Typer(name="order", help="Receive, amend and end directives, licences, grants.", no_args_is_help=True)
+
+_COLUMNS: output.Columns = (
+    ("order", "id"),
+    ("kind", "kind"),
+    ("status", "status"),
+    ("from", lambda row: row["body"].get("from")),
+    ("until", lambda row: row["body"].get("until")),
+    ("models", lambda row: row["body"].get("models")),
+    ("received by", "received_by"),
+    ("received", "received_at"),
+)
+
+OrderArgument = Annotated[str, typer.Argument(metavar="ORDER", help="The id of the order.")]
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE.toml", help="The order as TOML; kind, id and its members.")]
+TextOption = Annotated[Path | None, typer.Option("--text", help="File with the wording; its hash is kept.")]
+ReferenceOption = Annotated[str, typer.Option(help="Where the instrument is filed.")]
+ReasonOption = Annotated[str, typer.Option(help="Why it is entered.")]
+
+
+@app.command("receive")
+def receive(
+    file: FileArgument,
+    text: TextOption = None,
+    reference: ReferenceOption = "",
+    reason: ReasonOption = "",
+    form: FormOption = None,
+) -> None:
+    """Enter an order. A directive denies from now on; its exemptions, and a licence, wait for a second person."""
+    kind, document = read_order(file)
+    wording = None if text is None else text_of(text, "--text")
+    with opened() as session:
+        receipt = session.engine.orders.receive(
+            session.principal, kind, document, text=wording, reference=reference, reason=reason
+        )
+    _finish(receipt, form)
+
+
+@app.command("amend")
+def amend(
+    id: OrderArgument,
+    file: FileArgument,
+    text: TextOption = None,
+    reference: ReferenceOption = "",
+    reason: ReasonOption = "",
+    form: FormOption = None,
+) -> None:
+    """Replace an order's members by those of a file. What tightens takes effect now; what loosens waits."""
+    kind, document = read_order(file)
+    wording = None if text is None else text_of(text, "--text")
+    with opened() as session:
+        held = session.engine.orders.show(session.principal, id)
+        if held.kind != kind:
+            raise InputRefused(f"must be {held.kind}, as the order {id} is", where=f"{file}: kind")
+        receipt = session.engine.orders.amend(
+            session.principal, id, document, text=wording, reference=reference, reason=reason
+        )
+    _finish(receipt, form)
+
+
+@app.command("end")
+def end(
+    id: OrderArgument,
+    reason: Annotated[str, typer.Option(help="Why; kept with the order.")],
+    form: FormOption = None,
+) -> None:
+    """End an order: a directive when a second person has approved, a licence (revoked), grant or override now."""
+    with opened() as session:
+        receipt = session.engine.orders.end(session.principal, id, reason)
+    _finish(receipt, form)
+
+
+@app.command("list")
+def list_orders(
+    kind: Annotated[str | None, typer.Option(help="Only directive, licence, grant or override.")] = None,
+    status: Annotated[str | None, typer.Option(help="Only in_force, ended or revoked.")] = None,
+    form: FormOption = None,
+) -> None:
+    """List orders, ended ones too."""
+    with opened() as session:
+        found = session.engine.orders.list(session.principal, kind=kind, status=status)
+    output.emit_rows([output.plain(order) for order in found], form, _COLUMNS)
+
+
+@app.command("show")
+def show(id: OrderArgument, form: FormOption = None) -> None:
+    """Show one order with its history."""
+    with opened() as session:
+        order = session.engine.orders.show(session.principal, id)
+    output.emit_record(output.plain(order), form)
+
+
+def read_order(file: Path) -> tuple[str, dict[str, Any]]:
+    """Return kind and members of an order file. Raises `InputRefused` naming the file."""
+    members = toml_of(file)
+    kind = members.pop("kind", None)
+    if not isinstance(kind, str):
+        raise InputRefused('needs kind = "directive", "licence", "grant" or "override"', where=str(file))
+    return kind, members
+
+
+def _finish(receipt: Receipt, form: FormOption) -> None:
+    """Write what took effect and what waits; a change that waits exits 8."""
+    done = {} if receipt.committed is None else output.entry(receipt.committed)
+    status = "committed" if receipt.proposal is None else "waiting" if receipt.committed is None else "partly waiting"
+    output.emit_record({"order": receipt.id, "status": status, **done, "proposal": receipt.proposal}, form)
+    if receipt.proposal is not None:
+        output.note(f"What loosens waits until another person has approved {receipt.proposal}.")
+        raise typer.Exit(exits.Code.APPROVAL_MISSING)
