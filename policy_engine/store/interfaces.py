@@ -336,3 +336,10 @@ class Store(ReadStore, Protocol):
         the values of the log; `StoreUnavailable` as above.
         """
         ...
+
+    def change_all(self, changes: Sequence[Change]) -> Committed:
+        """Apply several changes in one transaction, each with its own entry: all of them or none.
+
+        For an import of more rows than one entry holds. Each is compared with what the ones before it left.
+        """
+        ...

@@ -30,6 +30,7 @@ from policy_engine.store.interfaces import (
     Change,
     Committed,
     Draft,
+    Encoded,
     Head,
     LogView,
     Moved,
@@ -98,22 +99,31 @@ class SqliteStore:
 
     def change(self, change: Change) -> Committed:
         """Apply a change with its entry; see `interfaces.Store`."""
-        registers.check(change, self._limits)
+        return self.change_all((change,))
+
+    def change_all(self, changes: Sequence[Change]) -> Committed:
+        """Apply several changes in one transaction, each with its entry; see `interfaces.Store`."""
+        if not changes:
+            raise ValueError("there is no change to apply")
+        for change in changes:
+            registers.check(change, self._limits)
         with self._transaction() as writer:
             moment = self._moment(writer)
-            head, at = moment.head, moment.at
-            after = registers.state_after(change, moment.state)
-            place = Place(head.log_id, head.next_seq, at, after.epoch, after.release, self.clock_set)
+            head, at, after = moment.head, moment.at, moment.state
+            encoded: list[Encoded] = []
             try:
-                encoded = registers.apply(writer, change, self._vault, place, moment.state)
+                for seq, change in enumerate(changes, start=head.next_seq):
+                    before, after = after, registers.state_after(change, after)
+                    place = Place(head.log_id, seq, at, after.epoch, after.release, self.clock_set)
+                    encoded.append(registers.apply(writer, change, self._vault, place, before))
             except faults.IntegrityError as error:
                 raise Conflict(
                     "the schema refuses the change: an id is taken, or one person would decide alone"
                 ) from error
             writer.run(statements.MOVE_STATE, after.epoch, after.release, after.facts_revision, int(after.sample))
-            moved = entries.write_batch(writer, [encoded], moment, after)
+            moved = entries.write_batch(writer, encoded, moment, after)
         self._remember(moved, after.epoch)
-        return Committed(moved.log_id, (head.next_seq,), at)
+        return Committed(moved.log_id, tuple(range(head.next_seq, moved.next_seq)), at)
 
     @contextmanager
     def _transaction(self) -> Iterator[Writer]:
