@@ -60,10 +60,11 @@ class _Held:
 
 @dataclass(frozen=True, slots=True)
 class _Ring:
-    """All keys by hash, as they were when the epoch was read."""
+    """All keys, as they were when the epoch was read or later."""
 
     epoch: int
-    held: Mapping[str, _Held]
+    by_hash: Mapping[str, _Held]
+    by_id: Mapping[str, _Held]
 
 
 class Keys:
@@ -85,8 +86,8 @@ class Keys:
         self._ring: _Ring | None = None
         approvals.register("key.create", self._create_approved)
 
-    def authenticate(self, token: str | None, at: int, *, epoch: int | None = None) -> Principal:
-        """Return the principal of a token at an instant of the store's clock.
+    def authenticate(self, token: str | None, at: int | None = None, *, epoch: int | None = None) -> Principal:
+        """Return the principal of a token at an instant of the store's clock (now, when none is given).
 
         `epoch` is the current one where the caller has just read it. Raises `NotAuthenticated` with one of four
         constant sentences: no key, unknown, expired, revoked.
@@ -96,14 +97,25 @@ class Keys:
         if not is_token(token):
             raise NotAuthenticated("the key is unknown")
         ring = self._current_ring(self._store.state().epoch if epoch is None else epoch)
-        held = ring.held.get(hash_of(token))
+        held = ring.by_hash.get(hash_of(token))
         if held is None:
             raise NotAuthenticated("the key is unknown")
         if held.revoked:
             raise NotAuthenticated("the key is revoked")
-        if held.expires_at is not None and at >= held.expires_at:
+        if held.expires_at is not None and (self._store.now() if at is None else at) >= held.expires_at:
             raise NotAuthenticated("the key has expired")
         return held.principal
+
+    def still_alive(self, principal: Principal, at: int, *, epoch: int) -> bool:
+        """Return whether the principal's key may still be used at an instant, as of an epoch at the earliest.
+
+        For whoever decides again after the state moved: authentication happened under an older one. A principal without
+        a key (`local`) always may.
+        """
+        if principal.key_id is None:
+            return True
+        held = self._current_ring(epoch).by_id.get(principal.key_id)
+        return held is not None and not held.revoked and (held.expires_at is None or at < held.expires_at)
 
     def create_first(self, names: Sequence[str], *, scopes: Iterable[str] = FIRST_SCOPES) -> tuple[Issued, ...]:
         """Make the keys of at least two persons, in one entry, while no person has a key.
@@ -215,7 +227,8 @@ class Keys:
             if self._ring is None or self._ring.epoch < epoch:
                 # The epoch is read before the rows: they may be newer than it says, never older.
                 now = self._store.state().epoch
-                self._ring = _Ring(now, {row.document["hash"]: _held(row) for row in self._store.rows("keys")})
+                held = {row.document["hash"]: _held(row) for row in self._store.rows("keys")}
+                self._ring = _Ring(now, held, {key.principal.key_id or "": key for key in held.values()})
             return self._ring
 
     def _approvers_without(self, revoked: Row, at: int) -> tuple[Basis, ...]:

@@ -19,13 +19,15 @@ from policy_engine.errors import InputRefused
 class Vocabulary:
     """Models, declared actions, countries and regions. `None` says: any word will do.
 
-    `models` are ids of the catalogue; `names` also their aliases and the bases that are no entries themselves.
+    `models` are ids of the catalogue; `names` also their aliases and the bases that are no entries themselves;
+    `evidence_days` is how long verified evidence stays valid.
     """
 
     models: frozenset[str] | None
     names: frozenset[str] | None
     actions: frozenset[str] | None
     gazetteer: Gazetteer | None
+    evidence_days: int = 365
 
     def require_names(self, named: Iterable[str], where: str) -> None:
         """Raise `InputRefused` for a name that reaches no model of the catalogue."""
@@ -83,6 +85,7 @@ def vocabulary_of(release: Release) -> Vocabulary:
         names=frozenset(name for id in catalogue.models for name in catalogue.names(id)),
         actions=release.reference.actions,
         gazetteer=release.reference.gazetteer,
+        evidence_days=release.reference.evidence_days,
     )
 
 

@@ -1,0 +1,155 @@
+"""The changing services on a fresh database with a set clock, and people with keys, for the tests beside this file.
+
+People are laid down as a genesis change, as a sample world is; everything after that goes through the services.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from policy_engine.core.decision import Principal, PrincipalKind
+from policy_engine.core.instants import parse_instant
+from policy_engine.core.places import Gazetteer
+from policy_engine.services.approvals import Approvals
+from policy_engine.services.facts import Facts
+from policy_engine.services.keyfile import new_vault
+from policy_engine.services.keys import KeyRequest, Keys
+from policy_engine.services.orders import Orders
+from policy_engine.services.publish import Publish
+from policy_engine.services.releases import ReleaseLoader
+from policy_engine.services.switches import Switches
+from policy_engine.services.vocabulary import Vocabulary
+from policy_engine.store.interfaces import Change, Write
+from policy_engine.store.migrate import copy_template
+from policy_engine.store.sqlite import SqliteStore
+
+START = parse_instant("2026-06-12T12:00:00Z")
+RELEASE = "sha256:" + "ab" * 32
+VOCABULARY = Vocabulary(
+    models=frozenset(("fable-5", "fable-5-1", "mythos-5", "summit-4")),
+    names=frozenset(("fable-5", "fable-5-1", "mythos-5", "summit-4", "fable-latest")),
+    actions=frozenset(("infer", "fine_tune", "download_weights", "list")),
+    gazetteer=Gazetteer(("US", "GB", "DE", "IN", "UA", "CN"), {"HK": "CN"}, ("US-CA", "UA-43"), ("UA-43",)),
+)
+
+OPERATOR = ("facts:write", "orders:write", "approve", "switch:engage", "switch:release", "policy:write", "keys:write")
+TENANTS = {"acme": "enterprise", "lab": "lab", "solo": "individual"}
+
+
+@dataclass(slots=True)
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    at: int = START
+
+    def __call__(self) -> int:
+        """Return the instant."""
+        return self.at
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """The services, and the principals of everybody who has a key, by name."""
+
+    store: SqliteStore
+    clock: Clock
+    approvals: Approvals
+    keys: Keys
+    orders: Orders
+    switches: Switches
+    facts: Facts
+    publish: Publish
+    people: Mapping[str, Principal]
+    reads: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def __getitem__(self, name: str) -> Principal:
+        return self.people[name]
+
+    def kinds(self) -> list[str]:
+        """Return the kinds of all entries, in order."""
+        import json
+
+        return [json.loads(public)["kind"] for _, _, public in self.store.entries()]
+
+
+def person(name: str, *scopes: str, tenants: Sequence[str] | None = None, until: int | None = None) -> KeyRequest:
+    """Return the request for a person's key."""
+    bounded = None if tenants is None else tuple(tenants)
+    return KeyRequest(name, PrincipalKind.PERSON, scopes, tenants=bounded, expires_at=until)
+
+
+PEOPLE: Mapping[str, KeyRequest] = {
+    "olga": person("olga", *OPERATOR),
+    "olga-2": person("olga", *OPERATOR),
+    "paul": person("paul", "approve", "audit:read"),
+    "quinn": person("quinn", *OPERATOR),
+    "auditor": person("auditor", "audit:read", "audit:unseal"),
+    "bounded": person("bounded", *OPERATOR, tenants=("acme",)),
+    "gateway": KeyRequest("gateway", PrincipalKind.SERVICE, ("decide",), supplies=("location",)),
+}
+
+
+def open_house(
+    folder: Path, people: Mapping[str, KeyRequest] = PEOPLE, *, release: bool = True, sample: bool = False
+) -> House:
+    """Return the services on a new database in which these people have keys, with or without an active release."""
+    clock = Clock()
+    database = copy_template(folder / "engine.db")
+    store = SqliteStore(database, new_vault(), clock=clock)
+    approvals = Approvals(store)
+    keys = Keys(store, approvals)
+    reads: list[tuple[Any, ...]] = []
+
+    def vocabulary(hash: str) -> Vocabulary:
+        assert hash == RELEASE
+        return VOCABULARY
+
+    house = House(
+        store,
+        clock,
+        approvals,
+        keys,
+        Orders(store, approvals, vocabulary),
+        Switches(store, approvals, vocabulary),
+        Facts(store, lambda *read: reads.append(read), vocabulary),
+        Publish(store, approvals, ReleaseLoader()),
+        {},
+        reads,
+    )
+    return _with_genesis(house, people, release=release, sample=sample)
+
+
+def _with_genesis(house: House, people: Mapping[str, KeyRequest], *, release: bool, sample: bool) -> House:
+    writes, issued = house.keys.genesis(people)
+    tenants = tuple(
+        Write("tenants", id, {"facts": {"type": {"value": kind}}}, expect=0) for id, kind in TENANTS.items()
+    )
+    first = {"hash": RELEASE, "status": "published", "files": [], "note": "", "stored_at": "2026-06-01T00:00:00Z"}
+    row = Write("releases", RELEASE, {**first, "published_by": None, "approved_by": None}, expect=0)
+    house.store.change(
+        Change(
+            kind="genesis",
+            public={},
+            writes=(*writes, *tenants, *((row,) if release else ())),
+            raises_epoch=True,
+            activate=RELEASE if release else None,
+            mark_sample=sample,
+        )
+    )
+    at = house.clock()
+    known = {key.id: house.keys.authenticate(key.secret, at) for key in issued}
+    return House(
+        house.store,
+        house.clock,
+        house.approvals,
+        house.keys,
+        house.orders,
+        house.switches,
+        house.facts,
+        house.publish,
+        known,
+        house.reads,
+    )
