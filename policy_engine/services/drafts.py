@@ -1,0 +1,247 @@
+"""Drafts: entries before they have a place, as the recorder hands them to the store (`interfaces.Draft`).
+
+Rules: nothing personal gets into the public part (who asked, from where, an individual's tenant, words a caller made
+up); every input of the decision is in the sealed part; a draft is encoded inside the committing transaction, with a
+fresh salt and nonce each time. Personal facets by which an entry can be found are `TAGGED_FACETS`, as keyed tags.
+Left to others: bytes (`ledger.decisions`, `ledger.encoding`), commits (`services.record`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from policy_engine.core.decision import Evaluation, Outcome, Principal
+from policy_engine.core.instants import ENDLESS
+from policy_engine.ledger.canonical import canonical
+from policy_engine.ledger.decisions import DecisionBody, DecisionMembers, decision_public
+from policy_engine.ledger.encoding import Place, note_public
+from policy_engine.ledger.sealing import NONCE_BYTES, SALT_BYTES, SealedBody, place_of, seal_body
+from policy_engine.services.datakeys import DataKeys, Tags
+from policy_engine.store.interfaces import Encoded, State
+
+TAGGED_FACETS = ("location", "counted", "us_person", "evidence")
+"""Personal facets that an entry is found by, beside its subject and, where it is sealed, its tenant."""
+
+STANDARD_ACTIONS = frozenset({"infer", "fine_tune", "download_weights", "list"})
+"""Actions that every policy knows. Another word is public only once the rules have seen and known it."""
+
+
+class SealedDraft:
+    """What drafts with a sealed part share: their data key, and the facts and instants they rest on."""
+
+    __slots__ = ("_cipher", "_keys", "_subject", "_tags", "_tenant", "id")
+
+    def __init__(self, keys: DataKeys, tags: Tags, tenant: str | None, subject: str) -> None:
+        self.id = new_id()
+        self._keys = keys
+        self._tags = tags
+        self._tenant = tenant
+        self._subject = subject
+        self._cipher: tuple[str, AESGCM] | None = None
+
+    def new_keys(self) -> Sequence[tuple[str, bytes]]:
+        """Return the data key to store with the entry, if it is new."""
+        key_id, _ = self._cipher = self._keys.cipher(self._tenant, self._subject)
+        wrapped = self._keys.offered(key_id)
+        return () if wrapped is None else ((key_id, wrapped),)
+
+    def adopt(self, key_id: str, wrapped: bytes) -> None:
+        """Take the stored data key instead of the one made here."""
+        self._cipher = self._keys.adopt(self._tenant, self._subject, key_id, wrapped)
+
+    def stored(self) -> None:
+        """Say that the entry, and its data key with it, is durable."""
+        if self._cipher is not None:
+            self._keys.stored(self._cipher[0])
+
+    def _seal(self, log_id: str, seq: int, body: bytes) -> tuple[str, SealedBody]:
+        """Return the id of the data key and the body sealed under it for a place."""
+        if self._cipher is None:
+            raise RuntimeError("the store asks for new keys before it encodes")
+        key_id, cipher = self._cipher
+        place = place_of(log_id, seq)
+        return key_id, seal_body(cipher, os.urandom(NONCE_BYTES), os.urandom(SALT_BYTES), place, body)
+
+
+class DecisionDraft(SealedDraft):
+    """The entry of one decision."""
+
+    __slots__ = ("_by", "_clock_set", "_evaluation", "_raw", "facts_revision")
+
+    def __init__(
+        self,
+        evaluation: Evaluation,
+        principal: Principal,
+        facts_revision: int,
+        keys: DataKeys,
+        tags: Tags,
+        *,
+        clock_set: bool,
+        raw: str | None,
+    ) -> None:
+        if evaluation.hypothetical:
+            raise ValueError("a hypothetical evaluation is no decision and has no entry")
+        super().__init__(keys, tags, evaluation.request.tenant, evaluation.request.subject_id)
+        self.facts_revision = facts_revision
+        self._evaluation = evaluation
+        self._by = principal.key_id or "local"
+        self._clock_set = clock_set
+        self._raw = raw
+
+    @property
+    def allows(self) -> bool:
+        """Whether an allow leaves on this entry."""
+        return self._evaluation.outcome is Outcome.ALLOW
+
+    @property
+    def instant(self) -> int:
+        """The instant it was evaluated at."""
+        return self._evaluation.at
+
+    @property
+    def until(self) -> int:
+        """The instant at which it goes stale."""
+        return self._evaluation.until
+
+    @property
+    def revisions(self) -> tuple[tuple[str, str, int], ...]:
+        """The rows it was evaluated on."""
+        return self._evaluation.revisions
+
+    def encode(self, log_id: str, seq: int, at: int) -> Encoded:
+        """Return the entry for its place."""
+        key_id, body = self._seal(log_id, seq, self._body())
+        public = decision_public(self._members(), log_id, seq, at, body.commit, body.sealed)
+        return Encoded(public, body.ciphertext, key_id, self._entry_tags(at))
+
+    def _members(self) -> DecisionMembers:
+        found = self._evaluation
+        request = found.request
+        known = found.values is not None and "action" not in found.missing
+        return DecisionMembers(
+            id=self.id,
+            outcome=found.outcome.value,
+            action=request.action if known or request.action in STANDARD_ACTIONS else None,
+            model=found.model,
+            asked=None if found.model is None or found.model == request.model else request.model,
+            tier=found.tier,
+            tenant=None if found.tenant_sealed else request.tenant,
+            reasons=tuple((reason.rule, reason.code, reason.orders) for reason in found.reasons),
+            rules=found.matched,
+            lifted=found.lifted,
+            licences=found.licences,
+            missing=found.missing,
+            flags=found.flags,
+            until=None if found.until >= ENDLESS else found.until,
+            instant=found.at,
+            by=self._by,
+            reached=found.values is not None,
+            epoch=found.epoch,
+            release=found.release or None,
+            clock_set=self._clock_set,
+        )
+
+    def _body(self) -> bytes:
+        found = self._evaluation
+        request = found.request
+        place = request.location
+        return DecisionBody(
+            action=request.action,
+            model=request.model,
+            subject=request.subject_id,
+            subject_type=request.subject_type,
+            resource_type=request.resource_type,
+            tenant=request.tenant,
+            location=None if place is None else (place.country, place.region, place.anonymiser),
+            serving_region=request.serving_region,
+            revisions=found.revisions,
+            values=found.values,
+            raw=self._raw,
+        ).encode()
+
+    def _entry_tags(self, at: int) -> tuple[bytes, ...]:
+        found = self._evaluation
+        tag = self._tags.tag
+        tags = [tag(at, "subject", found.request.subject_id)]
+        if found.tenant_sealed and found.request.tenant is not None:
+            tags.append(tag(at, "tenant", found.request.tenant))
+        for name, value in tagged_facets(found.facets):
+            tags.append(tag(at, name, value))
+        return tuple(tags)
+
+
+def tagged_facets(facets: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Return `(name, value)` of each personal facet that has a tag; a set has one for each element."""
+    found: list[tuple[str, str]] = []
+    if facets is None:
+        return found
+    for name in TAGGED_FACETS:
+        value = facets.get(name)
+        if isinstance(value, str):
+            found.append((name, value))
+        elif value is not None:
+            found += [(name, item) for item in value]
+    return found
+
+
+class NoteDraft(SealedDraft):
+    """The entry of a search, a read or a gap: no register changes and no allow leaves on it."""
+
+    __slots__ = ("_body", "_clock_set", "_kind", "_members", "_state", "instant", "revisions", "until")
+
+    allows = False
+
+    def __init__(
+        self,
+        kind: str,
+        members: Mapping[str, Any],
+        body: Mapping[str, Any] | None,
+        state: State,
+        keys: DataKeys,
+        tags: Tags,
+        *,
+        instant: int,
+        until: int = ENDLESS,
+        tenant: str | None = None,
+        subject: str = "",
+        revisions: tuple[tuple[str, str, int], ...] = (),
+        clock_set: bool = False,
+    ) -> None:
+        super().__init__(keys, tags, tenant, subject)
+        self.instant = instant
+        self.until = until
+        self.revisions = revisions
+        self._kind = kind
+        self._members = members
+        self._body = None if body is None else canonical(body)
+        self._state = state
+        self._clock_set = clock_set
+
+    @property
+    def facts_revision(self) -> int:
+        """The facts revision it was made on."""
+        return self._state.facts_revision
+
+    def new_keys(self) -> Sequence[tuple[str, bytes]]:
+        """Return the data key to store with the entry, if there is a body and its key is new."""
+        return () if self._body is None else super().new_keys()
+
+    def encode(self, log_id: str, seq: int, at: int) -> Encoded:
+        """Return the entry for its place."""
+        place = Place(log_id, seq, at, self._state.epoch, self._state.release, self._clock_set)
+        if self._body is None:
+            return Encoded(note_public(self._kind, self.id, place, self._members, commit="", sealed=""), b"", None)
+        key_id, body = self._seal(log_id, seq, self._body)
+        public = note_public(self._kind, self.id, place, self._members, commit=body.commit, sealed=body.sealed)
+        tags = (self._tags.tag(at, "subject", self._subject),) if self._subject else ()
+        return Encoded(public, body.ciphertext, key_id, tags)
+
+
+def new_id() -> str:
+    """Return a random id, 32 hex digits, in the form of a version 4 UUID."""
+    digits = os.urandom(16).hex()
+    return f"{digits[:12]}4{digits[13:16]}{'89ab'[int(digits[16], 16) & 3]}{digits[17:]}"

@@ -1,0 +1,395 @@
+"""The recorder: one thread that commits entries, in batches as large as the last commit made them wait for.
+
+Rules of the room:
+- Natural group commit: whatever was handed in while the last commit ran is the next batch (at most
+  `limits.batch_entries_count`). No timer: an idle recorder commits a single entry at once.
+- A draft is `Written` only after the store said so. `Stale` says that what it rested on has moved: nothing was
+  written, evaluate again. Anything else raises `StoreUnavailable`, also when the outcome is unknown.
+- Drafts evaluated under different states go into different batches. When some of a batch are stale, the others are
+  tried again at once. One draft that cannot be encoded does not take its neighbours with it.
+- Nobody waits longer than `limits.answer_seconds`; the queue is bounded, and a full one refuses at once.
+- Denies that were answered while the log was away are counted (`missed`), and one `gap` entry says so, before anything
+  else is written.
+Left to others: evaluating (`services.evaluate`), what durable means (`store`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from policy_engine.core.decision import Evaluation, Principal
+from policy_engine.core.instants import ENDLESS
+from policy_engine.errors import StoreUnavailable
+from policy_engine.ledger.sealing import KeyVault
+from policy_engine.limits import LIMITS, Limits
+from policy_engine.services.datakeys import DataKeys, Tags
+from policy_engine.services.drafts import DecisionDraft, NoteDraft
+from policy_engine.services.gap import Gap
+from policy_engine.store.interfaces import Committed, Moved, State, Store
+
+AnyDraft = DecisionDraft | NoteDraft
+
+RETRY_SECONDS = 1.0
+"""How often a recorder with a gap to report tries whether the log is back."""
+
+NOTE_ATTEMPTS_COUNT = 8
+"""How often an entry that rests on nothing is tried under a newer state before the log counts as away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The entry is durable, at this place; `at` is the store's clock."""
+
+    log_id: str
+    seq: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """Nothing was written: `epoch`, `facts`, `boundary` or `clock` has moved. `state` is what holds now."""
+
+    reason: str
+    state: State
+
+
+Result = Written | Stale
+
+
+class _Job:
+    """Drafts handed in together, and what became of each."""
+
+    __slots__ = ("deliver", "drafts", "error", "given_up", "left", "results", "state", "wake")
+
+    def __init__(self, drafts: Sequence[AnyDraft], state: State, wake: _Waker) -> None:
+        self.drafts = drafts
+        self.state = state
+        self.wake = wake
+        self.results: list[Result | None] = [None] * len(drafts)
+        self.left = len(drafts)
+        self.error: StoreUnavailable | None = None
+        self.given_up = False
+
+    def outcome(self) -> list[Result]:
+        """Return the results. Raises `StoreUnavailable` when any draft is not known to be written or stale."""
+        found = [result for result in self.results if result is not None]
+        if self.error is not None or len(found) != len(self.results):
+            raise self.error or StoreUnavailable("the log did not answer in time", where="log")
+        return found
+
+
+class _Waker:
+    """Tells whoever waits that jobs are done; called once per batch with all of its jobs."""
+
+    def __call__(self, jobs: list[_Job]) -> None:
+        raise NotImplementedError
+
+
+class _ThreadWaker(_Waker):
+    """Wakes one waiting thread."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+
+    def __call__(self, jobs: list[_Job]) -> None:
+        self.done.set()
+
+
+class _LoopWaker(_Waker):
+    """Wakes one event loop, once per batch, and resolves its futures there."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.waiting: dict[_Job, asyncio.Future[None]] = {}
+
+    def __call__(self, jobs: list[_Job]) -> None:
+        try:
+            self.loop.call_soon_threadsafe(self._resolve, jobs)
+        except RuntimeError:  # the loop was closed meanwhile: nobody waits any more
+            self.waiting.clear()
+
+    def _resolve(self, jobs: list[_Job]) -> None:
+        for job in jobs:
+            future = self.waiting.get(job)
+            if future is not None and not future.done():
+                future.set_result(None)
+
+
+class Recorder:
+    """Writes entries in the background and hands each result back. Close it to write what is queued."""
+
+    def __init__(self, store: Store, vault: KeyVault, limits: Limits = LIMITS) -> None:
+        self._store = store
+        self._limits = limits
+        self._keys = DataKeys(vault)
+        self._tags = Tags(vault)
+        self._queue: deque[_Job] = deque()
+        self._queued = 0
+        self._changed = threading.Condition()
+        self._gap = Gap()
+        self._idle = False
+        self._closed = False
+        self._wakers: dict[asyncio.AbstractEventLoop, _LoopWaker] = {}
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread.start()
+
+    # Drafts
+
+    def decision(
+        self, evaluation: Evaluation, principal: Principal, facts_revision: int, *, raw: str | None = None
+    ) -> DecisionDraft:
+        """Return the draft of a decision; its `id` is the decision's. `raw` is the request where rules read it.
+
+        Raises `ValueError` for a hypothetical evaluation.
+        """
+        return DecisionDraft(
+            evaluation,
+            principal,
+            facts_revision,
+            self._keys,
+            self._tags,
+            clock_set=self._store.clock_set,
+            raw=raw,
+        )
+
+    def note(
+        self,
+        kind: str,
+        members: Mapping[str, Any],
+        principal: Principal,
+        state: State,
+        *,
+        body: Mapping[str, Any] | None = None,
+        subject: str = "",
+        tenant: str | None = None,
+        instant: int | None = None,
+        until: int = ENDLESS,
+        revisions: tuple[tuple[str, str, int], ...] = (),
+    ) -> NoteDraft:
+        """Return the draft of an entry on which nothing leaves: a `search` or a `read`.
+
+        `members` are public, `body` is sealed under the key of `subject` within `tenant` and found by the subject's
+        tag. Raises `InputRefused` for values outside those of the log.
+        """
+        return NoteDraft(
+            kind,
+            {**members, "by": principal.key_id or "local"},
+            body,
+            state,
+            self._keys,
+            self._tags,
+            instant=self._store.now() if instant is None else instant,
+            until=until,
+            tenant=tenant,
+            subject=subject,
+            revisions=revisions,
+            clock_set=self._store.clock_set,
+        )
+
+    # Writing
+
+    def write(self, drafts: Sequence[AnyDraft], state: State) -> list[Result]:
+        """Write drafts that were evaluated under a state and wait; return one result a draft, in order.
+
+        Raises `StoreUnavailable` when any of them is not known to be durable or stale.
+        """
+        waker = _ThreadWaker()
+        job = _Job(drafts, state, waker)
+        self._submit(job)
+        if not waker.done.wait(self._limits.answer_seconds):
+            job.given_up = True
+        return job.outcome()
+
+    async def write_async(self, drafts: Sequence[AnyDraft], state: State) -> list[Result]:
+        """The same, waiting on the running event loop."""
+        loop = asyncio.get_running_loop()
+        waker = self._wakers.get(loop)
+        if waker is None:
+            self._wakers = {known: old for known, old in self._wakers.items() if not known.is_closed()}
+            waker = self._wakers[loop] = _LoopWaker(loop)
+        job = _Job(drafts, state, waker)
+        future: asyncio.Future[None] = loop.create_future()
+        waker.waiting[job] = future
+        timer = loop.call_later(self._limits.answer_seconds, _give_up, job, future)
+        try:
+            self._submit(job)
+            await future
+        finally:
+            timer.cancel()
+            del waker.waiting[job]
+        return job.outcome()
+
+    def record(self, make: Callable[[State], AnyDraft]) -> Written:
+        """Write one entry that rests on no state (`read`), made anew for each state it is tried under.
+
+        Raises `StoreUnavailable` when it is not known to be durable.
+        """
+        state = self._store.state()
+        for _ in range(NOTE_ATTEMPTS_COUNT):
+            (result,) = self.write((make(state),), state)
+            if isinstance(result, Written):
+                return result
+            state = result.state
+        raise StoreUnavailable("the state kept changing while the entry was written; try again", where="log")
+
+    def missed(self, code: str) -> None:
+        """Count a deny that was answered without an entry, by its reason code."""
+        with self._changed:
+            self._gap.count(code, self._store.now())
+            if self._idle:
+                self._changed.notify()
+
+    def close(self) -> None:
+        """Write what is queued, report the gap if the log allows, and stop. Closing twice is no error."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _submit(self, job: _Job) -> None:
+        with self._changed:
+            if self._closed:
+                raise StoreUnavailable("the recorder is closed", where="log")
+            if self._queued + job.left > self._limits.queue_entries_count:
+                raise StoreUnavailable(
+                    f"the log is behind: {self._limits.queue_entries_count} entries wait already", where="log"
+                )
+            self._queued += job.left
+            self._queue.append(job)
+            if self._idle:
+                self._changed.notify()
+
+    # The committer's thread
+
+    def _run(self) -> None:
+        while True:
+            jobs = self._take()
+            if jobs is None:
+                self._report_gap()
+                return
+            if jobs:
+                self._commit(jobs)
+            else:
+                self._report_gap()
+
+    def _take(self) -> list[_Job] | None:
+        """Return what waits, up to a batch; an empty list to look after the gap; `None` when closed and done."""
+        with self._changed:
+            while not self._queue:
+                if self._closed:
+                    return None
+                self._idle = True
+                woken = self._changed.wait(RETRY_SECONDS if self._gap else None)
+                self._idle = False
+                if not woken and self._gap:
+                    return []
+            jobs: list[_Job] = []
+            count = 0
+            while self._queue and (not jobs or count + self._queue[0].left <= self._limits.batch_entries_count):
+                job = self._queue.popleft()
+                count += job.left
+                jobs.append(job)
+            self._queued -= count
+            return jobs
+
+    def _commit(self, jobs: list[_Job]) -> None:
+        groups: dict[tuple[int, str | None], list[tuple[_Job, int]]] = {}
+        for job in jobs:
+            if not job.given_up:
+                group = groups.setdefault((job.state.epoch, job.state.release), [])
+                group += [(job, position) for position in range(len(job.drafts))]
+        size = self._limits.batch_entries_count
+        for group in groups.values():
+            for first in range(0, len(group), size):
+                self._write_group(group[first : first + size])
+        _wake(jobs)
+
+    def _write_group(self, group: list[tuple[_Job, int]]) -> None:
+        """Write drafts of one epoch and release, leaving out those that turn out stale."""
+        try:
+            if self._gap and not self._report_gap():
+                raise StoreUnavailable("the log is still away", where="log")
+            while group:
+                result = self._store.append([job.drafts[position] for job, position in group], group[0][0].state)
+                if isinstance(result, Committed):
+                    for (job, position), seq in zip(group, result.seqs, strict=True):
+                        job.drafts[position].stored()
+                        job.results[position] = Written(result.log_id, seq, result.at)
+                    return
+                group = _without_stale(group, result)
+        except StoreUnavailable as error:
+            for job, _ in group:
+                job.error = error
+        except Exception as error:  # noqa: BLE001  a draft that cannot be encoded; the others must not suffer
+            self._write_singly(group, error)
+
+    def _write_singly(self, group: list[tuple[_Job, int]], error: Exception) -> None:
+        if len(group) > 1:
+            for single in group:
+                self._write_group([single])
+            return
+        unavailable = StoreUnavailable("the entry cannot be written as it is", where="log")
+        unavailable.__cause__ = error
+        group[0][0].error = unavailable
+
+    def _report_gap(self) -> bool:
+        """Write the gap entry, if there is a gap; return whether the log is there."""
+        with self._changed:
+            members, marker = self._gap.members(), self._gap.marker()
+        if members is None:
+            return True
+        try:
+            state = self._store.state()
+            for _ in range(NOTE_ATTEMPTS_COUNT):
+                draft = NoteDraft(
+                    "gap",
+                    members,
+                    None,
+                    state,
+                    self._keys,
+                    self._tags,
+                    instant=self._store.now(),
+                    clock_set=self._store.clock_set,
+                )
+                result = self._store.append((draft,), state)
+                if isinstance(result, Committed):
+                    with self._changed:
+                        self._gap.reported(marker)
+                    return True
+                state = result.state
+        except Exception:  # noqa: BLE001  the thread must live; the gap stays counted and is tried again
+            return False
+        return False
+
+
+def _without_stale(group: list[tuple[_Job, int]], moved: Moved) -> list[tuple[_Job, int]]:
+    """Give the stale drafts their result and return the others."""
+    rest: list[tuple[_Job, int]] = []
+    for place, (job, position) in enumerate(group):
+        reason = moved.stale.get(place)
+        if reason is None:
+            rest.append((job, position))
+        else:
+            job.results[position] = Stale(reason, moved.state)
+    return rest
+
+
+def _wake(jobs: list[_Job]) -> None:
+    """Wake each waiter once for all of its jobs."""
+    by_waker: dict[_Waker, list[_Job]] = {}
+    for job in jobs:
+        by_waker.setdefault(job.wake, []).append(job)
+    for waker, own in by_waker.items():
+        waker(own)
+
+
+def _give_up(job: _Job, future: asyncio.Future[None]) -> None:
+    """Stop waiting: whatever becomes of the entry, nobody is allowed on it."""
+    job.given_up = True
+    if not future.done():
+        future.set_result(None)
