@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from policy_engine.api import problems
+from policy_engine.api.callers import Authenticated
 from policy_engine.api.condition import GAUGES, gauges, read_condition
 from policy_engine.api.decisions import PATHS, DecisionApp
 from policy_engine.api.discovery import discovery_router
@@ -27,7 +28,6 @@ from policy_engine.api.openapi import describe
 from policy_engine.api.problems import MEDIA_TYPE, Problem
 from policy_engine.api.routes import ROUTERS
 from policy_engine.api.validation import places_of
-from policy_engine.core.decision import Principal
 from policy_engine.errors import ApprovalNeeded, PolicyEngineError
 from policy_engine.limits import LIMITS, Limits
 
@@ -64,9 +64,11 @@ class CurrentKeys:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def authenticate(self, token: str) -> Principal:
+    def authenticate(self, token: str, *, fresh: bool) -> Authenticated:
         """Return the principal of a living key; raise `NotAuthenticated` otherwise."""
-        return self._engine.keys.authenticate(token, self._engine.store.now())
+        engine = self._engine
+        state = engine.store.state() if fresh else engine.snapshots.current().state
+        return Authenticated(engine.keys.authenticate(token, engine.store.now(), epoch=state.epoch), state.epoch)
 
 
 def management_app(engine: Engine, metrics: Metrics) -> FastAPI:

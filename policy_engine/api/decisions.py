@@ -18,6 +18,7 @@ from typing import Final, Protocol
 import structlog
 
 from policy_engine.api import answers, problems
+from policy_engine.api.answers import Answer
 from policy_engine.api.authzen import (
     DENY_ON_FIRST_DENY,
     PERMIT_ON_FIRST_PERMIT,
@@ -25,7 +26,7 @@ from policy_engine.api.authzen import (
     read_evaluation,
     read_evaluations,
 )
-from policy_engine.api.callers import Keys, identify, require_scope
+from policy_engine.api.callers import Authenticated, Keys, identify, identify_again, require_scope
 from policy_engine.api.exchange import (
     JSON,
     NO_STORE,
@@ -98,38 +99,43 @@ class DecisionApp:
         if scope["method"] != "POST":  # 1
             self._metrics.refused(405)
             return await answer_problem(send, problems.method_not_allowed("POST"), head.request_id)
-        principal = identify(self._keys, head.authorization)  # 2
-        require_scope(principal, "decide")
+        caller = identify(self._keys, head.authorization, fresh=False)  # 2
+        require_scope(caller.principal, "decide")
         require_json(head)  # 3
-        body = await read_body(receive, head, self._limits.body_bytes)  # 4
-        parsed = parse_object(body, limits=self._limits)  # 5
+        content = await read_body(receive, head, self._limits.body_bytes)  # 4
+        parsed = parse_object(content, limits=self._limits)  # 5
         if scope["path"] == EVALUATIONS:
             asked = read_evaluations(parsed, self._limits)  # 6
-            if isinstance(asked, Batch):
-                return await self._answer_batch(asked, principal, send, head, began)
         else:
             asked = read_evaluation(parsed, self._limits)
-        await self._answer_single(asked, principal, send, head, began)
+        if isinstance(asked, Batch):
+            results = await decide_batch(self._decider, asked, caller.principal)  # 7
+            self._settle([each for each in results if isinstance(each, Decision)], head, caller, began)
+            headers = [JSON, NO_STORE, *answers.batch_headers(results)]
+            body = answers.batch(results, asked.explain)
+        else:
+            decision = await self._decide_one(asked, caller.principal)  # 7
+            self._settle((decision,), head, caller, began)
+            headers = [JSON, NO_STORE]
+            body = answers.single(decision)
+        await answer(send, 200, body, headers, head.request_id)  # 8
 
-    async def _answer_single(
-        self, request: Request, principal: Principal, send: Send, head: Head, began: float
-    ) -> None:
-        try:
-            decision = await self._decider.decide_async(request, principal)  # 7
-        except StoreUnavailable:
-            decision = answers.UNAVAILABLE
-        self._metrics.decided((decision,), time.perf_counter() - began)
-        await answer(send, 200, answers.single(decision), [JSON, NO_STORE], head.request_id)  # 8
-
-    async def _answer_batch(self, batch: Batch, principal: Principal, send: Send, head: Head, began: float) -> None:
-        results = await decide_batch(self._decider, batch, principal)  # 7
-        decisions = [result for result in results if isinstance(result, Decision)]
+    def _settle(self, decisions: Sequence[Decision], head: Head, caller: Authenticated, began: float) -> None:
+        """Count the decisions, after an allow under another epoch than the caller's has asked for the caller again."""
+        for decision in decisions:
+            if decision.allowed and decision.epoch != caller.epoch:
+                identify_again(self._keys, head.authorization, caller)
+                break
         self._metrics.decided(decisions, time.perf_counter() - began)
-        headers = [JSON, NO_STORE, *answers.batch_headers(results)]
-        await answer(send, 200, answers.batch(results, batch.explain), headers, head.request_id)  # 8
+
+    async def _decide_one(self, request: Request, principal: Principal) -> Decision:
+        try:
+            return await self._decider.decide_async(request, principal)
+        except StoreUnavailable:
+            return answers.UNAVAILABLE
 
 
-async def decide_batch(decider: Decider, batch: Batch, principal: Principal) -> list[answers.Answer]:
+async def decide_batch(decider: Decider, batch: Batch, principal: Principal) -> list[Answer]:
     """Return the answers of a batch, in order, as its semantic asks: all, or up to and with the first that ends it.
 
     An item that was refused counts as a denial. Items are independent, so those that can be decided go together. While
@@ -148,16 +154,14 @@ async def decide_batch(decider: Decider, batch: Batch, principal: Principal) -> 
     return _in_order(items, iter(decided), batch.semantic)
 
 
-def _in_order(
-    items: Sequence[Request | InputRefused], decided: Iterator[Decision], semantic: str
-) -> list[answers.Answer]:
+def _in_order(items: Sequence[Request | InputRefused], decided: Iterator[Decision], semantic: str) -> list[Answer]:
     """Put decisions and refusals into the order asked, and end where the semantic ends.
 
     Raises `LookupError` when a decision is missing before that end: an answer must never stand at another's place.
     """
-    found: list[answers.Answer] = []
+    found: list[Answer] = []
     for item in items:
-        result: answers.Answer = _next(decided) if isinstance(item, Request) else item
+        result: Answer = _next(decided) if isinstance(item, Request) else item
         found.append(result)
         allowed = isinstance(result, Decision) and result.allowed is True
         if semantic == (PERMIT_ON_FIRST_PERMIT if allowed else DENY_ON_FIRST_DENY):

@@ -92,7 +92,7 @@ class Envelope:
         read_head(scope, head, self._limits)
         path: str = scope["path"]
         if path.startswith(PROTECTED):
-            principal = identify(self._keys, head.authorization)
+            principal = identify(self._keys, head.authorization).principal
             scope.setdefault("state", {})[PRINCIPAL] = principal
             if path in self._large:
                 require_scope(principal, self._large[path].scope)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from policy_engine.api.answers import Answer
+from policy_engine.api.callers import Authenticated
 from policy_engine.api.decisions import EVALUATION, DecisionApp
 from policy_engine.api.metrics import Metrics
 from policy_engine.core.decision import Decision, Principal, PrincipalKind, Reason, Request
@@ -27,14 +28,22 @@ __all__ = ["EVALUATION", "KEY", "RELEASE", "WATCHER", "Answer"]
 
 
 class TwoKeys:
-    """A key that may decide and one that may not."""
+    """A key that may decide and one that may not. `epoch` is the one of the keys; `revoked` takes the first away."""
 
-    def authenticate(self, token: str) -> Principal:
-        """Return the principal of either key."""
-        if token == KEY:
-            return Principal("gateway", PrincipalKind.SERVICE, frozenset(["decide"]), key_id="k1")
+    def __init__(self, epoch: int = 7) -> None:
+        self.epoch = epoch
+        self.revoked = False
+
+    def authenticate(self, token: str, *, fresh: bool) -> Authenticated:
+        """Return the principal of either key; only a fresh look sees a revocation."""
+        if token == KEY and not (fresh and self.revoked):
+            return Authenticated(
+                Principal("gateway", PrincipalKind.SERVICE, frozenset(["decide"]), key_id="k1"), self.epoch
+            )
         if token == WATCHER:
-            return Principal("watcher", PrincipalKind.SERVICE, frozenset(["audit:read"]), key_id="k2")
+            return Authenticated(
+                Principal("watcher", PrincipalKind.SERVICE, frozenset(["audit:read"]), key_id="k2"), self.epoch
+            )
         raise NotAuthenticated("the key is unknown")
 
 
@@ -100,9 +109,9 @@ class Reply:
         return json.loads(self.body)
 
 
-def door(decider: Any = None, **options: Any) -> DecisionApp:
+def door(decider: Any = None, keys: TwoKeys | None = None) -> DecisionApp:
     """Return the decision endpoints before a decider."""
-    return DecisionApp(decider or FixtureDecider(), TwoKeys(), Metrics(), **options)
+    return DecisionApp(decider or FixtureDecider(), keys or TwoKeys(), Metrics())
 
 
 def knock(

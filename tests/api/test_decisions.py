@@ -414,3 +414,20 @@ def test_items_behind_the_end_are_not_decided() -> None:
     body = {**ASKED, "evaluations": [{}, {"action": 5}, {}], "options": {"evaluations_semantic": "deny_on_first_deny"}}
     assert len(doors.ask(doors.door(decider), body, path=EVALUATIONS).json()["evaluations"]) == 2
     assert len(decider.asked) == 1
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_key_revoked_while_its_request_was_decided_gets_no_allow(path: str) -> None:
+    """A decision of another epoch than its caller's asks for the caller again, and a revoked one is told nothing."""
+    keys = doors.TwoKeys(epoch=6)
+    body = {**ASKED, "evaluations": [{}]}
+    assert doors.ask(doors.door(keys=keys), body, path=path).status == 200
+    keys.revoked = True
+    assert doors.ask(doors.door(keys=keys), body, path=path).status == 401
+
+
+def test_within_one_epoch_the_caller_is_looked_up_once() -> None:
+    """The second look is for what moved; it costs nothing where nothing did."""
+    keys = doors.TwoKeys(epoch=7)
+    keys.revoked = True  # seen by a fresh look alone
+    assert doors.ask(doors.door(keys=keys), ASKED).status == 200

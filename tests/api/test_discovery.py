@@ -1,0 +1,39 @@
+"""The AuthZEN metadata: which endpoints there are, and under which identifier."""
+
+from __future__ import annotations
+
+import pytest
+
+from policy_engine.api.decisions import PATHS
+from policy_engine.api.discovery import metadata
+from policy_engine.errors import StartRefused
+
+
+@pytest.mark.parametrize("identifier", ["https://pdp.example", "https://pdp.example:8443/tenant1", "https://[::1]/"])
+def test_the_metadata_name_the_identifier_and_the_endpoints_under_it(identifier: str) -> None:
+    """The identifier is repeated exactly; endpoints are absolute https URLs with `v1` in them; nothing is null."""
+    found = metadata(identifier)
+    base = identifier.rstrip("/")
+    assert found == {
+        "policy_decision_point": identifier,
+        "access_evaluation_endpoint": base + PATHS[0],
+        "access_evaluations_endpoint": base + PATHS[1],
+    }
+
+
+@pytest.mark.parametrize(
+    "identifier",
+    [
+        "http://pdp.example",
+        "pdp.example",
+        "https://",
+        "https://pdp.example?x=1",
+        "https://pdp.example#x",
+        "https://user@pdp.example",
+        "",
+    ],
+)
+def test_an_identifier_that_the_standard_forbids_does_not_start(identifier: str) -> None:
+    """Without https, or with query, fragment or user, there is no service."""
+    with pytest.raises(StartRefused, match="POLICY_ENGINE_PUBLIC_URL"):
+        metadata(identifier)
