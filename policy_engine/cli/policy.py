@@ -44,10 +44,18 @@ HashOption = Annotated[str | None, typer.Argument(metavar="HASH", help="The rele
 
 @app.command("lint")
 def lint(folder: FolderArgument = None, form: FormOption = None) -> None:
-    """Read a policies folder as strictly as the service does. Exits 4 with file, line and a fix when refused."""
-    release = _load(_files(folder))
-    found = {"release": release.hash, "rules": len(release.rules), "warnings": list(release.warnings)}
-    output.emit_record(found, form)
+    """Read a policies folder as strictly as the service does; every refusal has its file, line and a fix (exit 4)."""
+    from policy_engine.rules.lint import lint as findings_of
+
+    found = findings_of(_files(folder))
+    release = found.release
+    record: dict[str, Any] = (
+        {"release": None, "rules": 0} if release is None else {"release": release.hash, "rules": len(release.rules)}
+    )
+    output.emit_record({**record, "refusals": list(found.refusals), "warnings": list(found.warnings)}, form)
+    if release is None:
+        output.note(f"policy-engine: the release is refused: {found.refusals[0]}")
+        raise typer.Exit(exits.Code.REFUSED)
 
 
 @app.command("test")
@@ -109,12 +117,12 @@ def export(
     form: FormOption = None,
 ) -> None:
     """Write a stored release, by default the active one, as an ordinary Casbin model and policy."""
-    from policy_engine.rules.export import export_casbin
+    from policy_engine.rules.export import export as exported
 
     with opened(any_folder=True) as session:
         chosen = find_hash(session, hash)
         release = _load(session.engine.publish.files(session.principal, chosen))
-    written = export_casbin(release, casbin)
+    written = _write(casbin, exported(release))
     output.emit_record({"release": chosen, "files": [str(path) for path in written]}, form)
 
 
@@ -176,6 +184,19 @@ def _files(folder: Path | None) -> dict[str, bytes]:
     from policy_engine.rules.release import read_folder
 
     return read_folder(read_settings().policies if folder is None else folder)
+
+
+def _write(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
+    """Write the files into a folder, made when needed. Raises `InputRefused` for a folder that holds packs."""
+    if (folder / "packs").exists():
+        raise InputRefused("holds packs: it is a policies folder; export beside it", where="--casbin")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+    except OSError:
+        raise InputRefused("cannot be written", where=str(folder)) from None
+    return [folder / name for name in files]
 
 
 def _load(files: Mapping[str, bytes]) -> Release:

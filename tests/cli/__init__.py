@@ -1,0 +1,1 @@
+"""The command line: each command run for real, exit codes, and what is written where."""
