@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from policy_engine.core.release import Release
 from policy_engine.errors import LoadRefused
@@ -39,9 +40,9 @@ def lint(files: Mapping[str, bytes], *, limits: Limits = LIMITS) -> Findings:
     packs = [path for path in files if path.startswith(FOLDER)]
     for pack in packs if len(packs) > 1 else ():
         alone = {path: content for path, content in files.items() if path == pack or path not in packs}
-        refusals.update(dict.fromkeys(_refusal(lambda alone=alone: read_parts(alone, limits))))  # type: ignore[misc]
+        refusals.update(dict.fromkeys(_refusal(partial(read_parts, alone, limits))))
     if CATALOGUE_FILE in files:
-        refusals.update(dict.fromkeys(_refusal(lambda: read_models(files[CATALOGUE_FILE], limits))))
+        refusals.update(dict.fromkeys(_refusal(partial(read_models, files[CATALOGUE_FILE], limits))))
     return Findings(tuple(refusals), (), None)
 
 

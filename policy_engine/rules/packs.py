@@ -125,14 +125,14 @@ class _Expansion:
                 raise self._refuse(key, f"the {key} is one line of 1 to {self._limits.text_characters} characters")
 
     def _choices(self, name: str) -> list[str]:
-        where = self._where(name)
+        where = self._file.where("rule", self._at, name, after="when")
         self._columns.check_name(name, where)
         written = self._rule.when[name]
         values = [written] if isinstance(written, str) else written
         if not values:
-            raise self._refuse(name, f"`{name}` is an empty set, which nothing satisfies; name a value")
+            raise LoadRefused(f"`{name}` is an empty set, which nothing satisfies; name a value", where=where)
         if len(set(values)) != len(values):
-            raise self._refuse(name, f"`{name}` names a value twice; remove one")
+            raise LoadRefused(f"`{name}` names a value twice; remove one", where=where)
         for value in values:
             self._columns.check(name, value, where)
         return values

@@ -47,33 +47,42 @@ class TomlFile:
     lines: tuple[str, ...]
     data: dict[str, Any]
 
-    def line(self, table: str, index: int | None = None, key: str | None = None) -> int:
-        """Return the line (from 1) of a table, of the `index`-th of its kind, or of a key in it."""
+    def line(self, table: str, index: int | None = None, key: str | None = None, *, after: str | None = None) -> int:
+        """Return the line (from 1) of a table, of the `index`-th of its kind, or of a key in it, `after` another."""
         start, end = self._span(table, index or 0)
+        for at, text in enumerate(self.lines):
+            if _header(text) == f"{table}.{key}":
+                return at + 1
         if key is not None:
             pattern = re.compile(rf"(^|[\s{{,])[\"']?{re.escape(key)}[\"']?\s*=")
-            for at in range(start, end):
+            first = start if after is None else self.line(table, index, after) - 1
+            for at in range(first, end):
                 if pattern.search(self.lines[at]):
                     return at + 1
         return start + 1
 
-    def where(self, table: str, index: int | None = None, key: str | None = None) -> str:
+    def where(self, table: str, index: int | None = None, key: str | None = None, *, after: str | None = None) -> str:
         """Return `file:line` of a table or key."""
-        return f"{self.path}:{self.line(table, index, key)}"
+        return f"{self.path}:{self.line(table, index, key, after=after)}"
 
     def _span(self, table: str, index: int) -> tuple[int, int]:
         seen = -1
         start = 0
         for at, line in enumerate(self.lines):
-            match = _HEADER.match(line)
-            if match is None:
+            header = _header(line)
+            if header is None:
                 continue
             if seen == index:
                 return start, at
-            if match.group(1).split(".")[0] == table:
+            if header == table:
                 seen += 1
                 start = at
         return start, len(self.lines)
+
+
+def _header(line: str) -> str | None:
+    match = _HEADER.match(line)
+    return None if match is None else match.group(1)
 
 
 def read_toml(path: str, content: bytes, most_bytes: int) -> TomlFile:
