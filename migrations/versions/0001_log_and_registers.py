@@ -37,7 +37,7 @@ TRIGGERS = (
     "BEGIN SELECT RAISE(ABORT, 'bodies may only be emptied'); END",
     "CREATE TRIGGER bodies_only_emptied BEFORE UPDATE ON bodies "
     "WHEN NEW.log_id IS NOT OLD.log_id OR NEW.seq IS NOT OLD.seq OR NEW.data_key IS NOT OLD.data_key"
-    " OR length(NEW.sealed) <> 0 "
+    " OR length(NEW.sealed) <> 0 OR length(NEW.tags) <> 0 "
     "BEGIN SELECT RAISE(ABORT, 'bodies may only be emptied'); END",
     "CREATE TRIGGER bodies_no_delete BEFORE DELETE ON bodies "
     "BEGIN SELECT RAISE(ABORT, 'bodies may only be emptied'); END",
@@ -96,6 +96,7 @@ def log() -> None:
         sa.Column("next_batch", NUMBER, nullable=False),
         sa.Column("head_hash", sa.Text, nullable=False),
         sa.Column("last_at", NUMBER, nullable=False),
+        sa.Column("tagged", NUMBER, nullable=False),
     )
     op.create_table(
         "entries",
@@ -125,6 +126,7 @@ def evidence() -> None:
         sa.Column("seq", NUMBER, primary_key=True, autoincrement=False),
         sa.Column("data_key", sa.Text),
         sa.Column("sealed", sa.LargeBinary, nullable=False),
+        sa.Column("tags", sa.LargeBinary, nullable=False),
     )
     op.create_table(
         "tags",

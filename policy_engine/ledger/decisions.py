@@ -16,9 +16,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from policy_engine.errors import InputRefused
 from policy_engine.ledger.canonical import INTEGER_MAX, canonical, quote, to_bytes
@@ -31,8 +30,7 @@ _FRAGMENTS_COUNT = 8_192
 Reasons = tuple[tuple[str | None, str, tuple[str, ...]], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionMembers:
+class DecisionMembers(NamedTuple):
     """The public members that are known before the entry has its place."""
 
     id: str
@@ -74,8 +72,7 @@ def decision_public(members: DecisionMembers, log_id: str, seq: int, at: int, co
     )
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionBody:
+class DecisionBody(NamedTuple):
     """The sealed members: who asked for whom from where, and every input of the decision that is personal."""
 
     action: str
@@ -107,9 +104,14 @@ def flat_text(values: Sequence[Any]) -> str:
     """Return the flat tuple as canonical JSON text.
 
     Text, whole numbers, true, false and null are themselves; a set or tuple of texts is a sorted list; whatever else
-    a rule may have read (a fraction, an object, a list, a large number) is `{"json": text}`.
+    a rule may have read (a fraction, an object, a list, a large number) is `{"json": text}`. Raises `InputRefused`
+    for a set of anything else and for what is no JSON value.
     """
-    return "[" + ",".join([_flat(value) for value in values]) + "]"
+    found = [
+        quote(value) if type(value) is str else _sorted_texts(value) if type(value) is frozenset else _flat(value)
+        for value in values
+    ]
+    return "[" + ",".join(found) + "]"
 
 
 def flat_values(recorded: Sequence[Any]) -> tuple[Any, ...]:
@@ -121,19 +123,14 @@ def flat_values(recorded: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _flat(value: Any) -> str:
-    kind = type(value)
-    if kind is str:
-        return quote(value)
-    if kind is frozenset or kind is tuple:
-        return _set(value)
     if value is None or value is True or value is False:
         return "null" if value is None else "true" if value else "false"
     if isinstance(value, str):
         return quote(value)
     if isinstance(value, int) and -INTEGER_MAX <= value <= INTEGER_MAX:
         return int.__repr__(value)
-    if isinstance(value, set | frozenset):
-        return _set(frozenset(value))
+    if isinstance(value, set | tuple):
+        return _sorted_texts(frozenset(value))
     return _json(value)
 
 
@@ -147,17 +144,11 @@ def _json(value: Any) -> str:
     return f'{{"json":{quote(text)}}}'
 
 
-def _set(value: Any) -> str:
-    try:
-        return _sorted(value)
-    except TypeError:
-        return _json(list(value))
-
-
 @lru_cache(_FRAGMENTS_COUNT)
-def _sorted(value: frozenset[str] | tuple[str, ...]) -> str:
-    """Sort by code point. Only texts: a number among them raises `TypeError`, so 1 and true cannot share a place."""
-    return "[" + ",".join([quote(item) for item in sorted(set(value))]) + "]"
+def _sorted_texts(value: frozenset[str]) -> str:
+    if not all(isinstance(item, str) for item in value):
+        raise InputRefused("a set given to the rules holds something else than texts", where="values")
+    return "[" + ",".join([quote(item) for item in sorted(value)]) + "]"
 
 
 @lru_cache(_FRAGMENTS_COUNT)

@@ -23,6 +23,12 @@ TAGS_COUNT = 65_536
 """Remembered tags; beyond it all are forgotten."""
 
 
+TAGGED_FACETS = ("location", "counted", "us_person", "evidence")
+"""Personal facets that an entry is found by, beside its subject and, where it is sealed, its tenant."""
+
+FacetValues = tuple[str | frozenset[str] | None, ...]
+
+
 class DataKeys:
     """Data keys by (tenant, subject), and the wrapped ones that no commit has stored yet."""
 
@@ -71,6 +77,7 @@ class Tags:
         self._start = self._end = 0
         self._key = b""
         self._made: dict[tuple[str, str], bytes] = {}
+        self._facets: dict[FacetValues, tuple[bytes, ...]] = {}
 
     def tag(self, at: int, name: str, value: str) -> bytes:
         """Return the tag of a facet's value at an instant."""
@@ -83,12 +90,30 @@ class Tags:
             found = self._made[name, value] = tag(self._key, name, value)
         return found
 
+    def facet_tags(self, at: int, values: FacetValues) -> tuple[bytes, ...]:
+        """Return the tags of the values of `TAGGED_FACETS`, in their order; a set has one for each element."""
+        if not self._start <= at < self._end:
+            self._turn(at)
+        found = self._facets.get(values)
+        if found is None:
+            if len(self._facets) >= TAGS_COUNT:
+                self._facets.clear()
+            pairs = [
+                (name, item)
+                for name, value in zip(TAGGED_FACETS, values, strict=False)
+                if value is not None
+                for item in ((value,) if isinstance(value, str) else sorted(value))
+            ]
+            found = self._facets[values] = tuple([self.tag(at, name, item) for name, item in pairs])
+        return found
+
     def _turn(self, at: int) -> None:
         """Move to the year of an instant."""
         year = year_of(at)
         self._start, self._end = _start_of(year), _start_of(year + 1)
         self._key = self._vault.period_key(str(year))
         self._made.clear()
+        self._facets.clear()
 
 
 def year_of(at: int) -> int:

@@ -20,11 +20,8 @@ from policy_engine.ledger.canonical import canonical
 from policy_engine.ledger.decisions import DecisionBody, DecisionMembers, decision_public
 from policy_engine.ledger.encoding import Place, note_public
 from policy_engine.ledger.sealing import NONCE_BYTES, SALT_BYTES, SealedBody, place_of, seal_body
-from policy_engine.services.datakeys import DataKeys, Tags
+from policy_engine.services.datakeys import TAGGED_FACETS, DataKeys, Tags
 from policy_engine.store.interfaces import Encoded, State
-
-TAGGED_FACETS = ("location", "counted", "us_person", "evidence")
-"""Personal facets that an entry is found by, beside its subject and, where it is sealed, its tenant."""
 
 STANDARD_ACTIONS = frozenset({"infer", "fine_tune", "download_weights", "list"})
 """Actions that every policy knows. Another word is public only once the rules have seen and known it."""
@@ -63,8 +60,8 @@ class SealedDraft:
         if self._cipher is None:
             raise RuntimeError("the store asks for new keys before it encodes")
         key_id, cipher = self._cipher
-        place = place_of(log_id, seq)
-        return key_id, seal_body(cipher, os.urandom(NONCE_BYTES), os.urandom(SALT_BYTES), place, body)
+        random = os.urandom(NONCE_BYTES + SALT_BYTES)
+        return key_id, seal_body(cipher, random[:NONCE_BYTES], random[NONCE_BYTES:], place_of(log_id, seq), body)
 
 
 class DecisionDraft(SealedDraft):
@@ -166,26 +163,15 @@ class DecisionDraft(SealedDraft):
     def _entry_tags(self, at: int) -> tuple[bytes, ...]:
         found = self._evaluation
         tag = self._tags.tag
-        tags = [tag(at, "subject", found.request.subject_id)]
+        tags = self._tags.facet_tags(at, tagged_facets(found.facets))
         if found.tenant_sealed and found.request.tenant is not None:
-            tags.append(tag(at, "tenant", found.request.tenant))
-        for name, value in tagged_facets(found.facets):
-            tags.append(tag(at, name, value))
-        return tuple(tags)
+            tags = (tag(at, "tenant", found.request.tenant), *tags)
+        return (tag(at, "subject", found.request.subject_id), *tags)
 
 
-def tagged_facets(facets: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    """Return `(name, value)` of each personal facet that has a tag; a set has one for each element."""
-    found: list[tuple[str, str]] = []
-    if facets is None:
-        return found
-    for name in TAGGED_FACETS:
-        value = facets.get(name)
-        if isinstance(value, str):
-            found.append((name, value))
-        elif value is not None:
-            found += [(name, item) for item in value]
-    return found
+def tagged_facets(facets: Mapping[str, Any] | None) -> tuple[str | frozenset[str] | None, ...]:
+    """Return the values of the personal facets that have tags, in the order of `TAGGED_FACETS`."""
+    return () if facets is None else tuple([facets.get(name) for name in TAGGED_FACETS])
 
 
 class NoteDraft(SealedDraft):
@@ -244,4 +230,4 @@ class NoteDraft(SealedDraft):
 def new_id() -> str:
     """Return a random id, 32 hex digits, in the form of a version 4 UUID."""
     digits = os.urandom(16).hex()
-    return f"{digits[:12]}4{digits[13:16]}{'89ab'[int(digits[16], 16) & 3]}{digits[17:]}"
+    return f"{digits[:12]}4{digits[13:16]}a{digits[17:]}"

@@ -8,6 +8,7 @@ Rules of the room:
 - Drafts evaluated under different states go into different batches. When some of a batch are stale, the others are
   tried again at once. One draft that cannot be encoded does not take its neighbours with it.
 - Nobody waits longer than `limits.answer_seconds`; the queue is bounded, and a full one refuses at once.
+- An idle recorder puts the tags of what it wrote into their index; a busy one does so only when far behind.
 - Denies that were answered while the log was away are counted (`missed`), and one `gap` entry says so, before anything
   else is written.
 Left to others: evaluating (`services.evaluate`), what durable means (`store`).
@@ -36,6 +37,15 @@ AnyDraft = DecisionDraft | NoteDraft
 
 RETRY_SECONDS = 1.0
 """How often a recorder with a gap to report tries whether the log is back."""
+
+IDLE_SECONDS = 0.05
+"""How long nothing must come before an idle recorder works on the index of tags."""
+
+INDEX_COUNT = 256
+"""Entries indexed in one transaction: a draft that comes meanwhile waits for no more than that."""
+
+UNINDEXED_COUNT = 200_000
+"""Entries that may wait for the index while drafts keep coming; what is behind it is found by reading it all."""
 
 NOTE_ATTEMPTS_COUNT = 8
 """How often an entry that rests on nothing is tried under a newer state before the log counts as away."""
@@ -132,6 +142,7 @@ class Recorder:
         self._queued = 0
         self._changed = threading.Condition()
         self._gap = Gap()
+        self._unindexed = 1  # unknown at the start, so looked after once
         self._idle = False
         self._closed = False
         self._wakers: dict[asyncio.AbstractEventLoop, _LoopWaker] = {}
@@ -269,24 +280,25 @@ class Recorder:
     def _run(self) -> None:
         while True:
             jobs = self._take()
-            if jobs is None:
-                self._report_gap()
-                return
             if jobs:
                 self._commit(jobs)
             else:
                 self._report_gap()
+            if not jobs or self._unindexed > UNINDEXED_COUNT:
+                self._index()
+            if jobs is None:
+                return
 
     def _take(self) -> list[_Job] | None:
-        """Return what waits, up to a batch; an empty list to look after the gap; `None` when closed and done."""
+        """Return what waits, up to a batch; an empty list to look after gap and index; `None` when closed and done."""
         with self._changed:
             while not self._queue:
                 if self._closed:
                     return None
                 self._idle = True
-                woken = self._changed.wait(RETRY_SECONDS if self._gap else None)
+                woken = self._changed.wait(IDLE_SECONDS if self._unindexed else RETRY_SECONDS if self._gap else None)
                 self._idle = False
-                if not woken and self._gap:
+                if not woken:
                     return []
             jobs: list[_Job] = []
             count = 0
@@ -320,6 +332,7 @@ class Recorder:
                     for (job, position), seq in zip(group, result.seqs, strict=True):
                         job.drafts[position].stored()
                         job.results[position] = Written(result.log_id, seq, result.at)
+                    self._unindexed += len(group)
                     return
                 group = _without_stale(group, result)
         except StoreUnavailable as error:
@@ -336,6 +349,13 @@ class Recorder:
         unavailable = StoreUnavailable("the entry cannot be written as it is", where="log")
         unavailable.__cause__ = error
         group[0][0].error = unavailable
+
+    def _index(self) -> None:
+        """Index some tags. A store that is away is no trouble here: the tags are in the bodies, and found there."""
+        try:
+            self._unindexed = self._store.index_tags(INDEX_COUNT)
+        except Exception:  # noqa: BLE001  the thread must live; entries come first
+            self._unindexed = 0
 
     def _report_gap(self) -> bool:
         """Write the gap entry, if there is a gap; return whether the log is there."""

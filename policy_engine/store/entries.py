@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from policy_engine.errors import StoreUnavailable, VerificationFailed
 from policy_engine.ledger.encoding import FIRST_PREVIOUS, Header, header_hash, parse_header
 from policy_engine.ledger.merkle import leaf_hash, root
+from policy_engine.ledger.sealing import TAG_BYTES
 from policy_engine.limits import Limits
 from policy_engine.store import statements
 from policy_engine.store.interfaces import Draft, Encoded, Head, State
@@ -48,7 +49,7 @@ def read_head(reader: Reader) -> Head | None:
 
 def head_or_new(reader: Reader) -> Head:
     """Return the head, or the head of a new log with a fresh id."""
-    return read_head(reader) or Head(secrets.token_hex(LOG_ID_BYTES), 0, 0, FIRST_PREVIOUS, 0)
+    return read_head(reader) or Head(secrets.token_hex(LOG_ID_BYTES), 0, 0, FIRST_PREVIOUS, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def add_data_key(writer: Writer, key_id: str, wrapped: bytes) -> bytes:
 
 
 def write_batch(writer: Writer, encoded: Sequence[Encoded], moment: Moment, after: State) -> Head:
-    """Insert entries, bodies, tags and the batch header, move the head, and return it.
+    """Insert entries, bodies and the batch header, move the head, and return it.
 
     `after` is the state after the batch. Raises `StoreUnavailable` when the head is not the one that was read.
     """
@@ -123,13 +124,13 @@ def write_batch(writer: Writer, encoded: Sequence[Encoded], moment: Moment, afte
         statements.ADD_ENTRY,
         [(log_id, first + n, entry.public, leaves[n]) for n, entry in enumerate(encoded)],
     )
-    bodies = [(log_id, first + n, entry.data_key, entry.sealed) for n, entry in enumerate(encoded) if entry.sealed]
+    bodies = [
+        (log_id, first + n, entry.data_key, entry.sealed, b"".join(entry.tags))
+        for n, entry in enumerate(encoded)
+        if entry.sealed
+    ]
     if bodies:
         writer.run_many(statements.ADD_BODY, bodies)
-    tags = [(tag, log_id, first + n) for n, entry in enumerate(encoded) for tag in set(entry.tags)]
-    if tags:
-        tags.sort()  # neighbours share pages, so fewer are written
-        writer.run_many(statements.ADD_TAG, tags)
     header = Header(
         log_id=log_id,
         batch=head.next_batch,
@@ -143,12 +144,43 @@ def write_batch(writer: Writer, encoded: Sequence[Encoded], moment: Moment, afte
     ).encode()
     hash = header_hash(header)
     writer.run(statements.ADD_BATCH, log_id, head.next_batch, first, len(encoded), header, hash)
-    moved = Head(log_id, first + len(encoded), head.next_batch + 1, hash, at)
+    moved = Head(log_id, first + len(encoded), head.next_batch + 1, hash, at, head.tagged)
     if head.next_batch == 0:
-        writer.run(statements.ADD_HEAD, log_id, moved.next_seq, moved.next_batch, hash, at)
+        writer.run(statements.ADD_HEAD, log_id, moved.next_seq, moved.next_batch, hash, at, 0)
     elif writer.run(statements.MOVE_HEAD, moved.next_seq, moved.next_batch, hash, at, log_id, head.head_hash) != 1:
         raise StoreUnavailable("the head of the log is not the one that was read", where="database")
     return moved
+
+
+def index_tags(writer: Writer, head: Head, count: int) -> int:
+    """Put the tags of up to `count` further entries into the index and return how many entries are still to do.
+
+    An index entry for each tag costs several times what the entry itself does when it is written one by one, because
+    each subject's tags lie in a page of their own; in sorted bulk, behind the commits, neighbours share pages.
+    """
+    end = min(head.tagged + count, head.next_seq)
+    if end > head.tagged:
+        rows = writer.all(statements.UNINDEXED_TAGS, head.log_id, head.tagged, end)
+        tags = sorted({(tag, head.log_id, seq) for seq, joined in rows for tag in split_tags(joined)})
+        if tags:
+            writer.run_many(statements.ADD_TAG, tags)
+        writer.run(statements.MOVE_TAGGED, end, head.log_id)
+    return head.next_seq - end
+
+
+def split_tags(joined: bytes) -> list[bytes]:
+    """Return the tags of a body, which lie one after another."""
+    return [joined[start : start + TAG_BYTES] for start in range(0, len(joined), TAG_BYTES)]
+
+
+def find_tagged(reader: Reader, head: Head, tags: Sequence[bytes]) -> list[int]:
+    """Return the sequence numbers of entries with any of the tags: from the index, and behind it from the bodies."""
+    found = {int(seq) for tag in tags for (seq,) in reader.all(statements.TAGGED_SEQS, tag, head.log_id)}
+    wanted = set(tags)
+    for seq, joined in reader.stream(statements.UNINDEXED_TAGS, head.log_id, head.tagged, head.next_seq):
+        if not wanted.isdisjoint(split_tags(joined)):
+            found.add(seq)
+    return sorted(found)
 
 
 def verify_head(reader: Reader, head: Head | None) -> None:

@@ -164,7 +164,8 @@ class Change:
 class Head:
     """Where a log ends: the next sequence and batch numbers, the hash of the last header, and its clock.
 
-    `last_at` is the latest instant the log has seen; the store's clock never writes an earlier one.
+    `last_at` is the latest instant the log has seen; the store's clock never writes an earlier one. Entries before
+    `tagged` are in the index of tags.
     """
 
     log_id: str
@@ -172,11 +173,15 @@ class Head:
     next_batch: int
     head_hash: str
     last_at: int
+    tagged: int
 
 
 @dataclass(frozen=True, slots=True)
 class StoredEntry:
-    """One entry as it lies there. `sealed` is `None` when it has no body, and empty when the body was erased."""
+    """One entry as it lies there. `sealed` is `None` when it has no body, and empty when the body was erased.
+
+    `tags` are its keyed tags, one after another.
+    """
 
     log_id: str
     seq: int
@@ -184,6 +189,7 @@ class StoredEntry:
     leaf: bytes
     data_key: str | None
     sealed: bytes | None
+    tags: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +243,7 @@ class LogView(Protocol):
         ...
 
     def scan_tags(self) -> Iterator[tuple[bytes, str, int]]:
-        """Yield `(tag, log_id, seq)` of every tag, in no order."""
+        """Yield `(tag, log_id, seq)` of the index of tags, in its order."""
         ...
 
     def bodies_without_entry(self) -> list[tuple[str, int]]:
@@ -246,7 +252,9 @@ class LogView(Protocol):
 
     def tags_count(self) -> int: ...
 
-    def has_tag(self, tag: bytes, log_id: str, seq: int) -> bool: ...
+    def has_tag(self, tag: bytes, log_id: str, seq: int) -> bool:
+        """Return whether the index has a tag."""
+        ...
 
     def data_key(self, key_id: str) -> bytes | None: ...
 
@@ -302,7 +310,7 @@ class ReadStore(Protocol):
         ...
 
     def tagged(self, tags: Sequence[bytes]) -> list[int]:
-        """Return the sequence numbers of the entries that carry any of the tags, in order."""
+        """Return the sequence numbers of the entries that carry any of the tags, in order, indexed or not."""
         ...
 
     def view(self) -> AbstractContextManager[LogView]:
@@ -334,6 +342,13 @@ class Store(ReadStore, Protocol):
 
         Raises `Conflict` when a row, or the active release, is not as expected; `InputRefused` for a document outside
         the values of the log; `StoreUnavailable` as above.
+        """
+        ...
+
+    def index_tags(self, count: int) -> int:
+        """Put the tags of up to `count` further entries into the index; return how many entries are still to do.
+
+        Tags are durable with their entry; the index only finds them faster, and is filled when there is time.
         """
         ...
 

@@ -125,6 +125,12 @@ class SqliteStore:
         self._remember(moved, after.epoch)
         return Committed(moved.log_id, tuple(range(head.next_seq, moved.next_seq)), at)
 
+    def index_tags(self, count: int) -> int:
+        """Put the tags of up to `count` further entries into the index."""
+        with self._transaction() as writer:
+            head = entries.read_head(writer)
+            return 0 if head is None else entries.index_tags(writer, head, count)
+
     @contextmanager
     def _transaction(self) -> Iterator[Writer]:
         """Hold the write lock around a transaction and commit it unless the body rolled back or raised.
@@ -240,12 +246,9 @@ class SqliteStore:
 
     def tagged(self, tags: Sequence[bytes]) -> list[int]:
         """Return the sequence numbers of the entries that carry any of the tags."""
-        head = self.head()
-        if head is None:
-            return []
-        with self._streaming() as reader:
-            found = {seq for tag in tags for (seq,) in reader.all(statements.TAGGED_SEQS, tag, head.log_id)}
-        return sorted(found)
+        with self._streaming() as reader, reader.at_one_moment():
+            head = entries.read_head(reader)
+            return [] if head is None else entries.find_tagged(reader, head, tags)
 
     @contextmanager
     def view(self) -> Iterator[LogView]:

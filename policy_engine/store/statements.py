@@ -20,12 +20,12 @@ from policy_engine.store.tables import (
 
 READ_STATE = query(select(state.c.epoch, state.c.release, state.c.facts_revision, state.c.sample))
 READ_HEADS = query(
-    select(heads.c.log_id, heads.c.next_seq, heads.c.next_batch, heads.c.head_hash, heads.c.last_at).order_by(
-        heads.c.log_id
-    )
+    select(
+        heads.c.log_id, heads.c.next_seq, heads.c.next_batch, heads.c.head_hash, heads.c.last_at, heads.c.tagged
+    ).order_by(heads.c.log_id)
 )
 READ_ENTRY = query(
-    select(entries.c.public, entries.c.leaf, bodies.c.data_key, bodies.c.sealed)
+    select(entries.c.public, entries.c.leaf, bodies.c.data_key, bodies.c.sealed, bodies.c.tags)
     .select_from(
         entries.outerjoin(bodies, (bodies.c.log_id == entries.c.log_id) & (bodies.c.seq == entries.c.seq)),
     )
@@ -73,7 +73,15 @@ TAGGED_SEQS = query(
 )
 
 SCAN_ENTRIES = query(
-    select(entries.c.log_id, entries.c.seq, entries.c.public, entries.c.leaf, bodies.c.data_key, bodies.c.sealed)
+    select(
+        entries.c.log_id,
+        entries.c.seq,
+        entries.c.public,
+        entries.c.leaf,
+        bodies.c.data_key,
+        bodies.c.sealed,
+        bodies.c.tags,
+    )
     .select_from(
         entries.outerjoin(bodies, (bodies.c.log_id == entries.c.log_id) & (bodies.c.seq == entries.c.seq)),
     )
@@ -94,6 +102,14 @@ SCAN_BODIES_ALONE = query(
     .where(entries.c.seq.is_(None))
     .order_by(bodies.c.log_id, bodies.c.seq)
 )
+UNINDEXED_TAGS = query(
+    select(bodies.c.seq, bodies.c.tags)
+    .where(bodies.c.log_id == bindparam("log"), bodies.c.seq >= bindparam("first"), bodies.c.seq < bindparam("end"))
+    .order_by(bodies.c.seq),
+    "log",
+    "first",
+    "end",
+)
 COUNT_TAGS = query(select(func.count()).select_from(tags))
 HAS_TAG = query(
     select(literal_column("1")).where(
@@ -105,12 +121,12 @@ HAS_TAG = query(
 )
 
 ADD_ENTRY = command(insert(entries), "log_id", "seq", "public", "leaf")
-ADD_BODY = command(insert(bodies), "log_id", "seq", "data_key", "sealed")
+ADD_BODY = command(insert(bodies), "log_id", "seq", "data_key", "sealed", "tags")
 ADD_TAG = command(insert(tags), "tag", "log_id", "seq")
 ADD_DATA_KEY = command(insert(data_keys), "id", "wrapped")
 ADD_BATCH = command(insert(batches), "log_id", "batch_no", "first_seq", "n", "header", "hash")
 ADD_BLOB = command(insert(blobs), "hash", "content")
-ADD_HEAD = command(insert(heads), "log_id", "next_seq", "next_batch", "head_hash", "last_at")
+ADD_HEAD = command(insert(heads), "log_id", "next_seq", "next_batch", "head_hash", "last_at", "tagged")
 MOVE_HEAD = command(
     update(heads)
     .where(heads.c.log_id == bindparam("log"), heads.c.head_hash == bindparam("was"))
@@ -126,6 +142,9 @@ MOVE_HEAD = command(
     "last_at",
     "log",
     "was",
+)
+MOVE_TAGGED = command(
+    update(heads).where(heads.c.log_id == bindparam("log")).values(tagged=bindparam("tagged")), "tagged", "log"
 )
 MOVE_STATE = command(
     update(state).values(

@@ -46,8 +46,9 @@ heads = Table(
     Column("next_batch", _Number, nullable=False),
     Column("head_hash", Text, nullable=False),
     Column("last_at", _Number, nullable=False),
+    Column("tagged", _Number, nullable=False),
 )
-"""Where each log ends: one row per log, moved with every batch."""
+"""Where each log ends: one row per log, moved with every batch. Entries before `tagged` are in the index `tags`."""
 
 entries = Table(
     "entries",
@@ -66,8 +67,12 @@ bodies = Table(
     Column("seq", _Number, primary_key=True, autoincrement=False),
     Column("data_key", Text),
     Column("sealed", LargeBinary, nullable=False),
+    Column("tags", LargeBinary, nullable=False),
 )
-"""Sealed parts. May only be emptied. `data_key` is null for a change, whose rows name their own keys."""
+"""Sealed parts and the keyed tags that find them, one after another. Both may only be emptied, together.
+
+`data_key` is null for a change, whose rows name their own keys.
+"""
 
 tags = Table(
     "tags",
@@ -77,7 +82,7 @@ tags = Table(
     Column("seq", _Number, primary_key=True, autoincrement=False),
     sqlite_with_rowid=False,
 )
-"""Keyed tags by which sealed facets are found. They go when their body is emptied."""
+"""The tags of the bodies as an index, filled behind the commits (`heads.tagged`). They go with their body."""
 
 data_keys = Table(
     "data_keys",
