@@ -14,7 +14,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from policy_engine.core.decision import Principal
 from policy_engine.core.facts import TenantType
@@ -30,19 +30,12 @@ from policy_engine.services.factdocuments import (
     subject_register,
 )
 from policy_engine.services.permissions import Caller, acting_person, require_tenants
+from policy_engine.services.record import Recorder
 from policy_engine.services.vocabulary import VocabularyOf
 from policy_engine.store.interfaces import FACT_REGISTERS, Change, Committed, Row, Store, Write
 
 READERS: Final = ("facts:write", "audit:unseal")
 """Scopes of which a person needs one to read facts of a person; those of a company are also open to `audit:read`."""
-
-
-class ReadLog(Protocol):
-    """Records that personal rows were read; returns once the entry is durable."""
-
-    def __call__(self, by: str, register: str, id: str | None, query: Mapping[str, Any]) -> None:
-        """Record a read by a key of one row (`id`), or of the rows that a query found (`id=None`)."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +63,14 @@ class Facts:
     def __init__(
         self,
         store: Store,
-        log_read: ReadLog,
+        recorder: Recorder,
         vocabulary: VocabularyOf,
         *,
         limits: Limits = LIMITS,
         new_id: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         self._store = store
-        self._log_read = log_read
+        self._recorder = recorder
         self._vocabulary = vocabulary
         self._limits = limits
         self._new_id = new_id
@@ -162,7 +155,7 @@ class Facts:
         if caller.tenants is not None and caller.tenants.isdisjoint(_tenants_of(row)):
             raise NotPermitted("this concerns a tenant that the caller's key does not cover")
         if personal:
-            self._log_read(caller.key_id, register, id, {})
+            self._record_read(principal, register, {"register": register, "row": id}, subject=id)
         return FactRow(register, id, row.document["facts"], row.revision)
 
     def expiring(self, principal: Principal, days: int) -> tuple[Expiring, ...]:
@@ -170,7 +163,7 @@ class Facts:
         caller = acting_person(self._store, principal, *READERS)
         if not 0 <= days <= 36_500:
             raise InputRefused("must be a number of days from 0 to 36500", where="days")
-        self._log_read(caller.key_id, "persons", None, {"expiring_days": days})
+        self._record_read(principal, "persons", {"expiring_days": days})
         release = self._store.state().release
         evidence_days = 365 if release is None else self._vocabulary(release).evidence_days
         found: list[Expiring] = []
@@ -179,6 +172,13 @@ class Facts:
                 if caller.tenants is None or not caller.tenants.isdisjoint(_tenants_of(row)):
                     found += endings(row, caller.at + days * DAY, evidence_days)
         return tuple(sorted(found, key=lambda item: (item.expires_at, item.register, item.id, item.field)))
+
+    def _record_read(self, principal: Principal, register: str, body: Mapping[str, Any], subject: str = "") -> None:
+        """Write the entry of a read; what was read is sealed, and found again by its subject."""
+        members = {"register": register}
+        self._recorder.record(
+            lambda state: self._recorder.note("read", members, principal, state, body=body, subject=subject)
+        )
 
     def _gather(self, rows: Iterable[Any]) -> list[Mapping[str, Any]]:
         documents: list[Mapping[str, Any]] = []

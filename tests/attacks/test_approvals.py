@@ -28,7 +28,7 @@ def house(tmp_path: Path) -> Iterator[House]:
     opened = open_house(tmp_path, people)
     opened.switches.engage(opened["quinn"], "s", {"models": "all"}, "attack")
     yield opened
-    opened.store.close()
+    opened.close()
 
 
 @pytest.fixture

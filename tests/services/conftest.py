@@ -15,4 +15,4 @@ def house(tmp_path: Path) -> Iterator[House]:
     """Offer the changing services on a fresh database with the usual people."""
     opened = open_house(tmp_path)
     yield opened
-    opened.store.close()
+    opened.close()

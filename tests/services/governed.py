@@ -5,20 +5,22 @@ People are laid down as a genesis change, as a sample world is; everything after
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from policy_engine.core.decision import Principal, PrincipalKind
 from policy_engine.core.instants import parse_instant
 from policy_engine.core.places import Gazetteer
+from policy_engine.ledger.sealing import KeyVault
 from policy_engine.services.approvals import Approvals
 from policy_engine.services.facts import Facts
 from policy_engine.services.keyfile import new_vault
 from policy_engine.services.keys import KeyRequest, Keys
 from policy_engine.services.orders import Orders
 from policy_engine.services.publish import Publish
+from policy_engine.services.record import Recorder
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.switches import Switches
 from policy_engine.services.vocabulary import Vocabulary
@@ -62,16 +64,20 @@ class House:
     switches: Switches
     facts: Facts
     publish: Publish
+    recorder: Recorder
+    vault: KeyVault
     people: Mapping[str, Principal]
-    reads: list[tuple[Any, ...]] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> Principal:
         return self.people[name]
 
+    def close(self) -> None:
+        """Stop the recorder and close the store."""
+        self.recorder.close()
+        self.store.close()
+
     def kinds(self) -> list[str]:
         """Return the kinds of all entries, in order."""
-        import json
-
         return [json.loads(public)["kind"] for _, _, public in self.store.entries()]
 
 
@@ -98,10 +104,11 @@ def open_house(
     """Return the services on a new database in which these people have keys, with or without an active release."""
     clock = Clock()
     database = copy_template(folder / "engine.db")
-    store = SqliteStore(database, new_vault(), clock=clock)
+    vault = new_vault()
+    store = SqliteStore(database, vault, clock=clock)
+    recorder = Recorder(store, vault)
     approvals = Approvals(store)
     keys = Keys(store, approvals)
-    reads: list[tuple[Any, ...]] = []
 
     def vocabulary(hash: str) -> Vocabulary:
         assert hash == RELEASE
@@ -114,10 +121,11 @@ def open_house(
         keys,
         Orders(store, approvals, vocabulary),
         Switches(store, approvals, vocabulary),
-        Facts(store, lambda *read: reads.append(read), vocabulary),
+        Facts(store, recorder, vocabulary),
         Publish(store, approvals, ReleaseLoader()),
+        recorder,
+        vault,
         {},
-        reads,
     )
     return _with_genesis(house, people, release=release, sample=sample)
 
@@ -141,15 +149,4 @@ def _with_genesis(house: House, people: Mapping[str, KeyRequest], *, release: bo
     )
     at = house.clock()
     known = {key.id: house.keys.authenticate(key.secret, at) for key in issued}
-    return House(
-        house.store,
-        house.clock,
-        house.approvals,
-        house.keys,
-        house.orders,
-        house.switches,
-        house.facts,
-        house.publish,
-        known,
-        house.reads,
-    )
+    return replace(house, people=known)

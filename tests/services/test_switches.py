@@ -174,7 +174,7 @@ def test_without_a_key_only_a_sample_is_stopped(tmp_path: Path, house: House) ->
     with pytest.raises(NotPermitted):
         sample.switches.release(LOCAL, "s", "over")
     assert sample.switches.show(LOCAL, "s").engaged_by == "local"
-    sample.store.close()
+    sample.close()
 
 
 def test_a_switch_can_be_engaged_before_the_first_release(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_switch_can_be_engaged_before_the_first_release(tmp_path: Path) -> Non
     house = open_house(tmp_path, release=False)
     house.switches.engage(house["olga"], "s", {"models": ["not-yet"]}, "why")
     assert house.switches.show(house["olga"], "s").engaged(house.clock())
-    house.store.close()
+    house.close()
 
 
 def test_a_principal_is_no_proof(house: House) -> None:

@@ -1,0 +1,167 @@
+"""Hostile request heads against a running service, sent as raw bytes: forged headers, wrong verbs, doubled lengths."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+import pytest
+
+from tests.api.served import Served, request
+
+BODY = json.dumps(request("alice", "acme", "US", "fable-5")).encode()
+
+
+def raw(served: Served, head: list[str | bytes], body: bytes = b"", *, close: bool = True) -> bytes:
+    """Send bytes as they are and return what comes back until the service closes or falls silent."""
+    lines = [line if isinstance(line, bytes) else line.encode("latin-1") for line in head]
+    lines += [b"Connection: close"] if close else []
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+        connection.sendall(b"\r\n".join(lines) + b"\r\n\r\n" + body)
+        got = b""
+        while True:
+            piece = connection.recv(65_536)
+            if not piece:
+                return got
+            got += piece
+
+
+def post(served: Served, *headers: str | bytes, path: str = "/access/v1/evaluation", verb: str = "POST") -> bytes:
+    """Send the whole request with headers of its own."""
+    head: list[str | bytes] = [f"{verb} {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {served.keys['gateway']}"]
+    head += ["Content-Type: application/json", f"Content-Length: {len(BODY)}", *headers]
+    return raw(served, head, BODY)
+
+
+def status(answer: bytes) -> int:
+    """Return the status of the first answer."""
+    return int(answer.split(b" ", 2)[1])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"a\nSet-Cookie: x=1",
+        b"a\rSet-Cookie: x=1",
+        b"a\x00b",
+        b"a\x0bb",
+        b"a\x7fb",
+        b"x" * 257,
+        b"\t\tx\x01",
+    ],
+)
+def test_a_request_id_cannot_forge_a_header(served: Served, value: bytes) -> None:
+    """Whether the HTTP parser or we refuse it: no header of the caller's making comes back."""
+    answer = post(served, b"X-Request-ID: " + value)
+    assert b"set-cookie" not in answer.lower().split(b"\r\n\r\n")[0]
+    assert status(answer) in (200, 400)
+    if status(answer) == 200:  # a bare line feed ends a header for the parser: then there was no such request id
+        assert b"x-request-id: a\r\n" in answer
+
+
+def test_a_request_id_is_echoed_byte_by_byte(served: Served) -> None:
+    """Other bytes than ASCII are opaque, not text."""
+    assert b"x-request-id: id \xc3\xa9 / %0d%0a\r\n" in post(served, b"X-Request-ID: id \xc3\xa9 / %0d%0a")
+
+
+@pytest.mark.parametrize("verb", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "SEARCH"])
+@pytest.mark.parametrize("path", ["/access/v1/evaluation", "/access/v1/evaluations"])
+def test_a_wrong_verb_is_told_the_right_one(served: Served, verb: str, path: str) -> None:
+    """405 with `Allow`, whatever stands in the body."""
+    answer = post(served, path=path, verb=verb)
+    assert status(answer) == 405 and b"allow: POST\r\n" in answer
+
+
+@pytest.mark.parametrize("verb", ["FOO", "post", "P" * 100])
+def test_a_verb_that_does_not_exist_is_refused(served: Served, verb: str) -> None:
+    """The parser's refusal is a 400 as well."""
+    assert status(post(served, verb=verb)) in (400, 405)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ["Content-Length: 0"],
+        ["Transfer-Encoding: chunked"],
+        ["Content-Type: text/plain"],
+        ["Authorization: Bearer x"],
+    ],
+)
+def test_doubled_headers_are_refused(served: Served, headers: list[str]) -> None:
+    """Two lengths, two types or two keys are two requests in one."""
+    assert status(post(served, *headers)) == 400
+
+
+def test_a_hundred_thousand_headers_do_not_bring_it_down(served: Served) -> None:
+    """An endless head is cut off or answered; the next request is."""
+    try:
+        post(served, *[f"X-{number}: y" for number in range(100_000)])
+    except OSError:
+        pass  # the service may close before it has read everything
+    assert status(post(served)) == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/access/v1/evaluation/",
+        "/access/v1/evaluation/../evaluation",
+        "/access/v1//evaluation",
+        "/ACCESS/v1/evaluation",
+        "/access/v1/search/subject",
+        "/v1/../access/v1/evaluation",
+        "/%2e%2e/etc/passwd",
+        "//evil.example/access/v1/evaluation",
+    ],
+)
+def test_only_the_exact_paths_answer(served: Served, path: str) -> None:
+    """No path is cleaned up into one that decides."""
+    assert status(post(served, path=path)) in (400, 401, 404, 405)
+
+
+def test_an_encoded_path_is_the_path_it_names(served: Served) -> None:
+    """Percent-encoding does not go round authentication: the same path is the same endpoint."""
+    answer = raw(
+        served, ["POST /access/v1/ev%61luation HTTP/1.1", "Host: x", "Content-Type: application/json", "Content-Length: 2"], b"{}"
+    )
+    assert status(answer) == 401
+
+
+def test_no_server_is_named(served: Served) -> None:
+    """Answers say what was decided, not what runs."""
+    assert b"\r\nserver:" not in post(served).lower()
+
+
+def test_strangers_browsers_get_no_leave(served: Served) -> None:
+    """No origin is allowed to read answers."""
+    answer = post(served, "Origin: https://evil.example")
+    assert b"access-control" not in answer.lower()
+
+
+def test_half_a_request_ends_without_a_decision(served: Served) -> None:
+    """A caller that hangs up in the middle of its body gets nothing and leaves nothing behind."""
+    before = served.entries()
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+        head = f"POST /access/v1/evaluation HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {served.keys['gateway']}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(BODY)}\r\n\r\n"
+        connection.sendall(head.encode() + BODY[:20])
+    assert status(post(served)) == 200
+    assert served.entries() == before + 1
+
+
+def test_requests_in_one_piece_are_answered_in_order(served: Served) -> None:
+    """Pipelined requests are separate: each has its own answer and its own request id."""
+    one = [
+        f"POST /access/v1/evaluation HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {served.keys['gateway']}\r\n"
+        f"Content-Type: application/json\r\nX-Request-ID: {n}\r\nContent-Length: {len(BODY)}\r\n"
+        for n in (1, 2)
+    ]
+    first = one[0].encode() + b"\r\n" + BODY
+    second = one[1].encode() + b"Connection: close\r\n\r\n" + BODY
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+        connection.sendall(first + second)
+        got = b""
+        while piece := connection.recv(65_536):
+            got += piece
+    assert got.count(b"HTTP/1.1 200") == 2
+    assert got.index(b"x-request-id: 1") < got.index(b"x-request-id: 2")

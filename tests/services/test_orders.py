@@ -1,0 +1,389 @@
+"""Orders as a service: what takes effect on receipt, what waits, what is refused, and what the register keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policy_engine.core.instants import DAY, format_instant
+from policy_engine.errors import Conflict, InputRefused, NotFound, NotPermitted, TooLarge
+from policy_engine.ledger.canonical import canonical
+from policy_engine.limits import Limits
+from policy_engine.services.approvals import Approvals
+from policy_engine.services.orders import Orders
+from policy_engine.services.permissions import LOCAL
+from policy_engine.services.snapshot import read_orders
+from policy_engine.store.interfaces import Change, Write
+from tests.services.governed import PEOPLE, VOCABULARY, House, open_house
+
+EXEMPT = {
+    "id": "letter-26",
+    "from": None,
+    "until": None,
+    "models": ["mythos-5"],
+    "who": "annex_a_entities_and_their_employees",
+    "annex_a": ["annexco"],
+}
+DIRECTIVE: dict[str, Any] = {
+    "id": "letter-12",
+    "from": "2026-06-12T21:21:00Z",
+    "until": None,
+    "models": ["fable-5", "mythos-5"],
+    "blocks": ["foreign_person", "destination_outside_us"],
+    "exempts": [],
+}
+LICENCE: dict[str, Any] = {
+    "id": "lic-1",
+    "from": "2026-01-01T00:00:00Z",
+    "until": "2026-12-31T00:00:00Z",
+    "revoked_at": None,
+    "person_id": "ines",
+    "tenant_id": None,
+    "models": ["fable-5", "summit-4"],
+    "actions": ["infer", "fine_tune"],
+    "nationalities": ["IN", "GB"],
+    "destinations": ["US", "US-CA"],
+    "lifts": ["nat", "dest"],
+}
+GRANT: dict[str, Any] = {"id": "g1", "person_id": "ines", "models": ["fable-5"], "actions": ["infer"], "by": "sales"}
+OVERRIDE: dict[str, Any] = {"id": "o1", "by": "ada", "approved_by": "ben", "reason": "drill"}
+
+
+def body(house: House, id: str) -> dict[str, Any]:
+    """Return the body of an order as the register holds it."""
+    return dict(house.store.row("orders", id).document["body"])
+
+
+def approved(house: House, proposal: str | None) -> None:
+    """Have paul approve a proposal."""
+    assert proposal is not None
+    house.approvals.approve(house["paul"], proposal)
+
+
+def test_a_directive_is_in_force_from_its_receipt(house: House) -> None:
+    """One person receives a directive; it is in the register at once, under a new epoch, with text and reference."""
+    epoch = house.store.state().epoch
+    receipt = house.orders.receive(house["olga"], "directive", DIRECTIVE, text="Dear sirs", reference="BIS/1")
+    order = house.orders.show(house["paul"], "letter-12")
+    assert (receipt.proposal, house.store.state().epoch) == (None, epoch + 1)
+    assert (order.status, order.body, order.received_by, order.reference) == ("in_force", DIRECTIVE, "olga", "BIS/1")
+    assert order.text_hash == hashlib.sha256(b"Dear sirs").hexdigest()
+    assert [(step["revision"], step["change"], step["by"]) for step in order.history] == [(1, "received", "olga")]
+    assert house.kinds()[-1] == "order.received"
+
+
+def test_without_a_text_the_document_is_hashed(house: House) -> None:
+    """An order without wording keeps the hash of its own canonical document."""
+    house.orders.receive(house["olga"], "directive", DIRECTIVE)
+    assert house.orders.show(house["paul"], "letter-12").text_hash == hashlib.sha256(canonical(DIRECTIVE)).hexdigest()
+
+
+def test_exemptions_of_a_directive_wait(house: House) -> None:
+    """A directive received with exemptions denies without them, in the entry that also proposes them."""
+    receipt = house.orders.receive(house["olga"], "directive", {**DIRECTIVE, "exempts": [EXEMPT]})
+    assert body(house, "letter-12")["exempts"] == []
+    row, proposal = house.store.row("orders", "letter-12"), house.store.row("approvals", receipt.proposal)
+    assert (row.seq, row.log_id) == (proposal.seq, proposal.log_id)
+    approved(house, receipt.proposal)
+    order = house.orders.show(house["paul"], "letter-12")
+    assert (order.body["exempts"], order.revision, order.received_by) == ([EXEMPT], 2, "olga")
+    assert (order.history[-1]["change"], order.history[-1]["approved_by"]) == ("exempted", "paul")
+
+
+def test_a_tightening_amendment_makes_a_waiting_exemption_fail(house: House) -> None:
+    """Exemptions proposed for an earlier revision of a directive are not applied to a later one."""
+    receipt = house.orders.receive(house["olga"], "directive", {**DIRECTIVE, "exempts": [EXEMPT]})
+    house.orders.amend(house["olga"], "letter-12", {**DIRECTIVE, "models": "all"})
+    with pytest.raises(Conflict, match="orders has changed"):
+        approved(house, receipt.proposal)
+    assert (body(house, "letter-12")["exempts"], body(house, "letter-12")["models"]) == ([], "all")
+
+
+def test_a_licence_waits_as_a_whole(house: House) -> None:
+    """A licence is in no register until a second person approved it."""
+    receipt = house.orders.receive(house["olga"], "licence", LICENCE, reason="visit")
+    assert (receipt.committed, house.store.row("orders", "lic-1")) == (None, None)
+    approved(house, receipt.proposal)
+    order = house.orders.show(house["paul"], "lic-1")
+    assert (order.kind, order.body, order.received_by, order.reason) == ("licence", LICENCE, "olga", "visit")
+    assert order.history[0]["approved_by"] == "paul"
+
+
+def test_grants_and_overrides_are_recorded_at_once(house: House) -> None:
+    """Grants and overrides take one person, since they lift nothing, and ending them takes one too."""
+    for kind, document in (("grant", GRANT), ("override", OVERRIDE)):
+        receipt = house.orders.receive(house["olga"], kind, document)
+        assert (receipt.proposal, house.kinds()[-1]) == (None, "order.recorded")
+        assert house.orders.amend(house["olga"], document["id"], {**document, "until": "2027-01-01"}).proposal is None
+        assert house.orders.end(house["olga"], document["id"], "over").proposal is None
+        assert house.orders.show(house["paul"], document["id"]).status == "ended"
+    book = read_orders(house.store.rows("orders"))
+    assert book is not None and book.boundaries == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "waits"),
+    [
+        ({"models": ["fable-5", "mythos-5", "summit-4"]}, False),
+        ({"models": "all"}, False),
+        ({"from": "2026-06-12T00:00:00Z"}, False),
+        ({"from": None}, False),
+        ({"models": ["fable-5"]}, True),
+        ({"blocks": ["foreign_person"]}, True),
+        ({"from": "2026-06-13T00:00:00Z"}, True),
+        ({"until": "2026-07-01T00:00:00Z"}, True),
+        ({"exempts": [EXEMPT]}, True),
+    ],
+)
+def test_what_an_amendment_of_a_directive_may_do_alone(house: House, change: dict[str, Any], waits: bool) -> None:
+    """What only tightens a directive takes effect at once; what could allow anything waits, and nothing of it shows."""
+    house.orders.receive(house["olga"], "directive", DIRECTIVE)
+    receipt = house.orders.amend(house["olga"], "letter-12", {**DIRECTIVE, **change})
+    assert (receipt.proposal is not None, receipt.committed is None) == (waits, waits)
+    assert body(house, "letter-12") == (DIRECTIVE if waits else {**DIRECTIVE, **change})
+    if waits:
+        approved(house, receipt.proposal)
+        assert body(house, "letter-12") == {**DIRECTIVE, **change}
+
+
+def test_an_amendment_that_tightens_and_exempts_is_split(house: House) -> None:
+    """The part of an amendment that tightens takes effect at once, and its exemption waits beside it."""
+    house.orders.receive(house["olga"], "directive", DIRECTIVE)
+    new = {**DIRECTIVE, "models": ["fable-5", "fable-5-1", "mythos-5"], "exempts": [EXEMPT]}
+    receipt = house.orders.amend(house["olga"], "letter-12", new)
+    assert receipt.committed is not None
+    assert body(house, "letter-12") == {**new, "exempts": []}
+    approved(house, receipt.proposal)
+    assert body(house, "letter-12") == new
+
+
+@pytest.mark.parametrize(
+    ("change", "waits"),
+    [
+        ({"models": ["fable-5"]}, False),
+        ({"actions": ["infer"], "nationalities": [], "destinations": [], "lifts": []}, False),
+        ({"tenant_id": "acme"}, False),
+        ({"until": "2026-06-30T00:00:00Z"}, False),
+        ({"from": "2026-02-01T00:00:00Z"}, False),
+        ({"models": ["fable-5", "mythos-5"]}, True),
+        ({"actions": ["infer", "download_weights"]}, True),
+        ({"nationalities": ["CN"]}, True),
+        ({"destinations": ["US", "DE"]}, True),
+        ({"lifts": ["nat", "seat"]}, True),
+        ({"person_id": "bruno"}, True),
+        ({"person_id": None, "tenant_id": "acme"}, True),
+        ({"until": None}, True),
+        ({"from": "2025-12-31T00:00:00Z"}, True),
+    ],
+)
+def test_what_an_amendment_of_a_licence_may_do_alone(house: House, change: dict[str, Any], waits: bool) -> None:
+    """What only narrows a licence takes effect at once; anything that might match or lift more waits."""
+    approved(house, house.orders.receive(house["olga"], "licence", LICENCE).proposal)
+    receipt = house.orders.amend(house["olga"], "lic-1", {**LICENCE, **change})
+    assert (receipt.proposal is not None) == waits
+    assert body(house, "lic-1") == (LICENCE if waits else {**LICENCE, **change})
+
+
+def test_a_licence_that_named_nobody_is_not_narrowed_to_somebody(house: House) -> None:
+    """A licence in the register that names nobody matches nobody, so naming somebody widens it."""
+    nobody = {**LICENCE, "person_id": None}
+    approved(house, house.orders.receive(house["olga"], "licence", LICENCE).proposal)
+    row = house.store.row("orders", "lic-1")
+    write = Write("orders", "lic-1", {**row.document, "body": nobody}, row.revision)
+    house.store.change(Change("order.amended", {}, (write,), raises_epoch=True))
+    assert house.orders.amend(house["olga"], "lic-1", LICENCE).proposal is not None
+
+
+def test_ending_a_directive_takes_two(house: House) -> None:
+    """A directive denies until a second person has approved its end; then it ends at that instant."""
+    house.orders.receive(house["olga"], "directive", {**DIRECTIVE, "from": None})
+    receipt = house.orders.end(house["olga"], "letter-12", "withdrawn")
+    assert (receipt.committed, house.orders.show(house["paul"], "letter-12").status) == (None, "in_force")
+    house.clock.at += DAY
+    approved(house, receipt.proposal)
+    order = house.orders.show(house["paul"], "letter-12")
+    assert (order.status, order.body["until"], order.reason) == ("ended", format_instant(house.clock()), "withdrawn")
+    book = read_orders(house.store.rows("orders"))
+    assert book is not None and book.directives_for(["fable-5"], house.clock()) == []
+
+
+def test_an_end_does_not_outlast_the_directives_own(house: House) -> None:
+    """A directive that ended by its own date before its end was approved keeps that date."""
+    own = format_instant(house.clock() + DAY)
+    house.orders.receive(house["olga"], "directive", {**DIRECTIVE, "from": None, "until": own})
+    receipt = house.orders.end(house["olga"], "letter-12", "withdrawn")
+    house.clock.at += 2 * DAY
+    approved(house, receipt.proposal)
+    assert body(house, "letter-12")["until"] == own
+
+
+def test_revoking_a_licence_takes_one(house: House) -> None:
+    """A licence is revoked at once, by one person, from that instant on."""
+    approved(house, house.orders.receive(house["olga"], "licence", LICENCE).proposal)
+    epoch = house.store.state().epoch
+    receipt = house.orders.end(house["olga"], "lic-1", "misused")
+    assert (receipt.proposal, house.store.state().epoch) == (None, epoch + 1)
+    assert house.orders.show(house["paul"], "lic-1").status == "revoked"
+    assert (body(house, "lic-1")["revoked_at"], house.kinds()[-1]) == (format_instant(house.clock()), "order.revoked")
+
+
+@pytest.mark.parametrize("later", ["amend", "end"])
+def test_an_order_that_ended_stays_as_it_is(house: House, later: str) -> None:
+    """An ended order is neither amended nor ended again, and its id is never used for another."""
+    house.orders.receive(house["olga"], "grant", GRANT)
+    house.orders.end(house["olga"], "g1", "over")
+    with pytest.raises(Conflict, match="ended already"):
+        if later == "amend":
+            house.orders.amend(house["olga"], "g1", GRANT)
+        else:
+            house.orders.end(house["olga"], "g1", "again")
+    with pytest.raises(Conflict, match="exists already"):
+        house.orders.receive(house["olga"], "directive", {**DIRECTIVE, "id": "g1"})
+
+
+def test_two_licences_proposed_under_one_id(house: House) -> None:
+    """Of two proposed licences with one id the second approval fails: its row exists by then."""
+    first = house.orders.receive(house["olga"], "licence", LICENCE)
+    second = house.orders.receive(house["quinn"], "licence", {**LICENCE, "person_id": "chen"})
+    approved(house, first.proposal)
+    with pytest.raises(Conflict):
+        approved(house, second.proposal)
+    assert body(house, "lic-1")["person_id"] == "ines"
+
+
+@pytest.mark.parametrize(
+    ("kind", "document", "where"),
+    [
+        ("directive", {**DIRECTIVE, "blocks": []}, "directive.blocks"),
+        ("directive", {**DIRECTIVE, "blocks": ["planted_block"]}, "directive.blocks"),
+        ("directive", {**DIRECTIVE, "models": []}, "directive.models"),
+        ("directive", {**DIRECTIVE, "models": ["fable-5", "planted"]}, "directive.models[1]"),
+        ("directive", {**DIRECTIVE, "until": "2026-06-12T21:21:00Z"}, "directive.until"),
+        ("directive", {**DIRECTIVE, "exempts": [{**EXEMPT, "models": ["planted"]}]}, "directive.exempts[0].models[0]"),
+        ("directive", {**DIRECTIVE, "exempts": [{**EXEMPT, "who": "planted"}]}, "directive.exempts[0].who"),
+        ("directive", {**DIRECTIVE, "planted": 1}, "directive"),
+        ("directive", {**DIRECTIVE, "id": ""}, "document.id"),
+        ("directive", {**DIRECTIVE, "id": "x" * 257}, "document.id"),
+        ("licence", {**LICENCE, "models": ["fable-latest"]}, "licence.models[0]"),
+        ("licence", {**LICENCE, "actions": ["planted"]}, "licence.actions[0]"),
+        ("licence", {**LICENCE, "nationalities": ["IN", "QQ"]}, "licence.nationalities[1]"),
+        ("licence", {**LICENCE, "nationalities": ["US-CA"]}, "licence.nationalities[0]"),
+        ("licence", {**LICENCE, "destinations": ["US-QQ"]}, "licence.destinations[0]"),
+        ("licence", {**LICENCE, "lifts": ["planted"]}, "licence.lifts"),
+        ("licence", {**LICENCE, "person_id": None}, "licence"),
+        ("licence", {**LICENCE, "from": None}, "licence.from"),
+        ("licence", {**LICENCE, "until": "2025-01-01"}, "licence.until"),
+        ("licence", {**LICENCE, "revoked_at": "2027-01-01"}, "licence.revoked_at"),
+        ("grant", {**GRANT, "models": ["planted"]}, "grant.models[0]"),
+        ("override", {**OVERRIDE, "until": "soon"}, "override.until"),
+        ("letter", DIRECTIVE, "kind"),
+    ],
+)
+def test_an_order_that_cannot_mean_anything_is_refused(
+    house: House, kind: str, document: dict[str, Any], where: str
+) -> None:
+    """A malformed order, or one that names the unknown, is refused with the place and not the word; nothing is kept."""
+    with pytest.raises(InputRefused) as refused:
+        house.orders.receive(house["olga"], kind, document)
+    assert refused.value.where == where
+    assert "planted" not in str(refused.value)
+    assert house.kinds() == ["genesis"]
+
+
+def test_an_amendment_is_checked_like_a_receipt(house: House) -> None:
+    """An amendment that names the unknown, another id or too much is refused, and the order stands."""
+    house.orders.receive(house["olga"], "directive", DIRECTIVE)
+    for change, where in (
+        ({"models": ["planted"]}, "directive.models[0]"),
+        ({"blocks": []}, "directive.blocks"),
+        ({"id": "letter-13"}, "document.id"),
+    ):
+        with pytest.raises(InputRefused) as refused:
+            house.orders.amend(house["olga"], "letter-12", {**DIRECTIVE, **change})
+        assert refused.value.where == where
+    with pytest.raises(NotFound):
+        house.orders.amend(house["olga"], "letter-13", DIRECTIVE)
+    without_id = {name: value for name, value in DIRECTIVE.items() if name != "id"}
+    house.orders.amend(house["olga"], "letter-12", {**without_id, "models": "all"})
+    assert body(house, "letter-12") == {**DIRECTIVE, "models": "all"}
+
+
+def test_words_and_documents_have_bounds(house: House) -> None:
+    """A text, reference, reason or document beyond its limit is refused; at the limit it is not."""
+    receive = house.orders.receive
+    for words in ({"reference": "x" * 1_025}, {"reason": "x" * 1_025}, {"text": "x" * 1_048_577}):
+        with pytest.raises(TooLarge):
+            receive(house["olga"], "directive", DIRECTIVE, **words)
+    many = [{**EXEMPT, "annex_a": [f"{n:0120}" for n in range(10_000)]}]
+    with pytest.raises(TooLarge, match="bytes"):
+        receive(house["olga"], "directive", {**DIRECTIVE, "exempts": many})
+    receive(house["olga"], "directive", DIRECTIVE, reference="x" * 1_024, reason="y" * 1_024, text="x" * 1_048_576)
+
+
+def test_an_order_is_not_amended_without_end(house: House) -> None:
+    """An order with as many revisions as the limit allows takes no further one."""
+    few = dataclasses.replace(Limits(), list_items_count=2)
+    orders = Orders(house.store, Approvals(house.store), lambda hash: VOCABULARY, limits=few)
+    orders.receive(house["olga"], "grant", GRANT)
+    orders.amend(house["olga"], "g1", {**GRANT, "by": "a"})
+    with pytest.raises(TooLarge, match="2 revisions"):
+        orders.amend(house["olga"], "g1", {**GRANT, "by": "b"})
+
+
+def test_ending_needs_a_reason(house: House) -> None:
+    """An end without a reason, or with one too long, is refused."""
+    house.orders.receive(house["olga"], "grant", GRANT)
+    for reason in ("", "  ", "x" * 1_025):
+        with pytest.raises(InputRefused, match="why"):
+            house.orders.end(house["olga"], "g1", reason)
+    with pytest.raises(NotFound):
+        house.orders.end(house["olga"], "g2", "why")
+
+
+def test_without_a_release_no_order_is_entered(tmp_path: Path) -> None:
+    """While no release is active nobody can say which models an order means, so none is entered."""
+    house = open_house(tmp_path, PEOPLE, release=False)
+    with pytest.raises(Conflict, match="no release is active"):
+        house.orders.receive(house["olga"], "directive", DIRECTIVE)
+    house.close()
+
+
+def test_who_writes_and_reads_orders(house: House) -> None:
+    """Orders are entered with `orders:write` by a key that is not bounded, and read by persons with a reason to."""
+    house.orders.receive(house["olga"], "grant", GRANT)
+    for principal in (house["paul"], house["auditor"], house["gateway"], house["bounded"], LOCAL):
+        with pytest.raises(NotPermitted):
+            house.orders.receive(principal, "directive", DIRECTIVE)
+        with pytest.raises(NotPermitted):
+            house.orders.end(principal, "g1", "why")
+    for principal in (house["paul"], house["auditor"], house["olga"]):
+        assert [order.id for order in house.orders.list(principal, kind="grant", status="in_force")] == ["g1"]
+        assert house.orders.list(principal, kind="licence") == house.orders.list(principal, status="ended") == ()
+    for principal in (house["gateway"], LOCAL):
+        with pytest.raises(NotPermitted):
+            house.orders.list(principal)
+        with pytest.raises(NotPermitted):
+            house.orders.show(principal, "g1")
+    with pytest.raises(NotFound):
+        house.orders.show(house["paul"], "g2")
+
+
+def test_a_release_that_changes_under_a_receipt_refuses_it(house: House) -> None:
+    """An order whose words were checked against one release is not entered under another."""
+    other = "sha256:" + "ef" * 32
+
+    def vocabulary(hash: str) -> Any:
+        if house.store.row("releases", other) is None:
+            row = house.store.row("releases", hash)
+            write = Write("releases", other, row.document, 0)
+            house.store.change(Change("release.activated", {}, (write,), raises_epoch=True, activate=other))
+        return VOCABULARY
+
+    orders = Orders(house.store, Approvals(house.store), vocabulary)
+    with pytest.raises(Conflict, match="release"):
+        orders.receive(house["olga"], "directive", DIRECTIVE)
+    assert house.store.rows("orders") == []
