@@ -9,7 +9,8 @@ a caller made up stays sealed), `model` (catalogue id or null), `tier`, `reasons
 or "local"), `reached` (whether the rules were reached). Optional: `asked` (the alias asked for), `flags`, `clock`.
 Sealed body: `action`, `model`, `subject`, `subject_type`, `resource_type`, `tenant`, `location`, `serving_region`,
 `revisions` ([register, id, revision] of what was used), `values` (the flat tuple, null when not reached), and
-optional `raw` (the request as JSON text, for rules that read it).
+optional `raw` (the request as JSON text, for rules that read it) and `tagged` (the facets that the entry is found by:
+an object of lists of texts; its tags are made from these, the subject and, where it is sealed, the tenant).
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ KIND = "decision"
 
 _FRAGMENTS_COUNT = 8_192
 """How many encoded lists and sets are remembered; each is a few hundred bytes at most in practice."""
+
+Tagged = tuple[tuple[str, tuple[str, ...]], ...]
+"""Facets and their values, `(name, values)`; values of a set are sorted."""
 
 Reasons = tuple[tuple[str | None, str, tuple[str, ...]], ...]
 
@@ -86,17 +90,19 @@ class DecisionBody(NamedTuple):
     revisions: tuple[tuple[str, str, int], ...]
     values: tuple[Any, ...] | None
     raw: str | None = None
+    tagged: Tagged | None = None
 
     def encode(self) -> bytes:
         """Return the canonical bytes. Raises `InputRefused` for a lone surrogate."""
         location = "null" if self.location is None else _location(self.location)
         raw = "" if self.raw is None else f'"raw":{quote(self.raw)},'
         values = "null" if self.values is None else flat_text(self.values)
+        tagged = "" if self.tagged is None else _tagged(self.tagged)
         return to_bytes(
             f'{{"action":{quote(self.action)},"location":{location},"model":{quote(self.model)},{raw}'
             f'"resource_type":{quote(self.resource_type)},"revisions":{_revisions(self.revisions)},'
             f'"serving_region":{_text(self.serving_region)},"subject":{quote(self.subject)},'
-            f'"subject_type":{quote(self.subject_type)},"tenant":{_text(self.tenant)},"values":{values}}}'
+            f'"subject_type":{quote(self.subject_type)},{tagged}"tenant":{_text(self.tenant)},"values":{values}}}'
         )
 
 
@@ -159,6 +165,11 @@ def _texts(items: tuple[str, ...]) -> str:
 @lru_cache(_FRAGMENTS_COUNT)
 def _reasons(reasons: Reasons) -> str:
     return canonical([[rule, code, list(orders)] for rule, code, orders in reasons]).decode()
+
+
+@lru_cache(_FRAGMENTS_COUNT)
+def _tagged(tagged: Tagged) -> str:
+    return '"tagged":' + canonical({name: list(values) for name, values in tagged}).decode() + ","
 
 
 def _location(location: tuple[str | None, str | None, bool]) -> str:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from policy_engine.core.instants import SECOND
+from policy_engine.ledger.decisions import Tagged
 from policy_engine.ledger.sealing import KEY_BYTES, KeyVault, data_key_id, tag
 
 CIPHERS_COUNT = 16_384
@@ -21,12 +22,6 @@ CIPHERS_COUNT = 16_384
 
 TAGS_COUNT = 65_536
 """Remembered tags; beyond it all are forgotten."""
-
-
-TAGGED_FACETS = ("location", "counted", "us_person", "evidence")
-"""Personal facets that an entry is found by, beside its subject and, where it is sealed, its tenant."""
-
-FacetValues = tuple[str | frozenset[str] | None, ...]
 
 
 class DataKeys:
@@ -77,7 +72,7 @@ class Tags:
         self._start = self._end = 0
         self._key = b""
         self._made: dict[tuple[str, str], bytes] = {}
-        self._facets: dict[FacetValues, tuple[bytes, ...]] = {}
+        self._facets: dict[Tagged, tuple[bytes, ...]] = {}
 
     def tag(self, at: int, name: str, value: str) -> bytes:
         """Return the tag of a facet's value at an instant."""
@@ -90,21 +85,16 @@ class Tags:
             found = self._made[name, value] = tag(self._key, name, value)
         return found
 
-    def facet_tags(self, at: int, values: FacetValues) -> tuple[bytes, ...]:
-        """Return the tags of the values of `TAGGED_FACETS`, in their order; a set has one for each element."""
+    def facet_tags(self, at: int, tagged: Tagged) -> tuple[bytes, ...]:
+        """Return the tags of facets, one for each value."""
         if not self._start <= at < self._end:
             self._turn(at)
-        found = self._facets.get(values)
+        found = self._facets.get(tagged)
         if found is None:
             if len(self._facets) >= TAGS_COUNT:
                 self._facets.clear()
-            pairs = [
-                (name, item)
-                for name, value in zip(TAGGED_FACETS, values, strict=False)
-                if value is not None
-                for item in ((value,) if isinstance(value, str) else sorted(value))
-            ]
-            found = self._facets[values] = tuple([self.tag(at, name, item) for name, item in pairs])
+            tags = [self.tag(at, name, value) for name, values in tagged for value in values]
+            found = self._facets[tagged] = tuple(tags)
         return found
 
     def _turn(self, at: int) -> None:

@@ -17,11 +17,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from policy_engine.core.decision import Evaluation, Outcome, Principal
 from policy_engine.core.instants import ENDLESS
 from policy_engine.ledger.canonical import canonical
-from policy_engine.ledger.decisions import DecisionBody, DecisionMembers, decision_public
+from policy_engine.ledger.decisions import DecisionBody, DecisionMembers, Tagged, decision_public
 from policy_engine.ledger.encoding import Place, note_public
 from policy_engine.ledger.sealing import NONCE_BYTES, SALT_BYTES, SealedBody, place_of, seal_body
-from policy_engine.services.datakeys import TAGGED_FACETS, DataKeys, Tags
+from policy_engine.services.datakeys import DataKeys, Tags
 from policy_engine.store.interfaces import Encoded, State
+
+TAGGED_FACETS = ("location", "counted", "us_person", "evidence")
+"""Personal facets that an entry is found by, beside its subject and, where it is sealed, its tenant."""
 
 STANDARD_ACTIONS = frozenset({"infer", "fine_tune", "download_weights", "list"})
 """Actions that every policy knows. Another word is public only once the rules have seen and known it."""
@@ -67,7 +70,7 @@ class SealedDraft:
 class DecisionDraft(SealedDraft):
     """The entry of one decision."""
 
-    __slots__ = ("_by", "_clock_set", "_evaluation", "_raw", "facts_revision")
+    __slots__ = ("_by", "_clock_set", "_evaluation", "_raw", "_tagged", "facts_revision")
 
     def __init__(
         self,
@@ -88,6 +91,7 @@ class DecisionDraft(SealedDraft):
         self._by = principal.key_id or "local"
         self._clock_set = clock_set
         self._raw = raw
+        self._tagged: Tagged = ()
 
     @property
     def allows(self) -> bool:
@@ -146,6 +150,7 @@ class DecisionDraft(SealedDraft):
         found = self._evaluation
         request = found.request
         place = request.location
+        self._tagged = tagged_facets(found.facets)
         return DecisionBody(
             action=request.action,
             model=request.model,
@@ -158,20 +163,27 @@ class DecisionDraft(SealedDraft):
             revisions=found.revisions,
             values=found.values,
             raw=self._raw,
+            tagged=self._tagged or None,
         ).encode()
 
     def _entry_tags(self, at: int) -> tuple[bytes, ...]:
         found = self._evaluation
         tag = self._tags.tag
-        tags = self._tags.facet_tags(at, tagged_facets(found.facets))
+        tags = self._tags.facet_tags(at, self._tagged)
         if found.tenant_sealed and found.request.tenant is not None:
             tags = (tag(at, "tenant", found.request.tenant), *tags)
         return (tag(at, "subject", found.request.subject_id), *tags)
 
 
-def tagged_facets(facets: Mapping[str, Any] | None) -> tuple[str | frozenset[str] | None, ...]:
-    """Return the values of the personal facets that have tags, in the order of `TAGGED_FACETS`."""
-    return () if facets is None else tuple([facets.get(name) for name in TAGGED_FACETS])
+def tagged_facets(facets: Mapping[str, Any] | None) -> Tagged:
+    """Return the personal facets that have tags, with their values."""
+    if facets is None:
+        return ()
+    return tuple([(name, _values(facets[name])) for name in TAGGED_FACETS if facets.get(name) is not None])
+
+
+def _values(value: str | frozenset[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value) if len(value) < 2 else tuple(sorted(value))
 
 
 class NoteDraft(SealedDraft):
@@ -203,7 +215,7 @@ class NoteDraft(SealedDraft):
         self.revisions = revisions
         self._kind = kind
         self._members = members
-        self._body = None if body is None else canonical(body)
+        self._body = None if body is None else canonical({**body, "subject": subject, "tenant": tenant})
         self._state = state
         self._clock_set = clock_set
 

@@ -20,7 +20,6 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from policy_engine.core.decision import Evaluation, Principal
@@ -31,9 +30,10 @@ from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.datakeys import DataKeys, Tags
 from policy_engine.services.drafts import DecisionDraft, NoteDraft
 from policy_engine.services.gap import Gap
+from policy_engine.services.waiting import AnyDraft, Job, LoopWaker, Result, Stale, ThreadWaker, Written, give_up, wake
 from policy_engine.store.interfaces import Committed, Moved, State, Store
 
-AnyDraft = DecisionDraft | NoteDraft
+__all__ = ["Recorder", "Result", "Stale", "Written"]
 
 RETRY_SECONDS = 1.0
 """How often a recorder with a gap to report tries whether the log is back."""
@@ -51,85 +51,6 @@ NOTE_ATTEMPTS_COUNT = 8
 """How often an entry that rests on nothing is tried under a newer state before the log counts as away."""
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """The entry is durable, at this place; `at` is the store's clock."""
-
-    log_id: str
-    seq: int
-    at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stale:
-    """Nothing was written: `epoch`, `facts`, `boundary` or `clock` has moved. `state` is what holds now."""
-
-    reason: str
-    state: State
-
-
-Result = Written | Stale
-
-
-class _Job:
-    """Drafts handed in together, and what became of each."""
-
-    __slots__ = ("deliver", "drafts", "error", "given_up", "left", "results", "state", "wake")
-
-    def __init__(self, drafts: Sequence[AnyDraft], state: State, wake: _Waker) -> None:
-        self.drafts = drafts
-        self.state = state
-        self.wake = wake
-        self.results: list[Result | None] = [None] * len(drafts)
-        self.left = len(drafts)
-        self.error: StoreUnavailable | None = None
-        self.given_up = False
-
-    def outcome(self) -> list[Result]:
-        """Return the results. Raises `StoreUnavailable` when any draft is not known to be written or stale."""
-        found = [result for result in self.results if result is not None]
-        if self.error is not None or len(found) != len(self.results):
-            raise self.error or StoreUnavailable("the log did not answer in time", where="log")
-        return found
-
-
-class _Waker:
-    """Tells whoever waits that jobs are done; called once per batch with all of its jobs."""
-
-    def __call__(self, jobs: list[_Job]) -> None:
-        raise NotImplementedError
-
-
-class _ThreadWaker(_Waker):
-    """Wakes one waiting thread."""
-
-    def __init__(self) -> None:
-        self.done = threading.Event()
-
-    def __call__(self, jobs: list[_Job]) -> None:
-        self.done.set()
-
-
-class _LoopWaker(_Waker):
-    """Wakes one event loop, once per batch, and resolves its futures there."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.waiting: dict[_Job, asyncio.Future[None]] = {}
-
-    def __call__(self, jobs: list[_Job]) -> None:
-        try:
-            self.loop.call_soon_threadsafe(self._resolve, jobs)
-        except RuntimeError:  # the loop was closed meanwhile: nobody waits any more
-            self.waiting.clear()
-
-    def _resolve(self, jobs: list[_Job]) -> None:
-        for job in jobs:
-            future = self.waiting.get(job)
-            if future is not None and not future.done():
-                future.set_result(None)
-
-
 class Recorder:
     """Writes entries in the background and hands each result back. Close it to write what is queued."""
 
@@ -138,14 +59,14 @@ class Recorder:
         self._limits = limits
         self._keys = DataKeys(vault)
         self._tags = Tags(vault)
-        self._queue: deque[_Job] = deque()
+        self._queue: deque[Job] = deque()
         self._queued = 0
         self._changed = threading.Condition()
         self._gap = Gap()
         self._unindexed = 1  # unknown at the start, so looked after once
         self._idle = False
         self._closed = False
-        self._wakers: dict[asyncio.AbstractEventLoop, _LoopWaker] = {}
+        self._wakers: dict[asyncio.AbstractEventLoop, LoopWaker] = {}
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
@@ -209,8 +130,8 @@ class Recorder:
 
         Raises `StoreUnavailable` when any of them is not known to be durable or stale.
         """
-        waker = _ThreadWaker()
-        job = _Job(drafts, state, waker)
+        waker = ThreadWaker()
+        job = Job(drafts, state, waker)
         self._submit(job)
         if not waker.done.wait(self._limits.answer_seconds):
             job.given_up = True
@@ -222,11 +143,11 @@ class Recorder:
         waker = self._wakers.get(loop)
         if waker is None:
             self._wakers = {known: old for known, old in self._wakers.items() if not known.is_closed()}
-            waker = self._wakers[loop] = _LoopWaker(loop)
-        job = _Job(drafts, state, waker)
+            waker = self._wakers[loop] = LoopWaker(loop)
+        job = Job(drafts, state, waker)
         future: asyncio.Future[None] = loop.create_future()
         waker.waiting[job] = future
-        timer = loop.call_later(self._limits.answer_seconds, _give_up, job, future)
+        timer = loop.call_later(self._limits.answer_seconds, give_up, job, future)
         try:
             self._submit(job)
             await future
@@ -262,7 +183,7 @@ class Recorder:
             self._changed.notify()
         self._thread.join()
 
-    def _submit(self, job: _Job) -> None:
+    def _submit(self, job: Job) -> None:
         with self._changed:
             if self._closed:
                 raise StoreUnavailable("the recorder is closed", where="log")
@@ -289,7 +210,7 @@ class Recorder:
             if jobs is None:
                 return
 
-    def _take(self) -> list[_Job] | None:
+    def _take(self) -> list[Job] | None:
         """Return what waits, up to a batch; an empty list to look after gap and index; `None` when closed and done."""
         with self._changed:
             while not self._queue:
@@ -300,7 +221,7 @@ class Recorder:
                 self._idle = False
                 if not woken:
                     return []
-            jobs: list[_Job] = []
+            jobs: list[Job] = []
             count = 0
             while self._queue and (not jobs or count + self._queue[0].left <= self._limits.batch_entries_count):
                 job = self._queue.popleft()
@@ -309,8 +230,8 @@ class Recorder:
             self._queued -= count
             return jobs
 
-    def _commit(self, jobs: list[_Job]) -> None:
-        groups: dict[tuple[int, str | None], list[tuple[_Job, int]]] = {}
+    def _commit(self, jobs: list[Job]) -> None:
+        groups: dict[tuple[int, str | None], list[tuple[Job, int]]] = {}
         for job in jobs:
             if not job.given_up:
                 group = groups.setdefault((job.state.epoch, job.state.release), [])
@@ -319,9 +240,9 @@ class Recorder:
         for group in groups.values():
             for first in range(0, len(group), size):
                 self._write_group(group[first : first + size])
-        _wake(jobs)
+        wake(jobs)
 
-    def _write_group(self, group: list[tuple[_Job, int]]) -> None:
+    def _write_group(self, group: list[tuple[Job, int]]) -> None:
         """Write drafts of one epoch and release, leaving out those that turn out stale."""
         try:
             if self._gap and not self._report_gap():
@@ -341,7 +262,7 @@ class Recorder:
         except Exception as error:  # noqa: BLE001  a draft that cannot be encoded; the others must not suffer
             self._write_singly(group, error)
 
-    def _write_singly(self, group: list[tuple[_Job, int]], error: Exception) -> None:
+    def _write_singly(self, group: list[tuple[Job, int]], error: Exception) -> None:
         if len(group) > 1:
             for single in group:
                 self._write_group([single])
@@ -387,9 +308,9 @@ class Recorder:
         return False
 
 
-def _without_stale(group: list[tuple[_Job, int]], moved: Moved) -> list[tuple[_Job, int]]:
+def _without_stale(group: list[tuple[Job, int]], moved: Moved) -> list[tuple[Job, int]]:
     """Give the stale drafts their result and return the others."""
-    rest: list[tuple[_Job, int]] = []
+    rest: list[tuple[Job, int]] = []
     for place, (job, position) in enumerate(group):
         reason = moved.stale.get(place)
         if reason is None:
@@ -397,19 +318,3 @@ def _without_stale(group: list[tuple[_Job, int]], moved: Moved) -> list[tuple[_J
         else:
             job.results[position] = Stale(reason, moved.state)
     return rest
-
-
-def _wake(jobs: list[_Job]) -> None:
-    """Wake each waiter once for all of its jobs."""
-    by_waker: dict[_Waker, list[_Job]] = {}
-    for job in jobs:
-        by_waker.setdefault(job.wake, []).append(job)
-    for waker, own in by_waker.items():
-        waker(own)
-
-
-def _give_up(job: _Job, future: asyncio.Future[None]) -> None:
-    """Stop waiting: whatever becomes of the entry, nobody is allowed on it."""
-    job.given_up = True
-    if not future.done():
-        future.set_result(None)

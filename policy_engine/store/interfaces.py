@@ -75,19 +75,29 @@ class Draft(Protocol):
     """
 
     @property
-    def allows(self) -> bool: ...
+    def allows(self) -> bool:
+        """Whether an allow leaves on it."""
+        ...
 
     @property
-    def instant(self) -> int: ...
+    def instant(self) -> int:
+        """The instant it was evaluated at."""
+        ...
 
     @property
-    def until(self) -> int: ...
+    def until(self) -> int:
+        """The instant at which it goes stale."""
+        ...
 
     @property
-    def facts_revision(self) -> int: ...
+    def facts_revision(self) -> int:
+        """The facts revision of the state it was evaluated under."""
+        ...
 
     @property
-    def revisions(self) -> tuple[tuple[str, str, int], ...]: ...
+    def revisions(self) -> tuple[tuple[str, str, int], ...]:
+        """The rows it was evaluated on, `(register, id, revision)`, 0 for no such row."""
+        ...
 
     def encode(self, log_id: str, seq: int, at: int) -> Encoded:
         """Return the entry for its place; `at` is the store's clock. Called after `new_keys` and `adopt`."""
@@ -222,9 +232,13 @@ class StoredRow:
 class LogView(Protocol):
     """Everything a store holds, at one moment, for verifying: nothing written later is seen. Streams in order."""
 
-    def state(self) -> State: ...
+    def state(self) -> State:
+        """Return the state row."""
+        ...
 
-    def heads(self) -> list[Head]: ...
+    def heads(self) -> list[Head]:
+        """Return where each log ends."""
+        ...
 
     def scan_entries(self) -> Iterator[StoredEntry]:
         """Yield every entry, by log and sequence number."""
@@ -250,13 +264,17 @@ class LogView(Protocol):
         """Return places that have a body and no entry."""
         ...
 
-    def tags_count(self) -> int: ...
+    def tags_count(self) -> int:
+        """Return how many tags the index has."""
+        ...
 
     def has_tag(self, tag: bytes, log_id: str, seq: int) -> bool:
         """Return whether the index has a tag."""
         ...
 
-    def data_key(self, key_id: str) -> bytes | None: ...
+    def data_key(self, key_id: str) -> bytes | None:
+        """Return a wrapped data key."""
+        ...
 
 
 class ReadStore(Protocol):
