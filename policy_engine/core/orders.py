@@ -272,4 +272,11 @@ def loosens(old: Directive, new: Directive) -> bool:
     everyone = not new.blocks or not new.blocks <= BLOCKS
     fewer_blocks = not everyone and (not old.blocks or not old.blocks <= BLOCKS or not old.blocks <= new.blocks)
     shorter = new.start > old.start or new.until < old.until
-    return fewer_models or fewer_blocks or shorter or not set(new.exempts) <= set(old.exempts)
+    eased = any(not any(_within(exempt, known) for known in old.exempts) for exempt in new.exempts)
+    return fewer_models or fewer_blocks or shorter or eased
+
+
+def _within(new: Exempt, old: Exempt) -> bool:
+    """Whether an exemption eases nothing that the old one did not; its id means nothing."""
+    fewer = new.who == old.who and new.models <= old.models and new.annex <= old.annex
+    return fewer and old.start <= new.start and new.until <= old.until
