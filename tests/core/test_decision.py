@@ -1,0 +1,62 @@
+"""The words of a decision: truth, errors, and what they carry."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+
+from policy_engine.core.decision import Decision, DecisionDenied, Outcome, Request
+
+DENIED = Decision(
+    allowed=False,
+    id="one",
+    reasons=(),
+    missing=(),
+    alternatives=(),
+    release="sha256:0",
+    epoch=1,
+    valid_for_ms=0,
+    message="Not from this place.",
+)
+
+
+def test_there_are_two_outcomes() -> None:
+    """Unknown ends as deny; there is no third word."""
+    assert [outcome.value for outcome in Outcome] == ["allow", "deny"]
+
+
+def test_a_decision_is_true_only_when_allowed() -> None:
+    """`if not decision` is safe."""
+    assert not DENIED
+    assert replace(DENIED, allowed=True)
+
+
+def test_a_deny_can_be_raised() -> None:
+    """`decision.as_error()` carries the decision and its sentence for the end user."""
+    error = DENIED.as_error()
+    assert isinstance(error, DecisionDenied)
+    assert (error.decision, str(error)) == (DENIED, "Not from this place.")
+
+
+def test_an_allow_is_no_error() -> None:
+    """Raising an allowed decision is a mistake of the caller's."""
+    with pytest.raises(ValueError, match="no error"):
+        replace(DENIED, allowed=True).as_error()
+
+
+def test_a_decision_cannot_be_changed() -> None:
+    """Nobody turns a deny into an allow by assignment."""
+    with pytest.raises(FrozenInstanceError):
+        DENIED.allowed = True  # type: ignore[misc]  # this is the point
+
+
+def test_a_request_names_a_person_and_a_model_unless_it_says_otherwise() -> None:
+    """The defaults are those of AuthZEN bodies without types."""
+    request = Request("p1", "infer", "summit-4")
+    assert (request.subject_type, request.resource_type, request.tenant, request.location) == (
+        "person",
+        "model",
+        None,
+        None,
+    )
