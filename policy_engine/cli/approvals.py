@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from policy_engine.cli import output
+from policy_engine.cli.options import ProposalStatus
 from policy_engine.cli.output import FormOption
 from policy_engine.cli.session import opened
 
@@ -27,9 +28,7 @@ ProposalArgument = Annotated[str, typer.Argument(metavar="PROPOSAL", help="The i
 
 @app.command("list")
 def list_proposals(
-    status: Annotated[
-        str | None, typer.Option(help="Only those waiting, approved, refused, failed or expired.")
-    ] = None,
+    status: Annotated[ProposalStatus | None, typer.Option(help="Only proposals of this status.")] = None,
     form: FormOption = None,
 ) -> None:
     """List proposals, newest last."""

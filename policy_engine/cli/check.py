@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from policy_engine.cli import exits, output
-from policy_engine.cli.options import instant_of
+from policy_engine.cli.options import SubjectType, instant_of
 from policy_engine.cli.output import FormOption
 from policy_engine.cli.session import Session, opened
 
@@ -54,7 +54,7 @@ def check(
     tenant: TenantOption = None,
     location: LocationOption = None,
     serving_region: ServingOption = None,
-    subject_type: Annotated[str, typer.Option(help="person or service.")] = "person",
+    subject_type: Annotated[SubjectType, typer.Option(help="What the subject is.")] = SubjectType.PERSON,
     at: Annotated[
         str | None, typer.Option(help="As it would be at this instant: marked hypothetical, needs audit:read.")
     ] = None,
@@ -73,7 +73,7 @@ def check(
         tenant=tenant,
         location=parse_location(location, "--location"),
         serving_region=serving_region,
-        subject_type=subject_type,
+        subject_type=str(subject_type),
     )
     with opened() as session:
         decision = _decided(session, request, instant, explain)

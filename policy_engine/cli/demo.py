@@ -100,7 +100,11 @@ def _outcome(story: Story, scenes: Sequence[Scene], world: World) -> demoreport.
 def _show(console: Any, outcome: demoreport.Outcome) -> None:
     console.print()
     console.print(demoreport.counts_table(outcome))
-    console.print(demoreport.people_table(outcome))
+    for table in demoreport.people_tables(outcome):
+        console.print(table)
+    for sentence in demoreport.rule_sentences(outcome):
+        console.print(f"  {sentence}")
+    console.print()
     console.print(demoreport.fates_table(outcome))
     console.print("What a global switch-off would have cost", style="bold")
     for sentence in demoreport.cost_sentences(outcome):

@@ -120,19 +120,32 @@ def counts_table(outcome: Outcome) -> Any:
     return table
 
 
-def people_table(outcome: Outcome) -> Any:
-    """Return every person's answers for the watched models: `yes`, or the rules that denied."""
-    table = _table("Each person's answers (yes, or the rules that denied)")
-    for heading in ("person", "tenant", "from"):
-        table.add_column(heading)
+def people_tables(outcome: Outcome) -> Iterator[Any]:
+    """Yield, per watched model, every person's answers: `yes`, or the rules that denied; then what the rules say."""
     shown = [name for name in outcome.scenes if name != "all off"]
     for model in outcome.story.watched:
-        for name in shown:
-            table.add_column(f"{model}\n{name}")
-    for person, place in outcome.story.places.items():
-        answers = [outcome.scenes[name].answers[person, model] for model in outcome.story.watched for name in shown]
-        table.add_row(person, outcome.tenant(person), place, *(_answer(answer) for answer in answers))
-    return table
+        table = _table(f"{model}: each person's answers (yes, or the rules that denied)")
+        for heading in ("person", "tenant", "from", *shown):
+            table.add_column(heading, min_width=11 if heading in shown else None)
+        for person, place in outcome.story.places.items():
+            answers = [outcome.scenes[name].answers[person, model] for name in shown]
+            table.add_row(person, outcome.tenant(person), place, *(_answer(answer) for answer in answers))
+        yield table
+
+
+def rule_sentences(outcome: Outcome) -> list[str]:
+    """Return, for each rule that denied anybody a watched model, what it tells the person."""
+    said: dict[str, str] = {}
+    for scene in outcome.scenes.values():
+        for (_, model), decision in scene.answers.items():
+            for reason in () if decision.allowed or model not in outcome.story.watched else decision.reasons:
+                said.setdefault(reason.rule or reason.code, reason.message)
+    return [f"{rule:<4} {message}" for rule, message in sorted(said.items(), key=lambda item: _number(item[0]))]
+
+
+def _number(rule: str) -> tuple[int, str]:
+    digits = "".join(filter(str.isdigit, rule))
+    return int(digits or 0), rule
 
 
 def fates_table(outcome: Outcome) -> Any:

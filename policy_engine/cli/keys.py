@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from policy_engine.cli import exits, output
-from policy_engine.cli.options import instant_of, names_of
+from policy_engine.cli.options import SubjectType, instant_of, names_of
 from policy_engine.cli.output import FormOption
 from policy_engine.cli.session import opened
 
@@ -32,7 +32,7 @@ def create(
     first: Annotated[
         bool, typer.Option("--first", help="Make the first keys, of at least two persons, while no person has one.")
     ] = False,
-    kind: Annotated[str, typer.Option(help="person or service.")] = "person",
+    kind: Annotated[SubjectType, typer.Option(help="Whose key it is.")] = SubjectType.PERSON,
     scopes: Annotated[list[str] | None, typer.Option("--scopes", help="Scopes, separated by commas.")] = None,
     tenants: Annotated[
         list[str] | None, typer.Option("--tenants", help="Tenants it is bounded to, separated by commas; else all.")
@@ -52,8 +52,6 @@ def create(
     from policy_engine.errors import InputRefused
     from policy_engine.services.keys import KeyRequest
 
-    if kind not in tuple(PrincipalKind):
-        raise InputRefused("must be person or service", where="--kind")
     if not first and len(names) != 1:
         raise InputRefused("name one principal, or several with --first", where="PRINCIPAL")
     with opened() as session:

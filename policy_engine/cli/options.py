@@ -5,12 +5,47 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from policy_engine.core.instants import format_instant, of_datetime, parse_instant
 from policy_engine.errors import InputRefused, TooLarge
 from policy_engine.limits import LIMITS
+
+
+class SubjectType(StrEnum):
+    """Who may be a subject, and who may hold a key."""
+
+    PERSON = "person"
+    SERVICE = "service"
+
+
+class OrderKind(StrEnum):
+    """The kinds of order."""
+
+    DIRECTIVE = "directive"
+    LICENCE = "licence"
+    GRANT = "grant"
+    OVERRIDE = "override"
+
+
+class OrderStatus(StrEnum):
+    """What became of an order; `in_force` also before its start."""
+
+    IN_FORCE = "in_force"
+    ENDED = "ended"
+    REVOKED = "revoked"
+
+
+class ProposalStatus(StrEnum):
+    """What became of a proposal."""
+
+    WAITING = "waiting"
+    APPROVED = "approved"
+    REFUSED = "refused"
+    FAILED = "failed"
+    EXPIRED = "expired"
 
 
 def instant_of(text: str | None, where: str) -> int | None:

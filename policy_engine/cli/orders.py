@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from policy_engine.cli import exits, output
-from policy_engine.cli.options import text_of, toml_of
+from policy_engine.cli.options import OrderKind, OrderStatus, text_of, toml_of
 from policy_engine.cli.output import FormOption
 from policy_engine.cli.session import opened
 from policy_engine.errors import InputRefused
@@ -94,8 +94,8 @@ def end(
 
 @app.command("list")
 def list_orders(
-    kind: Annotated[str | None, typer.Option(help="Only directive, licence, grant or override.")] = None,
-    status: Annotated[str | None, typer.Option(help="Only in_force, ended or revoked.")] = None,
+    kind: Annotated[OrderKind | None, typer.Option(help="Only orders of this kind.")] = None,
+    status: Annotated[OrderStatus | None, typer.Option(help="Only orders of this status.")] = None,
     form: FormOption = None,
 ) -> None:
     """List orders, ended ones too."""

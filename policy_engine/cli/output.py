@@ -9,6 +9,7 @@ Left to others: which members there are (one module per verb group).
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ FormOption = Annotated[
 ]
 """The option `-o` of every command that writes data."""
 
+_FRACTION = re.compile(r"(?<=\d\d:\d\d:\d\d)\.\d{6}(?=Z)")
 _INSTANTS = frozenset(("at", "until", "start", "instant"))
 
 Columns = Sequence[tuple[str, str | Callable[[Mapping[str, Any]], Any]]]
@@ -93,26 +95,26 @@ def record_table(record: Mapping[str, Any]) -> Any:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in record.items():
-        table.add_row(name, cell(value))
+        table.add_row(name, cell(value, indent=1))
     return table
 
 
-def cell(value: Any) -> Any:
-    """Return a value as Rich text: never markup, never control characters."""
+def cell(value: Any, *, indent: int | None = None) -> Any:
+    """Return a value as Rich text: never markup, never control characters; instants to the second."""
     from rich.text import Text
 
     if isinstance(value, Text):
         return value
     data = plain(value)
-    if data is None:
+    if data in (None, "", [], {}):
         return Text("-", style="dim")
     if isinstance(data, bool):
         return Text("yes" if data else "no")
     if isinstance(data, list) and all(isinstance(item, str | int) for item in data):
-        return Text(printable(", ".join(str(item) for item in data)) or "-")
+        return Text(printable(", ".join(str(item) for item in data)))
     if isinstance(data, dict | list):
-        return Text(printable(json.dumps(data, indent=1, ensure_ascii=False)))
-    return Text(printable(str(data)))
+        return Text(printable(json.dumps(data, indent=indent, ensure_ascii=False)))
+    return Text(printable(_FRACTION.sub("", str(data))))
 
 
 def printable(text: str) -> str:
