@@ -86,8 +86,10 @@ def log() -> None:
         sa.Column("epoch", NUMBER, nullable=False),
         sa.Column("release", sa.Text),
         sa.Column("facts_revision", NUMBER, nullable=False),
-        sa.Column("sample", sa.Boolean, nullable=False),
+        sa.Column("sample", sa.Integer, nullable=False),
         sa.CheckConstraint("id = 1", name=op.f("ck_state_one_row")),
+        sa.CheckConstraint("sample IN (0, 1)", name=op.f("ck_state_sample_flag")),
+        sqlite_strict=True,
     )
     op.create_table(
         "heads",
@@ -97,6 +99,7 @@ def log() -> None:
         sa.Column("head_hash", sa.Text, nullable=False),
         sa.Column("last_at", NUMBER, nullable=False),
         sa.Column("tagged", NUMBER, nullable=False),
+        sqlite_strict=True,
     )
     op.create_table(
         "entries",
@@ -104,6 +107,7 @@ def log() -> None:
         sa.Column("seq", NUMBER, primary_key=True, autoincrement=False),
         sa.Column("public", sa.LargeBinary, nullable=False),
         sa.Column("leaf", sa.LargeBinary, nullable=False),
+        sqlite_strict=True,
     )
     op.create_table(
         "batches",
@@ -115,6 +119,7 @@ def log() -> None:
         sa.Column("hash", sa.Text, nullable=False),
         sa.UniqueConstraint("log_id", "first_seq", name="uq_batches_first_seq"),
         sa.CheckConstraint("n > 0", name=op.f("ck_batches_not_empty")),
+        sqlite_strict=True,
     )
 
 
@@ -127,6 +132,7 @@ def evidence() -> None:
         sa.Column("data_key", sa.Text),
         sa.Column("sealed", sa.LargeBinary, nullable=False),
         sa.Column("tags", sa.LargeBinary, nullable=False),
+        sqlite_strict=True,
     )
     op.create_table(
         "tags",
@@ -134,16 +140,19 @@ def evidence() -> None:
         sa.Column("log_id", sa.Text, primary_key=True),
         sa.Column("seq", NUMBER, primary_key=True, autoincrement=False),
         sqlite_with_rowid=False,
+        sqlite_strict=True,
     )
     op.create_table(
         "data_keys",
         sa.Column("id", sa.Text, primary_key=True),
         sa.Column("wrapped", sa.LargeBinary, nullable=False),
+        sqlite_strict=True,
     )
     op.create_table(
         "blobs",
         sa.Column("hash", sa.Text, primary_key=True),
         sa.Column("content", sa.LargeBinary, nullable=False),
+        sqlite_strict=True,
     )
 
 
@@ -159,6 +168,7 @@ def register(name: str, *typed: sa.schema.SchemaItem) -> None:
         sa.Column("seq", NUMBER, nullable=False),
         sa.Column("item", sa.Integer, nullable=False),
         *typed,
+        sqlite_strict=True,
     )
 
 

@@ -94,12 +94,18 @@ class Reader:
 
     @contextmanager
     def at_one_moment(self) -> Iterator[None]:
-        """Let every query inside see the same commit."""
+        """Let every query inside see the same commit, and text that is no UTF-8 come out marked and not as an error."""
         self._connection.execute("BEGIN")
+        self._connection.text_factory = _lenient
         try:
             yield
         finally:
+            self._connection.text_factory = str
             self._connection.execute("ROLLBACK")
+
+
+def _lenient(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
 
 
 class Writer(Reader):

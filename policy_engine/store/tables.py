@@ -3,6 +3,7 @@
 Rules of the room: the schema itself refuses what must never be (an entry that is not new, an approval by its own
 proposer, two keys with one hash). Triggers that keep the log append-only are text in the migrations, because metadata
 cannot hold them.
+Tables are strict: SQLite otherwise keeps a value of any type in any column.
 Left to others: statements (`statements`), what rows mean (`registers`, `entries`).
 """
 
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     CheckConstraint,
     Column,
     Integer,
@@ -34,7 +34,9 @@ state = Table(
     Column("epoch", _Number, nullable=False),
     Column("release", Text),
     Column("facts_revision", _Number, nullable=False),
-    Column("sample", Boolean, nullable=False),
+    Column("sample", Integer, nullable=False),
+    CheckConstraint("sample IN (0, 1)", name="sample_flag"),
+    sqlite_strict=True,
 )
 """The one row that every decision reads."""
 
@@ -47,6 +49,7 @@ heads = Table(
     Column("head_hash", Text, nullable=False),
     Column("last_at", _Number, nullable=False),
     Column("tagged", _Number, nullable=False),
+    sqlite_strict=True,
 )
 """Where each log ends: one row per log, moved with every batch. Entries before `tagged` are in the index `tags`."""
 
@@ -57,6 +60,7 @@ entries = Table(
     Column("seq", _Number, primary_key=True, autoincrement=False),
     Column("public", LargeBinary, nullable=False),
     Column("leaf", LargeBinary, nullable=False),
+    sqlite_strict=True,
 )
 """Public bytes of each entry and their leaf hash. Append-only."""
 
@@ -68,6 +72,7 @@ bodies = Table(
     Column("data_key", Text),
     Column("sealed", LargeBinary, nullable=False),
     Column("tags", LargeBinary, nullable=False),
+    sqlite_strict=True,
 )
 """Sealed parts and the keyed tags that find them, one after another. Both may only be emptied, together.
 
@@ -81,6 +86,7 @@ tags = Table(
     Column("log_id", Text, primary_key=True),
     Column("seq", _Number, primary_key=True, autoincrement=False),
     sqlite_with_rowid=False,
+    sqlite_strict=True,
 )
 """The tags of the bodies as an index, filled behind the commits (`heads.tagged`). They go with their body."""
 
@@ -89,6 +95,7 @@ data_keys = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("wrapped", LargeBinary, nullable=False),
+    sqlite_strict=True,
 )
 """Data keys, each wrapped by the vault."""
 
@@ -103,6 +110,7 @@ batches = Table(
     Column("hash", Text, nullable=False),
     UniqueConstraint("log_id", "first_seq", name="uq_batches_first_seq"),
     CheckConstraint("n > 0", name="not_empty"),
+    sqlite_strict=True,
 )
 """One chained header per commit. Append-only."""
 
@@ -111,6 +119,7 @@ blobs = Table(
     metadata,
     Column("hash", Text, primary_key=True),
     Column("content", LargeBinary, nullable=False),
+    sqlite_strict=True,
 )
 """Content of releases by its hash."""
 
@@ -131,6 +140,7 @@ def _register(name: str, *typed: Column[str] | CheckConstraint | UniqueConstrain
         Column("seq", _Number, nullable=False),
         Column("item", Integer, nullable=False),
         *typed,
+        sqlite_strict=True,
     )
 
 

@@ -1,0 +1,103 @@
+"""Opening sealed parts with the vault: of decisions and notes, and of the rows of a change.
+
+Rules: what is opened is also proved: place, data key and commitment agree, or `VerificationFailed` says which did not.
+Left to others: who may read (`services.evidence`), bytes (`ledger.sealing`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from policy_engine.errors import VerificationFailed
+from policy_engine.ledger.sealing import (
+    KeyVault,
+    data_key_id,
+    open_body,
+    place_of,
+    row_key_id,
+    split_rows,
+    tag,
+)
+from policy_engine.services.datakeys import CIPHERS_COUNT, year_of
+from policy_engine.store.interfaces import StoredEntry
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedRow:
+    """One row of a change, opened: `document=None` says that the row was taken away."""
+
+    register: str
+    id: str
+    revision: int
+    document: Mapping[str, Any] | None
+    salt: bytes
+
+
+class Unsealer:
+    """Opens bodies with a vault; `stored_key` gives wrapped data keys. Remembers opened keys within bounds."""
+
+    def __init__(self, vault: KeyVault, stored_key: Callable[[str], bytes | None]) -> None:
+        self._vault = vault
+        self._stored_key = stored_key
+        self._ciphers: dict[str, AESGCM] = {}
+        self._periods: dict[str, bytes] = {}
+
+    def body(self, entry: StoredEntry, public: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the sealed body of a decision or note. Raises `VerificationFailed` when it proves anything else."""
+        if entry.sealed is None or entry.data_key is None:
+            raise VerificationFailed("the entry has no sealed body")
+        cipher = self._cipher(entry.data_key)
+        body, _ = open_body(cipher, place_of(entry.log_id, entry.seq), entry.sealed, str(public["commit"]))
+        if entry.data_key != data_key_id(self._vault.index_key(), body.get("tenant"), str(body.get("subject"))):
+            raise VerificationFailed("the body is sealed under the data key of another subject")
+        return body
+
+    def rows(self, entry: StoredEntry, public: Mapping[str, Any]) -> list[OpenedRow]:
+        """Return the rows of a change, in write order. Raises `VerificationFailed` as `body` does."""
+        sealed = [] if entry.sealed is None else split_rows(entry.sealed)
+        promised: Sequence[Sequence[str]] = public["rows"]
+        if len(sealed) != len(promised):
+            raise VerificationFailed("the change seals another number of rows than it commits to")
+        return [
+            self._row(place_of(entry.log_id, entry.seq, item), key_id, ciphertext, *promised[item])
+            for item, (key_id, ciphertext) in enumerate(sealed)
+        ]
+
+    def _row(self, place: str, key_id: str, ciphertext: bytes, register: str, commit: str) -> OpenedRow:
+        row, salt = open_body(self._cipher(key_id), place, ciphertext, commit)
+        if set(row) != {"register", "id", "revision", "document"} or row["register"] != register:
+            raise VerificationFailed("a row of the change is not of the register it commits to")
+        if key_id != row_key_id(self._vault.index_key(), register, row["id"]):
+            raise VerificationFailed("a row of the change is sealed under the data key of another row")
+        return OpenedRow(register, row["id"], row["revision"], row["document"], salt)
+
+    def tags(self, body: Mapping[str, Any], public: Mapping[str, Any]) -> set[bytes]:
+        """Return the tags that an entry must have: of its subject, its sealed tenant, and its tagged facets."""
+        period = str(year_of(public["at"]))
+        key = self._periods.get(period)
+        if key is None:
+            key = self._periods[period] = self._vault.period_key(period)
+        found: Iterable[tuple[str, str]] = [
+            (name, value) for name, values in (body.get("tagged") or {}).items() for value in values
+        ]
+        tags = {tag(key, name, value) for name, value in found}
+        if body["subject"]:
+            tags.add(tag(key, "subject", body["subject"]))
+        if public["kind"] == "decision" and public["tenant"] is None and body["tenant"] is not None:
+            tags.add(tag(key, "tenant", body["tenant"]))
+        return tags
+
+    def _cipher(self, key_id: str) -> AESGCM:
+        found = self._ciphers.get(key_id)
+        if found is None:
+            wrapped = self._stored_key(key_id)
+            if wrapped is None:
+                raise VerificationFailed("the data key is missing")
+            if len(self._ciphers) >= CIPHERS_COUNT:
+                self._ciphers.clear()
+            found = self._ciphers[key_id] = AESGCM(self._vault.unwrap(key_id, wrapped))
+        return found
