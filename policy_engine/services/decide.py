@@ -70,16 +70,7 @@ class Decider:
 
     def decide(self, request: Request, principal: Principal, *, explained: bool = False) -> Decision:
         """Return the decision once its entry is durable, or a deny that says why there is none."""
-        open_ = [_Open(request)]
-        for _ in range(ATTEMPTS_COUNT):
-            try:
-                snapshot, drafts = self._prepare(open_, principal)
-                results = self._recorder.write(drafts, snapshot.state)
-            except (StoreUnavailable, LoadRefused):
-                return self._away(open_)[0]
-            if self._settle(open_, drafts, results, explained):
-                break
-        return self._answers(open_, principal)[0]
+        return self.decide_many((request,), principal, explained=explained)[0]
 
     async def decide_async(self, request: Request, principal: Principal, *, explained: bool = False) -> Decision:
         """The same, waiting on the running event loop."""
@@ -97,7 +88,7 @@ class Decider:
                     snapshot, drafts = self._prepare(open_, principal)
                     if self._settle(open_, drafts, self._recorder.write(drafts, snapshot.state), explained):
                         break
-                found += self._answers(open_, principal)
+                found += self._answers(open_)
             except (StoreUnavailable, LoadRefused):
                 found += self._away(open_)
             if _ends(semantic, found[-1]):
@@ -117,7 +108,7 @@ class Decider:
                     results = await self._recorder.write_async(drafts, snapshot.state)
                     if self._settle(open_, drafts, results, explained):
                         break
-                found += self._answers(open_, principal)
+                found += self._answers(open_)
             except (StoreUnavailable, LoadRefused):
                 found += self._away(open_)
             if _ends(semantic, found[-1]):
@@ -165,11 +156,11 @@ class Decider:
             explanation=explain(evaluation, self._evaluator.facts) if explained else None,
         )
 
-    def _answers(self, open_: Sequence[_Open], principal: Principal) -> list[Decision]:
+    def _answers(self, open_: Sequence[_Open]) -> list[Decision]:
         """Return the decisions; what kept moving is denied as stale, on the record when that can be written."""
-        return [item.decision or self._stale(item, principal) for item in open_]
+        return [self._stale(item) if item.decision is None else item.decision for item in open_]
 
-    def _stale(self, item: _Open, principal: Principal) -> Decision:
+    def _stale(self, item: _Open) -> Decision:
         evaluation = item.evaluation
         if evaluation is None:
             return self._away([item])[0]
@@ -212,4 +203,3 @@ def _parts(requests: Sequence[Request], semantic: str) -> list[Sequence[Request]
 
 def _ends(semantic: str, last: Decision) -> bool:
     return semantic == (PERMIT_ON_FIRST_PERMIT if last.allowed else DENY_ON_FIRST_DENY)
-

@@ -114,9 +114,7 @@ class Evaluator:
         tenant_id = request.tenant or ""
         names = catalogue.names(model.id)
         asked = Asked(model.id, names, catalogue.aliases, request.action, person_id, tenant_id)
-        parts = Parts(
-            asked, model, person_facets, tenant_facets, place, serving_region, snapshot.orders, at, reference
-        )
+        parts = Parts(asked, model, person_facets, tenant_facets, place, serving_region, snapshot.orders, at, reference)
         found = assemble(parts)
         # 7. The compiled release gives all rules that match; lifts remove exactly what they name.
         values = release.values(found.facets, request, principal)

@@ -39,8 +39,10 @@ class Known(Generic[S, F]):
 
     def at(self, instant: int, reference: Reference) -> F:
         """Return the facets at the instant, derived anew only when they may have changed."""
-        if self.facets is None or self.reference is not reference or not (
-            self.facets_from <= instant < self.facets_until
+        if (
+            self.facets is None
+            or self.reference is not reference
+            or not (self.facets_from <= instant < self.facets_until)
         ):
             if self.subject is None:
                 raise LookupError("nothing is known of this subject")

@@ -1,0 +1,254 @@
+"""Wiring: opens a database and a policies folder and puts the services together, once.
+
+Rules of the room:
+- An empty database is filled in one `genesis` entry: the folder's release, active; its `world/`, if there is one,
+  marked `sample`, with fresh keys for its principals. Nothing else is ever activated by itself.
+- A serving or embedding process whose folder's hash differs from the active release refuses to start; the command
+  line's other verbs do not (one of them is how to activate).
+- A sample world or database refuses a host that is not loopback unless `POLICY_ENGINE_SAMPLE_WORLD=yes`.
+- A clock that is given (cases, demo, tests) serves services and store alike, and entries say so.
+Left to others: everything that happens afterwards.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import structlog
+
+from policy_engine.errors import StartRefused
+from policy_engine.rules import check_distribution
+from policy_engine.rules.release import read_folder
+from policy_engine.services.approvals import Approvals
+from policy_engine.services.decide import Decider
+from policy_engine.services.evaluate import Evaluator
+from policy_engine.services.evidence import Evidence
+from policy_engine.services.factcache import FactCache
+from policy_engine.services.facts import Facts
+from policy_engine.services.keyfile import KeyVault, open_vault
+from policy_engine.services.keys import KeyRequest, Keys
+from policy_engine.services.orders import Orders
+from policy_engine.services.publish import Publish
+from policy_engine.services.record import Recorder
+from policy_engine.services.releases import ReleaseLoader
+from policy_engine.services.search import Search
+from policy_engine.services.snapshot import Snapshots
+from policy_engine.services.switches import Switches
+from policy_engine.services.vocabulary import Vocabulary, vocabulary_of
+from policy_engine.settings import Settings
+from policy_engine.store.interfaces import Change, Store, Write
+from policy_engine.store.migrate import prepare
+from policy_engine.store.sqlite import SqliteStore
+from policy_engine.world import load_world
+
+WORLD_FOLDER = "world"
+
+log = structlog.get_logger(__name__)
+
+Genesis = tuple[Mapping[str, bytes], tuple[Write, ...]]
+"""Release files and register rows to fill an empty database with, instead of the folder's."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleKey:
+    """A key made for a sample principal; the secret is shown once."""
+
+    label: str
+    principal: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The services over one database. `sample_keys` are those made by the start that filled it."""
+
+    settings: Settings
+    store: Store
+    decider: Decider
+    recorder: Recorder
+    snapshots: Snapshots
+    releases: ReleaseLoader
+    search: Search
+    facts: Facts
+    orders: Orders
+    switches: Switches
+    approvals: Approvals
+    publish: Publish
+    keys: Keys
+    evidence: Evidence
+    sample_keys: tuple[SampleKey, ...] = ()
+
+    def close(self) -> None:
+        """Write what is queued, then close the database. Closing twice is no error."""
+        self.recorder.close()
+        self.store.close()
+
+
+def open_engine(
+    settings: Settings,
+    *,
+    clock: Callable[[], int] | None = None,
+    serving: bool = False,
+    releases: ReleaseLoader | None = None,
+    genesis: Genesis | None = None,
+) -> Engine:
+    """Open the engine on the settings' database, filling an empty one.
+
+    `serving` also requires that the folder is the active release. Raises `StartRefused`, `LoadRefused` or
+    `StoreUnavailable`; nothing is left open then.
+    """
+    check_distribution()
+    releases = ReleaseLoader() if releases is None else releases
+    _check_world(settings, serving)
+    empty = prepare(settings.database_path)
+    now = clock() if clock is not None else 0
+    vault = open_vault(settings.key_file, database_is_empty=empty, now=now)
+    store = SqliteStore(settings.database_path, vault, clock=clock)
+    try:
+        recorder = Recorder(store, vault)
+    except BaseException:
+        store.close()
+        raise
+    try:
+        engine = _wire(settings, store, vault, recorder, releases)
+        if empty:
+            return _filled(engine, genesis)
+        if serving:
+            _check_folder(engine)
+            _check_sample(engine)
+        return engine
+    except BaseException:
+        recorder.close()
+        store.close()
+        raise
+
+
+def create_template(place: Path, settings: Settings | None = None) -> Path:
+    """Write an empty migrated database and its key file, to be copied by whoever needs many; return its path."""
+    settings = Settings(database=f"sqlite:///{place}") if settings is None else settings
+    prepare(place)
+    open_vault(settings.key_file, database_is_empty=True, now=0)
+    return place
+
+
+def copy_template(template: Path, place: Path) -> None:
+    """Copy a template over a database that nobody has open."""
+    for suffix in ("-wal", "-shm"):
+        Path(f"{place}{suffix}").unlink(missing_ok=True)
+    shutil.copyfile(template, place)
+    shutil.copy(f"{template}.keys", f"{place}.keys")
+
+
+def _wire(
+    settings: Settings, store: SqliteStore, vault: KeyVault, recorder: Recorder, releases: ReleaseLoader
+) -> Engine:
+    snapshots = Snapshots(store, releases)
+    evaluator = Evaluator(FactCache(store), serving_region=settings.serving_region)
+    approvals = Approvals(store)
+
+    def vocabulary(hash: str) -> Vocabulary:
+        return vocabulary_of(releases.stored(store, hash))
+
+    return Engine(
+        settings=settings,
+        store=store,
+        decider=Decider(snapshots, evaluator, recorder, store.now, valid_for_ms=settings.valid_for_ms),
+        recorder=recorder,
+        snapshots=snapshots,
+        releases=releases,
+        search=Search(snapshots, evaluator, recorder, store),
+        facts=Facts(store, recorder, vocabulary),
+        orders=Orders(store, approvals, vocabulary),
+        switches=Switches(store, approvals, vocabulary),
+        approvals=approvals,
+        publish=Publish(store, approvals, releases),
+        keys=Keys(store, approvals),
+        evidence=Evidence(store, recorder, vault),
+    )
+
+
+def _filled(engine: Engine, genesis: Genesis | None) -> Engine:
+    """Fill an empty database in one entry and return the engine with the keys that were made."""
+    settings = engine.settings
+    keys: list[SampleKey] = []
+    writes: list[Write] = []
+    sample = False
+    if genesis is not None:
+        files, given = genesis
+        writes += given
+    else:
+        files = read_folder(settings.policies)
+        folder = settings.policies / WORLD_FOLDER
+        sample = folder.is_dir()
+        if sample:
+            world = load_world(folder, engine.store.now())
+            writes += [Write("persons", id, document, 0) for id, document in world.persons.items()]
+            writes += [Write("tenants", id, document, 0) for id, document in world.tenants.items()]
+            requests = {
+                f"sample-{key.id}": KeyRequest(key.id, key.kind, key.scopes, key.tenants, key.supplies)
+                for key in world.keys
+            }
+            rows, issued = engine.keys.genesis(requests)
+            writes += rows
+            keys = [
+                SampleKey(key.label, key.id, made.secret or "") for key, made in zip(world.keys, issued, strict=True)
+            ]
+    first = engine.publish.genesis_release(files)
+    engine.store.change(
+        Change(
+            kind="genesis",
+            public={},
+            writes=(*first.writes, *writes),
+            raises_epoch=True,
+            activate=first.hash,
+            blobs=first.blobs,
+            mark_sample=sample,
+        )
+    )
+    engine.snapshots.refresh()
+    return replace(engine, sample_keys=tuple(keys))
+
+
+def _check_folder(engine: Engine) -> None:
+    """Refuse to serve a folder that is not the active release: which of the two is meant is a person's to say."""
+    active = engine.store.state().release
+    folder = engine.releases.load(read_folder(engine.settings.policies)).hash
+    if active != folder:
+        raise StartRefused(
+            f"the folder holds release {folder[:19]}… and the active release is {(active or 'none')[:19]}…: publish and "
+            "activate the folder (policy-engine policy publish, policy activate), or serve the folder that is active",
+            where=str(engine.settings.policies),
+        )
+
+
+def _check_world(settings: Settings, serving: bool) -> None:
+    if serving and (settings.policies / WORLD_FOLDER).is_dir():
+        _check_loopback(settings, "the policies folder holds a sample world (world/)")
+
+
+def _check_sample(engine: Engine) -> None:
+    if engine.store.state().sample:
+        _check_loopback(engine.settings, "the database was filled with a sample world")
+
+
+def _check_loopback(settings: Settings, problem: str) -> None:
+    if _is_loopback(settings.host):
+        return
+    if settings.sample_world != "yes":
+        raise StartRefused(
+            f"{problem}, and {settings.host} is no loopback address: take world/ out and start on an empty database, "
+            "or set POLICY_ENGINE_SAMPLE_WORLD=yes for a demonstration",
+            where="sample world",
+        )
+    log.warning("sample.served", host=settings.host)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

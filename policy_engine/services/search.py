@@ -1,0 +1,158 @@
+"""Searching: who may use a model, and what a subject may use; each search is one entry and grants nothing.
+
+Rules of the room: a search asks the one evaluator for each candidate, at one instant, under one snapshot (law 9:
+search equals check); it stops at a limit and then says `complete: false`. What is listed must be asked again to be
+used. Left to others: paging over HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from policy_engine.core.decision import Outcome, Principal, Request
+from policy_engine.core.facts import Location
+from policy_engine.errors import StoreUnavailable
+from policy_engine.limits import LIMITS, Limits
+from policy_engine.services.evaluate import Evaluator
+from policy_engine.services.factcache import read_person
+from policy_engine.services.permissions import require
+from policy_engine.services.record import Recorder, Written
+from policy_engine.services.snapshot import Snapshot, Snapshots
+from policy_engine.store.interfaces import Store
+
+ATTEMPTS_COUNT = 8
+_PAGE_COUNT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """The fixed part of a search. What is `None` is what is sought, or unknown."""
+
+    subject: str | None = None
+    model: str | None = None
+    action: str | None = None
+    tenant: str | None = None
+    location: Location | None = None
+    serving_region: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One allowed combination."""
+
+    subject: str
+    tenant: str
+    model: str
+    action: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found. `complete=False`: it stopped at the limit and more may be allowed."""
+
+    id: str
+    hits: tuple[Hit, ...]
+    complete: bool
+    at: int
+    epoch: int
+    release: str
+
+
+class Search:
+    """Searches over the registers of persons and tenants and the active release's catalogue."""
+
+    def __init__(
+        self, snapshots: Snapshots, evaluator: Evaluator, recorder: Recorder, store: Store, limits: Limits = LIMITS
+    ) -> None:
+        self._snapshots = snapshots
+        self._evaluator = evaluator
+        self._recorder = recorder
+        self._store = store
+        self._limits = limits
+
+    def who_can(self, principal: Principal, query: Query) -> Found:
+        """Return the persons and services that may use a model, each for each of its tenants."""
+        return self._search("who-can", principal, query)
+
+    def what_can(self, principal: Principal, query: Query) -> Found:
+        """Return the models and actions that a subject may use, for each of its tenants."""
+        return self._search("what-can", principal, query)
+
+    def _search(self, kind: str, principal: Principal, query: Query) -> Found:
+        require(principal, "decide")
+        for _ in range(ATTEMPTS_COUNT):
+            snapshot = self._snapshots.refresh()
+            at = self._store.now()
+            hits, complete = self._hits(principal, query, snapshot, at)
+            body = {
+                "search": kind,
+                "subject": query.subject,
+                "tenant": query.tenant,
+                "found": [h.subject for h in hits],
+            }
+            draft = self._recorder.note(
+                "search",
+                {
+                    "search": kind,
+                    "model": query.model,
+                    "action": query.action,
+                    "count": len(hits),
+                    "complete": complete,
+                },
+                principal,
+                snapshot.state,
+                body=body,
+                subject=query.subject or "",
+                instant=at,
+            )
+            (result,) = self._recorder.write((draft,), snapshot.state)
+            if isinstance(result, Written):
+                state = snapshot.state
+                return Found(draft.id, hits, complete, at, state.epoch, state.release or "")
+        raise StoreUnavailable("the state kept changing while the search ran; try again")
+
+    def _hits(self, principal: Principal, query: Query, snapshot: Snapshot, at: int) -> tuple[tuple[Hit, ...], bool]:
+        hits: list[Hit] = []
+        tried = 0
+        for request in self._candidates(query, snapshot):
+            if tried >= self._limits.search_candidates_count:
+                return tuple(hits), False
+            tried += 1
+            evaluation = self._evaluator.evaluate(request, principal, snapshot, at)
+            if evaluation.outcome is Outcome.ALLOW:
+                hits.append(Hit(request.subject_id, request.tenant or "", request.model, request.action))
+        return tuple(hits), True
+
+    def _candidates(self, query: Query, snapshot: Snapshot) -> Iterator[Request]:
+        release = snapshot.release
+        if release is None:
+            return
+        models = [query.model] if query.model is not None else sorted(release.catalogue.models)
+        actions = [query.action] if query.action is not None else sorted(release.reference.actions)
+        base = Request("", "", "", location=query.location, serving_region=query.serving_region)
+        for subject, kind, tenants in self._subjects(query):
+            for tenant in sorted(tenants if query.tenant is None else {query.tenant}):
+                for model in models:
+                    for action in actions:
+                        yield replace(
+                            base, subject_id=subject, subject_type=kind, tenant=tenant, model=model, action=action
+                        )
+
+    def _subjects(self, query: Query) -> Iterator[tuple[str, str, frozenset[str]]]:
+        if query.subject is not None:
+            row = self._store.row("persons", query.subject)
+            rows: Any = iter(()) if row is None else iter((row,))
+        else:
+            rows = self._all_persons()
+        for row in rows:
+            person, service = read_person(row)
+            if person is not None:
+                yield row.id, "service" if service else "person", person.tenants
+
+    def _all_persons(self) -> Iterator[Any]:
+        after = ""
+        while rows := self._store.rows("persons", after=after, limit=_PAGE_COUNT):
+            yield from rows
+            after = rows[-1].id
