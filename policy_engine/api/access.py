@@ -71,12 +71,20 @@ READING_ONE: Final = (*READING, 404)
 CHANGING: Final = (*READING_ONE, 409, 413)
 
 
-def route_options(*scopes: str, problems: tuple[int, ...] = READING) -> dict[str, Any]:
-    """Return the keyword arguments of a route for callers that hold one of `scopes` (any living key, if none)."""
+def route_options(
+    *scopes: str, problems: tuple[int, ...] = READING, waits: type[BaseModel] | None = None
+) -> dict[str, Any]:
+    """Return the keyword arguments of a route for callers that hold one of `scopes` (any living key, if none).
+
+    `waits` is the body of a 202, of a route that may also answer that everything waits for a second person.
+    """
+    responses = problem_responses(*problems)
+    if waits is not None:
+        responses[202] = {"model": waits, "description": "Nothing has taken effect: a second person must approve."}
     return {
         "dependencies": [Depends(_needing(scopes))] if scopes else [],
         "openapi_extra": {SCOPES_MEMBER: list(scopes)},
-        "responses": problem_responses(*problems),
+        "responses": responses,
         "response_model_exclude_none": True,
     }
 

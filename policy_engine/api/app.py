@@ -28,7 +28,7 @@ from policy_engine.api.openapi import describe
 from policy_engine.api.problems import MEDIA_TYPE, Problem
 from policy_engine.api.routes import ROUTERS
 from policy_engine.api.validation import places_of
-from policy_engine.errors import ApprovalNeeded, PolicyEngineError
+from policy_engine.errors import ApprovalNeeded, NotAuthenticated, PolicyEngineError
 from policy_engine.limits import LIMITS, Limits
 
 if TYPE_CHECKING:
@@ -65,10 +65,22 @@ class CurrentKeys:
         self._engine = engine
 
     def authenticate(self, token: str, *, fresh: bool) -> Authenticated:
-        """Return the principal of a living key; raise `NotAuthenticated` otherwise."""
+        """Return the principal of a living key; raise `NotAuthenticated` otherwise.
+
+        A key that the epoch of the decisions does not know may have been made since: then the store is asked.
+        """
+        if not fresh:
+            epoch = self._engine.snapshots.current().state.epoch
+            try:
+                return self._under(token, epoch)
+            except NotAuthenticated:
+                if self._engine.store.state().epoch == epoch:
+                    raise
+        return self._under(token, self._engine.store.state().epoch)
+
+    def _under(self, token: str, epoch: int) -> Authenticated:
         engine = self._engine
-        state = engine.store.state() if fresh else engine.snapshots.current().state
-        return Authenticated(engine.keys.authenticate(token, engine.store.now(), epoch=state.epoch), state.epoch)
+        return Authenticated(engine.keys.authenticate(token, engine.store.now(), epoch=epoch), epoch)
 
 
 def management_app(engine: Engine, metrics: Metrics) -> FastAPI:

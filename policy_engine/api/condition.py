@@ -13,6 +13,7 @@ from policy_engine.errors import PolicyEngineError
 
 if TYPE_CHECKING:
     from policy_engine.bootstrap import Engine
+    from policy_engine.services.record import Recorder
 
 GAUGES: Final[Mapping[str, str]] = {
     "policy_engine_epoch": "Epoch of the state: grows with every change of release, orders or keys.",
@@ -38,17 +39,25 @@ class Condition:
 def read_condition(engine: Engine) -> Condition:
     """Return the condition now; never raises."""
     reasons: list[tuple[str, str]] = []
-    recorder = engine.recorder
+    queued, away = _recording(engine.recorder)
     try:
         state = engine.store.state()
     except PolicyEngineError:
         reasons.append(("store.unreadable", "The state of the database cannot be read."))
-        return Condition(queued=recorder.queued, log_away=True, reasons=tuple(reasons))
-    if recorder.away:
+        return Condition(queued=queued, log_away=True, reasons=tuple(reasons))
+    if away:
         reasons.append(("log.unavailable", "Entries cannot be written, so nothing is allowed."))
     if state.release is None:
         reasons.append(("release.missing", "No release is active."))
-    return Condition(state.release, state.epoch, state.sample, recorder.queued, recorder.away, tuple(reasons))
+    return Condition(state.release, state.epoch, state.sample, queued, away, tuple(reasons))
+
+
+def _recording(recorder: Recorder) -> tuple[int, bool]:
+    """Return how many entries wait, and whether denies are being counted because the log is away.
+
+    The recorder has no public word for either yet; both are single reads of its own state.
+    """
+    return recorder._queued, bool(recorder._gap)
 
 
 def gauges(found: Condition) -> dict[str, float]:

@@ -32,6 +32,7 @@ from policy_engine.api.exchange import (
     require_json,
 )
 from policy_engine.api.parse import parse_object
+from policy_engine.core.decision import Principal
 from policy_engine.errors import PolicyEngineError
 from policy_engine.limits import LIMITS, Limits
 
@@ -94,17 +95,18 @@ class Envelope:
         if path.startswith(PROTECTED):
             principal = identify(self._keys, head.authorization).principal
             scope.setdefault("state", {})[PRINCIPAL] = principal
-            if path in self._large:
-                require_scope(principal, self._large[path].scope)
             if scope["method"] not in _WITHOUT_BODY:
-                receive = await self._checked(receive, head, path)
+                receive = await self._checked(receive, head, principal, path)
         else:
             receive = _no_body  # nothing outside of /v1/ takes one, and a stranger's is not read
         await self._app(scope, receive, send)
 
-    async def _checked(self, receive: Receive, head: Head, path: str) -> Receive:
+    async def _checked(self, receive: Receive, head: Head, principal: Principal, path: str) -> Receive:
         """Read and check the body; return a receive that gives it to the route, once."""
-        bytes_max = self._large[path].bytes_max if path in self._large else self._limits.document_bytes
+        bytes_max = self._limits.document_bytes
+        if path in self._large:
+            require_scope(principal, self._large[path].scope)
+            bytes_max = self._large[path].bytes_max
         body = await read_body(receive, head, bytes_max)
         require_json(head)
         parse_object(body, limits=self._limits, bytes_max=bytes_max)

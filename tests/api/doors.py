@@ -79,7 +79,7 @@ class FixtureDecider:
         )
 
     async def decide_many_async(
-        self, requests: Sequence[Request], principal: Principal, semantic: str = "execute_all"
+        self, requests: Sequence[Request], principal: Principal, *, semantic: str = "execute_all"
     ) -> list[Decision]:
         """Return decisions in order, up to and with the one that ends the batch."""
         found: list[Decision] = []

@@ -351,7 +351,7 @@ class Short(doors.FixtureDecider):
     """Gives fewer decisions than it was asked for."""
 
     async def decide_many_async(
-        self, requests: Sequence[Request], principal: Principal, semantic: str = "execute_all"
+        self, requests: Sequence[Request], principal: Principal, *, semantic: str = "execute_all"
     ) -> list[Decision]:
         """Return all but one."""
         return (await super().decide_many_async(requests, principal))[:-1]
@@ -383,7 +383,7 @@ class Eager(doors.FixtureDecider):
     """Decides every item whatever the semantic says; the door must end the batch itself."""
 
     async def decide_many_async(
-        self, requests: Sequence[Request], principal: Principal, semantic: str = "execute_all"
+        self, requests: Sequence[Request], principal: Principal, *, semantic: str = "execute_all"
     ) -> list[Decision]:
         """Return all decisions."""
         return await super().decide_many_async(requests, principal)

@@ -77,11 +77,15 @@ def test_ten_megabytes_in_chunks_of_no_announced_length_are_refused(served: Serv
         for _ in range(160):
             yield b" " * 65_536
 
-    answer = served.client.post(PATHS[0], content=pieces(), headers={**served.headers, "Content-Type": "application/json"})
+    answer = served.client.post(
+        PATHS[0], content=pieces(), headers={**served.headers, "Content-Type": "application/json"}
+    )
     assert answer.status_code == 413
 
 
-@pytest.mark.parametrize("path", ["/v1/switches", "/v1/orders", "/v1/subjects", "/v1/releases", "/v1/approvals/x/approve"])
+@pytest.mark.parametrize(
+    "path", ["/v1/switches", "/v1/orders", "/v1/subjects", "/v1/releases", "/v1/approvals/x/approve"]
+)
 @pytest.mark.parametrize("name", ["NaN", "two tenants", "depth 10,000 of objects", "nothing", "array", "raw surrogate"])
 def test_management_bodies_are_as_strict(served: Served, path: str, name: str) -> None:
     """The same bodies are refused by the management routes before any model sees them."""

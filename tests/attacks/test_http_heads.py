@@ -122,7 +122,9 @@ def test_only_the_exact_paths_answer(served: Served, path: str) -> None:
 def test_an_encoded_path_is_the_path_it_names(served: Served) -> None:
     """Percent-encoding does not go round authentication: the same path is the same endpoint."""
     answer = raw(
-        served, ["POST /access/v1/ev%61luation HTTP/1.1", "Host: x", "Content-Type: application/json", "Content-Length: 2"], b"{}"
+        served,
+        ["POST /access/v1/ev%61luation HTTP/1.1", "Host: x", "Content-Type: application/json", "Content-Length: 2"],
+        b"{}",
     )
     assert status(answer) == 401
 

@@ -85,7 +85,7 @@ def show_order(engine: OpenEngine, principal: Caller, id: Id) -> OrderShown:
     return OrderShown(**plain(engine.orders.show(principal, id)))
 
 
-@router.post("", status_code=201, **route_options("orders:write", problems=CHANGING))
+@router.post("", status_code=201, **route_options("orders:write", problems=CHANGING, waits=Done))
 def receive_order(engine: OpenEngine, principal: Caller, body: OrderReceived, response: Response) -> Done:
     """Enter an order: a directive, grant or override at once; a licence and a directive's exemptions as a proposal."""
     receipt = engine.orders.receive(
@@ -94,7 +94,7 @@ def receive_order(engine: OpenEngine, principal: Caller, body: OrderReceived, re
     return _done(receipt, response)
 
 
-@router.post("/{id}/amend", **route_options("orders:write", problems=CHANGING))
+@router.post("/{id}/amend", **route_options("orders:write", problems=CHANGING, waits=Done))
 def amend_order(engine: OpenEngine, principal: Caller, id: Id, body: OrderText, response: Response) -> Done:
     """Replace an order's members: at once where that only tightens, else as a proposal."""
     receipt = engine.orders.amend(
@@ -103,7 +103,7 @@ def amend_order(engine: OpenEngine, principal: Caller, id: Id, body: OrderText, 
     return _done(receipt, response)
 
 
-@router.post("/{id}/end", **route_options("orders:write", problems=CHANGING))
+@router.post("/{id}/end", **route_options("orders:write", problems=CHANGING, waits=Done))
 def end_order(engine: OpenEngine, principal: Caller, id: Id, body: OrderEnd, response: Response) -> Done:
     """End an order: a directive by a proposal; a licence (which is thereby revoked), grant or override at once."""
     return _done(engine.orders.end(principal, id, body.reason), response)

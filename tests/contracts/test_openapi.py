@@ -1,0 +1,170 @@
+"""The OpenAPI document says what the routes answer: each real answer is compared with the response it declares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.api.served import ALICE, EVE, Served
+from tests.contracts.schemas import problems_of
+
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+
+EXCHANGES: list[tuple[str, str, str, Any, str | None, int]] = [
+    ("POST", "/access/v1/evaluation", "", ALICE, "gateway", 200),
+    ("POST", "/access/v1/evaluation", "", EVE, "gateway", 200),
+    ("POST", "/access/v1/evaluation", "", {}, "gateway", 400),
+    ("POST", "/access/v1/evaluation", "", ALICE, None, 401),
+    ("POST", "/access/v1/evaluation", "", ALICE, "auditor", 403),
+    ("POST", "/access/v1/evaluations", "", {**ALICE, "evaluations": [{}, {"subject": 1}]}, "gateway", 200),
+    (
+        "POST",
+        "/access/v1/evaluations",
+        "",
+        {**ALICE, "evaluations": [{}], "options": {"explain": True}},
+        "gateway",
+        200,
+    ),
+    ("POST", "/access/v1/evaluations", "", ALICE, "gateway", 200),
+    ("POST", "/access/v1/evaluations", "", b"[]", "gateway", 400),
+    ("POST", "/access/v1/evaluations", "", b" " * 100_000, "gateway", 413),
+    ("GET", "/.well-known/authzen-configuration", "", None, None, 200),
+    ("GET", "/healthz", "", None, None, 200),
+    ("GET", "/readyz", "", None, None, 200),
+    ("GET", "/v1/models", "?tier=4", None, "gateway", 200),
+    ("GET", "/v1/models", "?tier=9", None, "gateway", 422),
+    ("GET", "/v1/models/{id}", "fable-latest", None, "gateway", 200),
+    ("GET", "/v1/models/{id}", "no-such", None, "gateway", 404),
+    ("POST", "/v1/subjects", "", {"id": "o-1", "facts": {"lab_employee": False}}, "operator", 200),
+    ("POST", "/v1/subjects", "", {"id": "o-1", "facts": {"lab_employee": "no"}}, "operator", 400),
+    ("POST", "/v1/subjects", "", {"id": "o-1"}, "operator", 422),
+    ("POST", "/v1/subjects", "", {"id": "operator", "facts": {"lab_employee": True}}, "operator", 403),
+    ("POST", "/v1/subjects/show", "", {"id": "alice"}, "operator", 200),
+    ("POST", "/v1/subjects/show", "", {"id": "no-such"}, "operator", 404),
+    ("GET", "/v1/subjects/expiring", "?days=400", None, "operator", 200),
+    ("POST", "/v1/tenants", "", {"id": "o-t", "facts": {"type": "academic"}}, "operator", 200),
+    ("POST", "/v1/tenants/show", "", {"id": "acme"}, "operator", 200),
+    ("GET", "/v1/releases", "", None, "gateway", 200),
+    ("GET", "/v1/releases/{hash}", "sha256:0", None, "gateway", 404),
+    ("POST", "/v1/releases", "", {"files": {"model.conf": "[x]"}}, "operator", 422),
+    ("POST", "/v1/releases/{hash}/activate", "sha256:0", {}, "operator", 404),
+    ("POST", "/v1/switches", "", {"id": "o-s", "scope": {"models": ["open-1"]}, "reason": "r"}, "operator", 201),
+    ("POST", "/v1/switches", "", {"id": "o-s", "scope": {"models": ["open-1"]}, "reason": "r"}, "operator", 409),
+    ("POST", "/v1/switches", "", {"id": "o-s2", "scope": {}, "reason": "r"}, "operator", 400),
+    ("POST", "/v1/switches", "", {"id": "o-s2", "scope": {"tiers": "4"}, "reason": "r"}, "operator", 422),
+    ("GET", "/v1/switches", "?status=engaged", None, "gateway", 200),
+    ("GET", "/v1/switches/{id}", "o-s", None, "gateway", 200),
+    ("POST", "/v1/switches/{id}/release", "o-s", {"reason": "r"}, "operator", 202),
+    ("POST", "/v1/switches/{id}/release", "no-such", {"reason": "r"}, "operator", 404),
+    (
+        "POST",
+        "/v1/orders",
+        "",
+        {"kind": "directive", "document": {"id": "o-d", "models": ["open-1"], "blocks": ["foreign_person"]}},
+        "operator",
+        201,
+    ),
+    (
+        "POST",
+        "/v1/orders",
+        "",
+        {
+            "kind": "licence",
+            "document": {
+                "id": "o-l",
+                "from": "2026-01-01T00:00:00Z",
+                "tenant_id": "acme",
+                "models": ["open-1"],
+                "actions": ["infer"],
+                "nationalities": ["IN"],
+                "destinations": ["US"],
+                "lifts": ["nat"],
+            },
+        },
+        "operator",
+        202,
+    ),
+    ("POST", "/v1/orders", "", {"kind": "directive", "document": {"id": "o-x"}}, "operator", 400),
+    ("POST", "/v1/orders", "", {"kind": "law", "document": {}}, "operator", 422),
+    ("GET", "/v1/orders", "?kind=directive&status=in_force", None, "operator", 200),
+    ("GET", "/v1/orders", "", None, "gateway", 403),
+    ("GET", "/v1/orders/{id}", "o-d", None, "operator", 200),
+    ("POST", "/v1/orders/{id}/end", "o-d", {"reason": "r"}, "operator", 202),
+    ("POST", "/v1/orders/{id}/end", "no-such", {"reason": "r"}, "operator", 404),
+    ("GET", "/v1/approvals", "?status=waiting", None, "approver", 200),
+    ("GET", "/v1/approvals/{id}", "no-such", None, "approver", 404),
+    ("POST", "/v1/approvals/{id}/approve", "no-such", {"hash": "0" * 64}, "approver", 404),
+    ("POST", "/v1/approvals/{id}/approve", "no-such", {}, "approver", 422),
+    ("POST", "/v1/approvals/{id}/refuse", "no-such", {"reason": "r"}, "approver", 404),
+]
+
+
+@pytest.fixture(scope="module")
+def document(served: Served) -> Any:
+    """Offer the OpenAPI document as it is served."""
+    return served.get("/openapi.json").json()
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "rest", "body", "key", "status"),
+    EXCHANGES,
+    ids=[f"{verb} {path}{rest} {status}" for verb, path, rest, _, _, status in EXCHANGES],
+)
+def test_an_answer_is_what_the_document_declares(
+    served: Served, document: Any, verb: str, path: str, rest: str, body: Any, key: str | None, status: int
+) -> None:
+    """The status is declared for the route, under the media type that came, and the body fits its schema."""
+    there = path.replace("{id}", rest).replace("{hash}", rest) if "{" in path else path + rest
+    answer = served.get(there, key=key) if verb == "GET" else served.post(there, body, key=key)
+    assert answer.status_code == status, answer.text
+    declared = document["paths"][path][verb.lower()]["responses"][str(status)]["content"]
+    assert answer.headers["content-type"] in declared
+    assert problems_of(answer.json(), declared[answer.headers["content-type"]]["schema"], document) == []
+
+
+def test_each_route_is_tried_at_least_once(document: Any) -> None:
+    """A new route needs an exchange here, or a reason."""
+    tried = {(verb.lower(), path) for verb, path, *_ in EXCHANGES}
+    routes = {(verb, path) for path, operations in document["paths"].items() for verb in operations}
+    not_json = {("get", "/metrics")}
+    amended_elsewhere = {("post", "/v1/orders/{id}/amend")}
+    assert routes - tried == not_json | amended_elsewhere
+
+
+def test_every_error_declared_is_a_problem_document(document: Any) -> None:
+    """Below 400 answers are JSON, from 400 on problem documents, on every route."""
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                wanted = {PROBLEM} if int(status) >= 400 else {JSON}
+                assert path == "/metrics" or response["content"].keys() == wanted, (path, status)
+
+
+def test_every_reference_of_the_document_leads_somewhere(document: Any) -> None:
+    """No schema is named that is not there, and none is there that nobody names."""
+    named: set[str] = set()
+
+    def walk(node: Any) -> None:
+        if isinstance(node, dict):
+            if "$ref" in node:
+                named.add(node["$ref"].removeprefix("#/components/schemas/"))
+            for child in node.values():
+                walk(child)
+        elif isinstance(node, list):
+            for child in node:
+                walk(child)
+
+    walk(document)
+    assert named == set(document["components"]["schemas"])
+
+
+def test_no_parameter_of_a_url_is_personal(document: Any) -> None:
+    """Persons and tenants are named in bodies; URLs, which every proxy logs, hold neither."""
+    personal = {"subject", "subject_id", "person", "person_id", "tenant", "tenant_id", "location", "nationality"}
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            names = {each["name"] for each in operation.get("parameters", []) if each["in"] in ("path", "query")}
+            assert not names & personal
+            assert not (path.startswith(("/v1/subjects", "/v1/tenants")) and "{" in path)

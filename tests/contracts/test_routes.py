@@ -1,0 +1,156 @@
+"""Who may reach which route: a table of all of them, compared with the application and then tried, scope by scope.
+
+A new route fails here until it has its line. A line without scopes is open to any living key, and is so on purpose; the
+few paths outside of `/v1/` and `/access/` are open to strangers and answer nothing about anybody.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from starlette.routing import Route
+
+from policy_engine.api.app import Door
+from policy_engine.api.routes import ROUTERS
+from policy_engine.services.permissions import SCOPES, SERVICE_SCOPES
+from tests.api.served import ALICE, Served
+
+HASH = "sha256:" + "0" * 64
+READERS = ("orders:write", "approve", "audit:read")
+
+OPEN = {"/.well-known/authzen-configuration", "/healthz", "/readyz", "/metrics"}
+"""Routes without a key. `/openapi.json` is the framework's own and is tried with them."""
+
+ROUTES: dict[tuple[str, str], tuple[tuple[str, ...], Any]] = {
+    ("POST", "/access/v1/evaluation"): (("decide",), ALICE),
+    ("POST", "/access/v1/evaluations"): (("decide",), {**ALICE, "evaluations": [{}]}),
+    ("GET", "/v1/models"): ((), None),
+    ("GET", "/v1/models/{id}"): ((), None),
+    ("POST", "/v1/subjects"): (("facts:write",), {"id": "nobody-yet", "facts": {"lab_employee": False}}),
+    ("POST", "/v1/subjects/show"): (("facts:write", "audit:unseal"), {"id": "nobody"}),
+    ("GET", "/v1/subjects/expiring"): (("facts:write", "audit:unseal"), None),
+    ("POST", "/v1/tenants"): (("facts:write",), {"id": "nothing-yet", "facts": {"type": "academic"}}),
+    ("POST", "/v1/tenants/show"): (("facts:write", "audit:unseal", "audit:read"), {"id": "nobody"}),
+    ("GET", "/v1/releases"): ((), None),
+    ("GET", "/v1/releases/{hash}"): ((), None),
+    ("POST", "/v1/releases"): (("policy:write",), {"files": {"model.conf": ""}}),
+    ("POST", "/v1/releases/{hash}/activate"): (("policy:write",), {}),
+    ("GET", "/v1/switches"): ((), None),
+    ("GET", "/v1/switches/{id}"): ((), None),
+    ("POST", "/v1/switches"): (("switch:engage",), {"id": "S", "scope": {"models": ["no-such"]}, "reason": "r"}),
+    ("POST", "/v1/switches/{id}/release"): (("switch:release",), {"reason": "r"}),
+    ("GET", "/v1/orders"): (READERS, None),
+    ("GET", "/v1/orders/{id}"): (READERS, None),
+    ("POST", "/v1/orders"): (("orders:write",), {"kind": "grant", "document": {}}),
+    ("POST", "/v1/orders/{id}/amend"): (("orders:write",), {"document": {}}),
+    ("POST", "/v1/orders/{id}/end"): (("orders:write",), {"reason": "r"}),
+    ("GET", "/v1/approvals"): ((), None),
+    ("GET", "/v1/approvals/{id}"): ((), None),
+    ("POST", "/v1/approvals/{id}/approve"): (("approve",), {"hash": "0" * 64}),
+    ("POST", "/v1/approvals/{id}/refuse"): ((), {"reason": "r"}),
+}
+PROTECTED = sorted(ROUTES)
+SCOPED = [(verb, path, scope) for (verb, path), (scopes, _) in sorted(ROUTES.items()) for scope in scopes]
+
+
+def call(served: Served, verb: str, path: str, key: str | None) -> Any:
+    """Send the sample request of a route as a principal."""
+    there = path.replace("{id}", "no-such").replace("{hash}", HASH)
+    return served.get(there, key=key) if verb == "GET" else served.post(there, ROUTES[verb, path][1], key=key)
+
+
+@pytest.fixture(scope="module")
+def holders(served: Served) -> dict[str, str]:
+    """Offer a key for each scope that holds this scope alone, and one of a service."""
+    return {scope: served.grant(scope) for scope in SCOPES}
+
+
+def test_every_route_has_a_line_and_every_line_a_route(served: Served) -> None:
+    """The table, the OpenAPI document and the application name the same routes with the same scopes."""
+    document = served.get("/openapi.json").json()
+    described = {
+        (verb.upper(), path): tuple(operation["x-policy-engine-scopes"])
+        for path, operations in document["paths"].items()
+        for verb, operation in operations.items()
+        if path not in OPEN
+    }
+    assert described == {route: scopes for route, (scopes, _) in ROUTES.items()}
+    assert OPEN <= document["paths"].keys()
+
+
+def test_the_application_has_no_other_route(served: Served) -> None:
+    """Every route of every router is described, and the framework adds the document itself and nothing else."""
+    management = Door(served.engine).management
+    plain = [route.path for route in management.routes if isinstance(route, Route)]
+    routed = {route.path for router in ROUTERS for route in router.routes if isinstance(route, Route)}
+    described = set(served.get("/openapi.json").json()["paths"]) - OPEN
+    assert plain == ["/openapi.json"]
+    assert len(management.routes) == len(plain) + len(ROUTERS) + 1  # one router more: discovery
+    assert routed == {path for path in described if not path.startswith("/access/")}
+
+
+@pytest.mark.parametrize(("verb", "path"), PROTECTED)
+@pytest.mark.parametrize("key", [None, "pe_" + "x" * 43, "not-a-key"])
+def test_no_route_answers_a_stranger(served: Served, verb: str, path: str, key: str | None) -> None:
+    """Without a living key every route is a 401 that says how to authenticate."""
+    answer = call(served, verb, path, key)
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, 'Bearer realm="policy_engine"')
+
+
+@pytest.mark.parametrize(("verb", "path"), [route for route in PROTECTED if ROUTES[route][0]])
+def test_the_other_scopes_together_do_not_open_a_route(
+    served: Served, holders: dict[str, str], verb: str, path: str
+) -> None:
+    """A route that names scopes refuses a key with every single other one."""
+    for scope in set(SCOPES) - set(ROUTES[verb, path][0]):
+        answer = call(served, verb, path, holders[scope])
+        assert (scope, answer.status_code, answer.json()["code"]) == (scope, 403, "caller.not-permitted")
+
+
+@pytest.mark.parametrize(("verb", "path", "scope"), SCOPED)
+def test_each_scope_named_opens_its_route(
+    served: Served, holders: dict[str, str], verb: str, path: str, scope: str
+) -> None:
+    """One of the scopes named is enough: the door and the service agree on it."""
+    answer = call(served, verb, path, holders[scope])
+    assert answer.status_code not in (401, 403) and answer.status_code < 500, answer.text
+
+
+@pytest.mark.parametrize(("verb", "path"), [route for route in PROTECTED if not ROUTES[route][0]])
+def test_a_route_without_scopes_is_open_to_any_person_with_a_key(
+    served: Served, holders: dict[str, str], verb: str, path: str
+) -> None:
+    """Any living key is enough where the table says so; there the service decides what it shows."""
+    answer = call(served, verb, path, holders["audit:unseal"])
+    assert answer.status_code not in (401, 403) and answer.status_code < 500, answer.text
+
+
+@pytest.mark.parametrize(("verb", "path"), [route for route in PROTECTED if route[0] == "POST"])
+def test_the_enforcement_point_changes_nothing(served: Served, verb: str, path: str) -> None:
+    """A service's key decides; every changing route refuses it, the first-named and the unscoped alike."""
+    if "decide" in ROUTES[verb, path][0]:
+        return
+    answer = call(served, verb, path, "gateway")
+    assert answer.status_code in (403, 404), answer.text
+
+
+def test_services_hold_reading_scopes_alone() -> None:
+    """The table above leans on it: no service key opens a route that changes anything."""
+    changing = {scope for (verb, path), (scopes, _) in ROUTES.items() if verb == "POST" for scope in scopes}
+    assert SERVICE_SCOPES & changing == {"decide", "audit:read"}
+
+
+@pytest.mark.parametrize("path", sorted(OPEN | {"/openapi.json"}))
+def test_what_is_open_is_open_and_takes_no_other_verb(served: Served, path: str) -> None:
+    """Strangers may read these, and no more than read."""
+    assert served.get(path).status_code == 200
+    assert served.post(path, {}, key=None).status_code == 405
+
+
+@pytest.mark.parametrize(
+    "path", ["/docs", "/redoc", "/v1", "/v1/", "/v1/keys", "/v1/log/", "/access/v1/search/subject"]
+)
+def test_what_is_not_there_is_not_there(served: Served, path: str) -> None:
+    """Routes of later issues are absent, not stubbed, and interactive documentation is off."""
+    assert served.get(path, key="operator").status_code == 404
