@@ -11,9 +11,12 @@ from policy_engine.cli import exits, output
 from policy_engine.cli.options import SubjectType, instant_of
 from policy_engine.cli.output import FormOption
 from policy_engine.cli.session import Session, opened
+from policy_engine.core.instants import format_instant
 
 if TYPE_CHECKING:
     from policy_engine.core.decision import Decision, Reason, Request
+    from policy_engine.services.drafts import NoteDraft
+    from policy_engine.store.interfaces import State
 
 AWAY = frozenset(("log.unavailable", "stale"))
 """Reason codes that say nothing of the policy: nothing could be recorded, or the state would not hold still."""
@@ -76,9 +79,14 @@ def check(
         subject_type=str(subject_type),
     )
     with opened() as session:
-        decision = _decided(session, request, instant, explain)
+        if instant is None:
+            decision = session.engine.decider.decide(request, session.principal, explained=explain)
+        else:
+            decision = _supposed(session, request, instant, explain)
         rules = _rules(session, decision)
     answer = answer_of(decision)
+    if instant is not None:
+        answer["context"] |= {"hypothetical": True, "at": format_instant(instant)}
     if rules is not None:
         answer["context"]["explanation"] = {**output.plain(decision.explanation), "matching_rules": rules}
     output.emit(answer, form, lambda: _table(decision, answer))
@@ -87,8 +95,44 @@ def check(
         raise typer.Exit(exits.Code.UNREACHABLE if away else exits.Code.DENY)
 
 
-def _decided(session: Session, request: Request, at: int | None, explain: bool) -> Decision:
-    return session.engine.decider.decide(request, session.principal, explained=explain)
+def _supposed(session: Session, request: Request, at: int, explain: bool) -> Decision:
+    """Return what the decision would be at an instant, under the facts and orders of now, and record that it was asked.
+
+    It grants nothing: it has no entry as a decision and no validity. Raises `NotPermitted` without `audit:read`.
+    """
+    from policy_engine.core.decision import Decision, Outcome
+    from policy_engine.services.explain import explain as explained
+    from policy_engine.services.factcache import FactCache
+    from policy_engine.services.permissions import require
+
+    engine = session.engine
+    require(session.principal, "audit:read")
+    found = engine.decider.evaluate(request, session.principal, at=at)
+    allowed = found.outcome is Outcome.ALLOW
+    members = {"search": "check", "count": int(allowed), "complete": True, "hypothetical": at}
+    body = {"subject": request.subject_id, "tenant": request.tenant, "model": request.model, "action": request.action}
+    ids: list[str] = []
+
+    def draft(state: State) -> NoteDraft:
+        note = engine.recorder.note(
+            "search", members, session.principal, state, body=body, subject=request.subject_id, tenant=request.tenant
+        )
+        ids.append(note.id)
+        return note
+
+    engine.recorder.record(draft)
+    return Decision(
+        allowed=allowed,
+        id=ids[-1],
+        reasons=found.reasons,
+        missing=found.missing,
+        alternatives=found.alternatives,
+        release=found.release,
+        epoch=found.epoch,
+        valid_for_ms=0,
+        message="" if allowed or not found.reasons else found.reasons[0].message,
+        explanation=explained(found, FactCache(engine.store)) if explain else None,
+    )
 
 
 def answer_of(decision: Decision) -> dict[str, Any]:
@@ -145,14 +189,13 @@ def _table(decision: Decision, answer: Mapping[str, Any]) -> Any:
     context = answer["context"]
     word = Text("ALLOW", style="bold green") if decision.allowed else Text("DENY", style="bold red")
     parts: list[Any] = [word, output.rows_table(context["reasons"], _REASONS)]
-    names = ("missing", "alternatives", "id", "release", "epoch", "valid_for_ms", "message")
+    names = ("hypothetical", "at", "missing", "alternatives", "id", "release", "epoch", "valid_for_ms", "message")
     parts.append(output.record_table({name: context[name] for name in names if context.get(name) not in ("", [])}))
     explanation = context.get("explanation")
     if explanation is not None:
-        facts, rules = explanation.pop("facts", []), explanation.pop("matching_rules")
         parts += [
-            output.rows_table(rules, _MATCHING, title="Every rule that matched"),
-            output.rows_table(facts, _FACTS, title="Facts used"),
-            output.record_table(explanation),
+            output.rows_table(explanation["matching_rules"], _MATCHING, title="Every rule that matched"),
+            output.rows_table(explanation["facts"], _FACTS, title="Facts used"),
+            output.record_table({n: v for n, v in explanation.items() if n not in ("matching_rules", "facts")}),
         ]
     return Group(*parts)

@@ -58,7 +58,7 @@ def demo() -> None:
 
 def _settings() -> Settings:
     """Return the settings with a new database. Raises `StartRefused` when the one named is there already."""
-    if "POLICY_ENGINE_DATABASE" not in os.environ:
+    if not os.environ.get("POLICY_ENGINE_DATABASE"):
         folder = Path(tempfile.mkdtemp(prefix="policy-engine-demo-"))
         return read_settings(database=f"sqlite:///{folder / 'demo.db'}", key="")
     settings = read_settings(key="")
@@ -112,7 +112,11 @@ def _show(console: Any, outcome: demoreport.Outcome) -> None:
 
 
 def _verify(console: Any, engine: Engine) -> None:
+    """Verify the whole log that the demo has written. Raises `VerificationFailed` when anything does not agree."""
     with output.progress("verifying the log") as report:
         found = engine.evidence.verify(report)
-    console.print("\nThe log", style="bold")
-    console.print(f"  {found}")
+    found.raise_if_failed()
+    counts = ", ".join(f"{count} {what}" for what, count in found.counts.items())
+    console.print("\nThe log is verified", style="bold")
+    console.print(f"  {counts}: everything agrees.")
+    console.print(f"  {found.note}")

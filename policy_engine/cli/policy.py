@@ -96,7 +96,7 @@ def test(
 @app.command("show")
 def show(hash: HashOption = None, form: FormOption = None) -> None:
     """Show a stored release, by default the active one: its rules with authority and lift key, and its warnings."""
-    with opened(any_folder=True) as session:
+    with opened() as session:
         chosen = find_hash(session, hash)
         published = session.engine.publish.show(session.principal, chosen)
         release = _load(session.engine.publish.files(session.principal, chosen))
@@ -119,7 +119,7 @@ def export(
     """Write a stored release, by default the active one, as an ordinary Casbin model and policy."""
     from policy_engine.rules.export import export as exported
 
-    with opened(any_folder=True) as session:
+    with opened() as session:
         chosen = find_hash(session, hash)
         release = _load(session.engine.publish.files(session.principal, chosen))
     written = _write(casbin, exported(release))
@@ -134,7 +134,7 @@ def publish(
 ) -> None:
     """Store a folder's release and propose to publish it. Another person approves."""
     files = _files(folder)
-    with opened(any_folder=True) as session:
+    with opened() as session:
         proposal = session.engine.publish.publish(session.principal, files, note)
     _waits({"release": proposal.payload["hash"], "proposal": proposal.id, "hash": proposal.hash}, form)
 
@@ -146,7 +146,7 @@ def activate(
     form: FormOption = None,
 ) -> None:
     """Propose to make a published release the active one. It decides as soon as another person approves."""
-    with opened(any_folder=True) as session:
+    with opened() as session:
         chosen = find_hash(session, hash)
         proposal = session.engine.publish.activate(session.principal, chosen, note)
     _waits({"release": chosen, "proposal": proposal.id, "hash": proposal.hash}, form)
@@ -155,7 +155,7 @@ def activate(
 @app.command("list")
 def list_releases(form: FormOption = None) -> None:
     """List stored releases, oldest first."""
-    with opened(any_folder=True) as session:
+    with opened() as session:
         rows = [output.plain(release) for release in session.engine.publish.list(session.principal)]
     output.emit_rows(rows, form, _COLUMNS)
 
