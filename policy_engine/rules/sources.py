@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -46,13 +47,16 @@ class TomlFile:
     path: str
     lines: tuple[str, ...]
     data: dict[str, Any]
+    headers: dict[str, list[int]]
+    """Where each table's header stands, in order; a release names a line for every rule, so they are found once."""
+    starts: list[int]
 
     def line(self, table: str, index: int | None = None, key: str | None = None, *, after: str | None = None) -> int:
         """Return the line (from 1) of a table, of the `index`-th of its kind, or of a key in it, `after` another."""
         start, end = self._span(table, index or 0)
-        for at, text in enumerate(self.lines):
-            if _header(text) == f"{table}.{key}":
-                return at + 1
+        own = self.headers.get(f"{table}.{key}")
+        if own:
+            return own[0] + 1
         if key is not None:
             pattern = re.compile(rf"(^|[\s{{,])[\"']?{re.escape(key)}[\"']?\s*=")
             first = start if after is None else self.line(table, index, after) - 1
@@ -66,18 +70,11 @@ class TomlFile:
         return f"{self.path}:{self.line(table, index, key, after=after)}"
 
     def _span(self, table: str, index: int) -> tuple[int, int]:
-        seen = -1
-        start = 0
-        for at, line in enumerate(self.lines):
-            header = _header(line)
-            if header is None:
-                continue
-            if seen == index:
-                return start, at
-            if header == table:
-                seen += 1
-                start = at
-        return start, len(self.lines)
+        places = self.headers.get(table, ())
+        if index >= len(places):
+            return (places[-1] if places else 0), len(self.lines)
+        following = bisect_right(self.starts, places[index])
+        return places[index], self.starts[following] if following < len(self.starts) else len(self.lines)
 
 
 def _header(line: str) -> str | None:
@@ -95,7 +92,15 @@ def read_toml(path: str, content: bytes, most_bytes: int) -> TomlFile:
         where = f"{path}:{found.group(1)}" if found else path
         message = 'this is no TOML; every text stands in quotes (a bare NO is no word, "NO" is Norway)'
         raise LoadRefused(f"{message}: {str(error).partition(' (at')[0].lower()}", where=where) from None
-    return TomlFile(path, tuple(text.splitlines()), data)
+    lines = tuple(text.splitlines())
+    headers: dict[str, list[int]] = {}
+    starts: list[int] = []
+    for at, line in enumerate(lines):
+        header = _header(line)
+        if header is not None:
+            headers.setdefault(header, []).append(at)
+            starts.append(at)
+    return TomlFile(path, lines, data, headers, starts)
 
 
 def read_strict(file: TomlFile, data: dict[str, Any], shape: type[Read]) -> Read:
