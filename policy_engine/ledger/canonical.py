@@ -50,8 +50,9 @@ def parse(data: bytes, what: str) -> Any:
     """
     try:
         text = data.decode()
-        value = json.loads(text, parse_float=_no_fraction, parse_constant=_no_fraction)
-        _check(value, what, DEPTH_LEVELS)
+        value = _decode(text)
+        if not text.isascii() or text.count("[") + text.count("{") > DEPTH_LEVELS:
+            _check(value, what, DEPTH_LEVELS)  # only then can a name or the nesting be wrong
         exact: bool = _encode(value) == text
     except (ValueError, RecursionError, InputRefused):
         exact = False
@@ -60,8 +61,18 @@ def parse(data: bytes, what: str) -> Any:
     return value
 
 
+def _whole(text: str) -> int:
+    value = int(text)
+    if not -INTEGER_MAX <= value <= INTEGER_MAX:
+        raise ValueError("too large")
+    return value
+
+
 def _no_fraction(text: str) -> float:
     raise ValueError("a fraction")
+
+
+_decode = json.JSONDecoder(parse_int=_whole, parse_float=_no_fraction, parse_constant=_no_fraction).decode
 
 
 def _check(value: object, where: str, levels: int) -> None:

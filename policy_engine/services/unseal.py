@@ -6,7 +6,7 @@ Left to others: who may read (`services.evidence`), bytes (`ledger.sealing`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,8 @@ from policy_engine.ledger.sealing import (
     place_of,
     row_key_id,
     split_rows,
-    tag,
 )
-from policy_engine.services.datakeys import CIPHERS_COUNT, year_of
+from policy_engine.services.datakeys import CIPHERS_COUNT, Tags
 from policy_engine.store.interfaces import StoredEntry
 
 
@@ -44,7 +43,7 @@ class Unsealer:
         self._vault = vault
         self._stored_key = stored_key
         self._ciphers: dict[str, AESGCM] = {}
-        self._periods: dict[str, bytes] = {}
+        self._tags = Tags(vault)
 
     def body(self, entry: StoredEntry, public: Mapping[str, Any]) -> dict[str, Any]:
         """Return the sealed body of a decision or note. Raises `VerificationFailed` when it proves anything else."""
@@ -77,18 +76,12 @@ class Unsealer:
 
     def tags(self, body: Mapping[str, Any], public: Mapping[str, Any]) -> set[bytes]:
         """Return the tags that an entry must have: of its subject, its sealed tenant, and its tagged facets."""
-        period = str(year_of(public["at"]))
-        key = self._periods.get(period)
-        if key is None:
-            key = self._periods[period] = self._vault.period_key(period)
-        found: Iterable[tuple[str, str]] = [
-            (name, value) for name, values in (body.get("tagged") or {}).items() for value in values
-        ]
-        tags = {tag(key, name, value) for name, value in found}
+        at, tag = public["at"], self._tags.tag
+        tags = {tag(at, name, value) for name, values in body.get("tagged", {}).items() for value in values}
         if body["subject"]:
-            tags.add(tag(key, "subject", body["subject"]))
+            tags.add(tag(at, "subject", body["subject"]))
         if public["kind"] == "decision" and public["tenant"] is None and body["tenant"] is not None:
-            tags.add(tag(key, "tenant", body["tenant"]))
+            tags.add(tag(at, "tenant", body["tenant"]))
         return tags
 
     def _cipher(self, key_id: str) -> AESGCM:
