@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 
 from policy_engine.api import problems
 from policy_engine.api.callers import Authenticated
-from policy_engine.api.condition import GAUGES, gauges, read_condition
+from policy_engine.api.condition import GAUGES, gauges, read_condition, tier_label
 from policy_engine.api.decisions import PATHS, DecisionApp
 from policy_engine.api.discovery import discovery_router
 from policy_engine.api.envelope import Envelope, LargeBody
@@ -42,7 +42,7 @@ class Door:
 
     def __init__(self, engine: Engine, limits: Limits = LIMITS) -> None:
         keys = CurrentKeys(engine)
-        metrics = Metrics(lambda: gauges(read_condition(engine)), GAUGES)
+        metrics = Metrics(lambda: gauges(read_condition(engine)), GAUGES, lambda model: tier_label(engine, model))
         self._decisions = DecisionApp(engine.decider, keys, metrics, limits)
         self.management = management_app(engine, metrics)
         large = {"/v1/releases": LargeBody("policy:write", limits.table_bytes)}

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from policy_engine.api.metrics import UNKNOWN_TIER
 from policy_engine.errors import PolicyEngineError
 
 if TYPE_CHECKING:
@@ -69,3 +70,12 @@ def gauges(found: Condition) -> dict[str, float]:
         "policy_engine_ready": float(not found.reasons),
         "policy_engine_sample": float(found.sample),
     }
+
+
+def tier_label(engine: Engine, model: str) -> str:
+    """Return the tier of the catalogue entry that a name means, as a label: `1` to `5`, `unclassified`, `unknown`."""
+    release = engine.snapshots.current().release
+    entry = None if release is None else release.catalogue.find(model)
+    if entry is None:
+        return UNKNOWN_TIER
+    return "unclassified" if entry.tier is None else str(entry.tier)

@@ -110,23 +110,27 @@ class DecisionApp:
             asked = read_evaluation(parsed, self._limits)
         if isinstance(asked, Batch):
             results = await decide_batch(self._decider, asked, caller.principal)  # 7
-            self._settle([each for each in results if isinstance(each, Decision)], head, caller, began)
+            decisions = [each for each in results if isinstance(each, Decision)]
+            models = [item.model for item in asked.items[: len(results)] if isinstance(item, Request)]
+            self._settle(models, decisions, head, caller, began)
             headers = [JSON, NO_STORE, *answers.batch_headers(results)]
             body = answers.batch(results, asked.explain)
         else:
             decision = await self._decide_one(asked, caller.principal)  # 7
-            self._settle((decision,), head, caller, began)
+            self._settle((asked.model,), (decision,), head, caller, began)
             headers = [JSON, NO_STORE]
             body = answers.single(decision)
         await answer(send, 200, body, headers, head.request_id)  # 8
 
-    def _settle(self, decisions: Sequence[Decision], head: Head, caller: Authenticated, began: float) -> None:
+    def _settle(
+        self, models: Sequence[str], decisions: Sequence[Decision], head: Head, caller: Authenticated, began: float
+    ) -> None:
         """Count the decisions, after an allow under another epoch than the caller's has asked for the caller again."""
         for decision in decisions:
             if decision.allowed and decision.epoch != caller.epoch:
                 identify_again(self._keys, head.authorization, caller)
                 break
-        self._metrics.decided(decisions, time.perf_counter() - began)
+        self._metrics.decided(models, decisions, time.perf_counter() - began)
 
     async def _decide_one(self, request: Request, principal: Principal) -> Decision:
         try:

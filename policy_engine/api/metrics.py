@@ -26,17 +26,29 @@ _LABELS_MAX: Final = 500
 OTHER: Final = "other"
 NO_RULE: Final = "none"
 
+UNKNOWN_TIER: Final = "unknown"
+
 Gauges = Callable[[], Mapping[str, float]]
+TierOf = Callable[[str], str]
 
 
 class Metrics(Collector):
     """The counters of one service, in a registry of their own."""
 
-    def __init__(self, gauges: Gauges = dict, gauge_words: Mapping[str, str] | None = None) -> None:
-        """`gauges` returns the states of the engine by metric name; `gauge_words` describe them."""
+    def __init__(
+        self,
+        gauges: Gauges = dict,
+        gauge_words: Mapping[str, str] | None = None,
+        tier_of: TierOf = lambda model: UNKNOWN_TIER,
+    ) -> None:
+        """`gauges` returns the states of the engine by metric name; `gauge_words` describe them.
+
+        `tier_of` gives the label of a model's tier, one of few, for whatever name a request gave.
+        """
         self._gauges = gauges
+        self._tier_of = tier_of
         self._gauge_words = gauge_words or {}
-        self._outcomes: Counter[bool] = Counter()
+        self._outcomes: Counter[tuple[bool, str]] = Counter()
         self._rules: Counter[str] = Counter()
         self._refusals: Counter[int] = Counter()
         self._buckets = [0] * (len(SECONDS_BUCKETS) + 1)
@@ -44,11 +56,11 @@ class Metrics(Collector):
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
-    def decided(self, decisions: Sequence[Decision], seconds: float) -> None:
-        """Count the decisions of one exchange, and the exchange's time once."""
-        for decision in decisions:
+    def decided(self, models: Sequence[str], decisions: Sequence[Decision], seconds: float) -> None:
+        """Count the decisions of one exchange, each with the model asked for, and the exchange's time once."""
+        for model, decision in zip(models, decisions, strict=True):
             allowed = decision.allowed is True
-            self._outcomes[allowed] += 1
+            self._outcomes[allowed, self._tier_of(model)] += 1
             if not allowed:
                 for rule in {reason.rule or NO_RULE for reason in decision.reasons}:
                     self._rules[rule if rule in self._rules or len(self._rules) < _LABELS_MAX else OTHER] += 1
@@ -65,9 +77,13 @@ class Metrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Yield every family; called by the registry."""
-        decisions = CounterMetricFamily("policy_engine_decisions", "Decisions answered.", labels=["outcome"])
-        decisions.add_metric(["allow"], self._outcomes[True])
-        decisions.add_metric(["deny"], self._outcomes[False])
+        decisions = CounterMetricFamily(
+            "policy_engine_decisions",
+            "Decisions, by outcome and tier of the model.",
+            labels=["outcome", "tier"],
+        )
+        for (allowed, tier), count in sorted(self._outcomes.items()):
+            decisions.add_metric(["allow" if allowed else "deny", tier], count)
         yield decisions
         rules = CounterMetricFamily(
             "policy_engine_denies_by_rule", "Denies, once for each rule among the reasons.", labels=["rule"]

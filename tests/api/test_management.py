@@ -10,7 +10,7 @@ import pytest
 
 from policy_engine.core.decision import PrincipalKind
 from policy_engine.services.keys import KeyRequest
-from tests.api.served import ALICE, POLICIES, Served, request, serving
+from tests.api.served import ALICE, EVE, POLICIES, Served, request, serving
 
 BRUNO = request("bruno", "acme-de", "DE", "opus-4-8")
 
@@ -131,7 +131,7 @@ def test_facts_of_a_tenant_have_their_own_route(served: Served) -> None:
     ("path", "body", "where"),
     [
         ("/v1/switches", {"id": "x", "scope": {}, "reason": "r", "extra": 1}, "body.*"),
-        ("/v1/switches", {"id": "x", "scope": {"model": ["fable-5"]}, "reason": "r"}, "body.scope.*"),
+        ("/v1/switches", {"id": "x", "scope": {"modell": ["fable-5"]}, "reason": "r"}, "body.scope.*"),
         ("/v1/switches", {"id": 5, "scope": {}, "reason": "r"}, "body.id"),
         ("/v1/switches", {"id": "x", "scope": {}, "reason": "r", "until": "tomorrow"}, "body.until"),
         ("/v1/switches", {"id": "x", "scope": {}, "reason": "r", "until": "2026-07-01T00:00:00"}, "body.until"),
@@ -245,3 +245,36 @@ def test_a_fact_that_the_key_may_not_supply_is_unknown(served: Served) -> None:
     """The operator's approver may decide and supplies no location: the place is unknown, and that denies."""
     answer = served.post("/access/v1/evaluation", ALICE, key="approver").json()
     assert answer["decision"] is False and "location" in " ".join(answer["context"]["missing"])
+
+
+def test_decisions_are_listed_newest_first_page_by_page(served: Served) -> None:
+    """Public parts come with instants as text; pages follow one another without gap or repetition."""
+    asked = [served.decide(body)["context"]["id"] for body in (ALICE, EVE, BRUNO)]
+    whole = served.get("/v1/decisions?limit=3", key="auditor").json()
+    assert [each["id"] for each in whole["decisions"]] == asked[::-1]
+    assert whole["decisions"][0]["at"].endswith("Z") and whole["complete"] is False
+    first = served.get("/v1/decisions?limit=2", key="auditor").json()
+    second = served.get(f"/v1/decisions?limit=1&after={first['after']}", key="auditor").json()
+    assert first["decisions"] + second["decisions"] == whole["decisions"]
+    denied = served.get("/v1/decisions?outcome=deny&model=fable-5&limit=1", key="auditor").json()["decisions"]
+    assert [each["id"] for each in denied] == [asked[1]]
+    later = served.get(f"/v1/decisions?since={whole['decisions'][0]['at']}", key="auditor").json()
+    assert asked[2] in [each["id"] for each in later["decisions"]] and later["complete"] is True
+
+
+def test_decisions_about_somebody_are_looked_for_by_post_and_on_the_record(served: Served) -> None:
+    """A subject is found by its tag; the look itself has an entry before it is answered."""
+    asked = served.decide(request("dana", "acme", "GB", "opus-4-8"))["context"]["id"]
+    before = served.entries()
+    found = served.post("/v1/decisions/query", {"subject": "dana", "limit": 1}, key="auditor").json()
+    assert [each["id"] for each in found["decisions"]] == [asked]
+    assert served.entries() == before + 1
+    by_tenant = served.post("/v1/decisions/query", {"tenant": "acme-de", "limit": 5}, key="auditor").json()
+    assert {each["tenant"] for each in by_tenant["decisions"]} <= {"acme-de"}
+    assert "dana" not in str(found)
+
+
+@pytest.mark.parametrize("query", ["?subject=alice", "?tenant=acme"])
+def test_nobody_is_looked_for_in_a_url(served: Served, query: str) -> None:
+    """Names of persons and tenants are no members of a query string."""
+    assert served.get(f"/v1/decisions{query}", key="auditor").status_code == 422

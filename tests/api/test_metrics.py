@@ -17,13 +17,16 @@ def lines(metrics: Metrics) -> dict[str, float]:
     return {name: float(value) for name, value in rows}
 
 
-def test_decisions_are_counted_by_outcome_and_by_rule() -> None:
+def test_decisions_are_counted_by_outcome_tier_and_rule() -> None:
     """A deny counts once for each rule among its reasons, an allow for none."""
-    metrics = Metrics()
-    metrics.decided([decision(True, "P7"), decision(False, "P7", "P7", "P3"), decision(False, None)], 0.001)
+    metrics = Metrics(tier_of=lambda model: model[-1])
+    metrics.decided(
+        ["m-4", "m-4", "m-5"], [decision(True, "P7"), decision(False, "P7", "P7", "P3"), decision(False, None)], 0.001
+    )
     found = lines(metrics)
-    assert found['policy_engine_decisions_total{outcome="allow"}'] == 1
-    assert found['policy_engine_decisions_total{outcome="deny"}'] == 2
+    assert found['policy_engine_decisions_total{outcome="allow",tier="4"}'] == 1
+    assert found['policy_engine_decisions_total{outcome="deny",tier="4"}'] == 1
+    assert found['policy_engine_decisions_total{outcome="deny",tier="5"}'] == 1
     assert found['policy_engine_denies_by_rule_total{rule="P7"}'] == 1
     assert found['policy_engine_denies_by_rule_total{rule="P3"}'] == 1
     assert found['policy_engine_denies_by_rule_total{rule="none"}'] == 1
@@ -33,7 +36,7 @@ def test_times_fall_into_cumulative_buckets() -> None:
     """A time on a bound belongs to its bucket; the last bucket holds everything."""
     metrics = Metrics()
     for seconds in (0.0001, 0.00011, 5.0):
-        metrics.decided([decision(True)], seconds)
+        metrics.decided(["m"], [decision(True)], seconds)
     found = lines(metrics)
     assert found['policy_engine_decision_seconds_bucket{le="0.0001"}'] == 1
     assert found['policy_engine_decision_seconds_bucket{le="0.00025"}'] == 2
@@ -68,7 +71,7 @@ def test_labels_are_bounded() -> None:
     """A policy with thousands of labels does not make thousands of series."""
     metrics = Metrics()
     for number in range(600):
-        metrics.decided([decision(False, f"R{number}")], 0.1)
+        metrics.decided(["m"], [decision(False, f"R{number}")], 0.1)
     found = [name for name in lines(metrics) if name.startswith("policy_engine_denies_by_rule")]
     assert len(found) == 501 and 'policy_engine_denies_by_rule_total{rule="other"}' in found
     assert lines(metrics)['policy_engine_denies_by_rule_total{rule="other"}'] == 100
@@ -77,5 +80,5 @@ def test_labels_are_bounded() -> None:
 def test_no_id_of_a_decision_is_in_the_text() -> None:
     """Ids have no end, and so no place in metrics."""
     metrics = Metrics()
-    metrics.decided([decision(False, "P7")], 0.1)
+    metrics.decided(["m"], [decision(False, "P7")], 0.1)
     assert b"id-of-a-decision" not in metrics.text()

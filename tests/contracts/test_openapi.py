@@ -98,6 +98,10 @@ EXCHANGES: list[tuple[str, str, str, Any, str | None, int]] = [
     ("POST", "/v1/approvals/{id}/approve", "no-such", {"hash": "0" * 64}, "approver", 404),
     ("POST", "/v1/approvals/{id}/approve", "no-such", {}, "approver", 422),
     ("POST", "/v1/approvals/{id}/refuse", "no-such", {"reason": "r"}, "approver", 404),
+    ("GET", "/v1/decisions", "?outcome=deny&limit=5", None, "auditor", 200),
+    ("GET", "/v1/decisions", "?limit=0", None, "auditor", 422),
+    ("POST", "/v1/decisions/query", "", {"tenant": "acme", "subject": "alice"}, "auditor", 200),
+    ("POST", "/v1/decisions/query", "", {"tenant": 5}, "auditor", 422),
 ]
 
 

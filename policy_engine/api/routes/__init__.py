@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from policy_engine.api.routes import approvals, facts, models, orders, releases, switches
+from policy_engine.api.routes import approvals, decisions, facts, models, orders, releases, switches
 
 ROUTERS: Final = (
     models.router,
@@ -14,5 +14,6 @@ ROUTERS: Final = (
     switches.router,
     orders.router,
     approvals.router,
+    decisions.router,
 )
 """Every router of the management API, in the order of the OpenAPI document."""
