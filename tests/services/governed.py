@@ -15,6 +15,7 @@ from policy_engine.core.instants import parse_instant
 from policy_engine.core.places import Gazetteer
 from policy_engine.ledger.sealing import KeyVault
 from policy_engine.services.approvals import Approvals
+from policy_engine.services.evidence import Evidence
 from policy_engine.services.facts import Facts
 from policy_engine.services.keyfile import new_vault
 from policy_engine.services.keys import KeyRequest, Keys
@@ -23,7 +24,7 @@ from policy_engine.services.publish import Publish
 from policy_engine.services.record import Recorder
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.switches import Switches
-from policy_engine.services.vocabulary import Vocabulary
+from policy_engine.services.vocabulary import Vocabulary, vocabulary_of
 from policy_engine.store.interfaces import Change, Write
 from policy_engine.store.migrate import copy_template
 from policy_engine.store.sqlite import SqliteStore
@@ -66,6 +67,7 @@ class House:
     publish: Publish
     recorder: Recorder
     vault: KeyVault
+    evidence: Evidence
     people: Mapping[str, Principal]
 
     def __getitem__(self, name: str) -> Principal:
@@ -98,10 +100,24 @@ PEOPLE: Mapping[str, KeyRequest] = {
 }
 
 
+def known_words(hash: str) -> Vocabulary:
+    """Return what the made-up release of these tests knows."""
+    assert hash == RELEASE
+    return VOCABULARY
+
+
 def open_house(
-    folder: Path, people: Mapping[str, KeyRequest] = PEOPLE, *, release: bool = True, sample: bool = False
+    folder: Path,
+    people: Mapping[str, KeyRequest] = PEOPLE,
+    *,
+    release: bool = True,
+    sample: bool = False,
+    releases: ReleaseLoader | None = None,
 ) -> House:
-    """Return the services on a new database in which these people have keys, with or without an active release."""
+    """Return the services on a new database in which these people have keys, with or without an active release.
+
+    `release` activates a made-up one; with `releases` words are looked up in stored ones instead.
+    """
     clock = Clock()
     database = copy_template(folder / "engine.db")
     vault = new_vault()
@@ -110,10 +126,8 @@ def open_house(
     approvals = Approvals(store)
     keys = Keys(store, approvals)
 
-    def vocabulary(hash: str) -> Vocabulary:
-        assert hash == RELEASE
-        return VOCABULARY
-
+    loader = ReleaseLoader() if releases is None else releases
+    vocabulary = known_words if releases is None else lambda hash: vocabulary_of(loader.stored(store, hash))
     house = House(
         store,
         clock,
@@ -122,9 +136,10 @@ def open_house(
         Orders(store, approvals, vocabulary),
         Switches(store, approvals, vocabulary),
         Facts(store, recorder, vocabulary),
-        Publish(store, approvals, ReleaseLoader()),
+        Publish(store, approvals, loader),
         recorder,
         vault,
+        Evidence(store, recorder, vault),
         {},
     )
     return _with_genesis(house, people, release=release, sample=sample)

@@ -167,6 +167,7 @@ def test_an_import_is_one_transaction_of_bounded_entries(house: House) -> None:
     with house.store.view() as view:
         assert [batch.n for batch in view.scan_batches()] == [1, 3]
     assert house.store.row("tenants", "new").document["facts"]["type"]["method"] == "extract"
+    assert house.evidence.verify().findings == ()
 
 
 def test_an_import_may_be_repeated(house: House) -> None:
