@@ -40,12 +40,12 @@ def _repeated(rules: Sequence[PackRule]) -> list[str]:
 def _unrequired(rules: Sequence[PackRule], columns: Columns) -> list[str]:
     """An allow should require every name whose being unknown denies at its tiers, and evidence from tier 3 up."""
     found: list[str] = []
-    denies = [rule for rule in rules if rule.meta.effect == "deny" and rule.meta.unknown]
+    denies = [rule for rule in rules if rule.meta.effect == "deny" and _unknown(rule, columns)]
     for rule in rules:
         if rule.meta.effect != "allow":
             continue
         meeting = [deny for deny in denies if _meet(rule, deny, columns)]
-        missing = {name for deny in meeting for name in deny.meta.unknown} - set(rule.meta.requires)
+        missing = {_unknown(deny, columns) for deny in meeting} - set(rule.meta.requires)
         if missing:
             names = ", ".join(sorted(missing))
             found.append(
@@ -55,6 +55,11 @@ def _unrequired(rules: Sequence[PackRule], columns: Columns) -> list[str]:
         if _EVIDENCE_FROM_TIER in _tiers(rule, columns) and "derive:evidence" not in sources:
             found.append(f"{_place(rule)}: `{rule.meta.id}` allows from tier {_EVIDENCE_FROM_TIER} up without evidence")
     return found
+
+
+def _unknown(rule: PackRule, columns: Columns) -> str:
+    """Return the name that the row denies when unknown, or nothing."""
+    return _plain(rule, columns).get("derive:unknown", "")
 
 
 def _meet(allow: PackRule, deny: PackRule, columns: Columns) -> bool:

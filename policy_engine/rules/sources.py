@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import re
 import tomllib
-from bisect import bisect_right
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -40,41 +38,37 @@ def decode(path: str, content: bytes, most_bytes: int) -> str:
         raise LoadRefused("the file is not UTF-8; save it as UTF-8", where=path) from None
 
 
-@dataclass(frozen=True, slots=True)
 class TomlFile:
     """A parsed TOML file that remembers its lines."""
 
-    path: str
-    lines: tuple[str, ...]
-    data: dict[str, Any]
-    headers: dict[str, list[int]]
-    """Where each table's header stands, in order; a release names a line for every rule, so they are found once."""
-    starts: list[int]
+    __slots__ = ("_spans", "data", "lines", "path")
+
+    def __init__(self, path: str, text: str, data: dict[str, Any]) -> None:
+        self.path = path
+        self.lines = tuple(text.splitlines())
+        self.data = data
+        headers = [(at, name) for at, line in enumerate(self.lines) if (name := _header(line)) is not None]
+        ends = [at for at, _ in headers[1:]] + [len(self.lines)]
+        self._spans: dict[str, list[tuple[int, int]]] = {}
+        for (start, name), end in zip(headers, ends, strict=False):
+            self._spans.setdefault(name, []).append((start, end))
 
     def line(self, table: str, index: int | None = None, key: str | None = None, *, after: str | None = None) -> int:
         """Return the line (from 1) of a table, of the `index`-th of its kind, or of a key in it, `after` another."""
-        start, end = self._span(table, index or 0)
-        own = self.headers.get(f"{table}.{key}")
-        if own:
-            return own[0] + 1
-        if key is not None:
-            pattern = re.compile(rf"(^|[\s{{,])[\"']?{re.escape(key)}[\"']?\s*=")
-            first = start if after is None else self.line(table, index, after) - 1
-            for at in range(first, end):
-                if pattern.search(self.lines[at]):
-                    return at + 1
-        return start + 1
+        if f"{table}.{key}" in self._spans:
+            return self._spans[f"{table}.{key}"][0][0] + 1
+        spans = self._spans.get(table, [])
+        place = index or 0
+        start, end = spans[place] if place < len(spans) else (0, len(self.lines))
+        if key is None:
+            return start + 1
+        pattern = re.compile(rf"(^|[\s{{,])[\"']?{re.escape(key)}[\"']?\s*=")
+        first = start if after is None else self.line(table, index, after) - 1
+        return next((at + 1 for at in range(first, end) if pattern.search(self.lines[at])), start + 1)
 
     def where(self, table: str, index: int | None = None, key: str | None = None, *, after: str | None = None) -> str:
         """Return `file:line` of a table or key."""
         return f"{self.path}:{self.line(table, index, key, after=after)}"
-
-    def _span(self, table: str, index: int) -> tuple[int, int]:
-        places = self.headers.get(table, ())
-        if index >= len(places):
-            return (places[-1] if places else 0), len(self.lines)
-        following = bisect_right(self.starts, places[index])
-        return places[index], self.starts[following] if following < len(self.starts) else len(self.lines)
 
 
 def _header(line: str) -> str | None:
@@ -92,15 +86,7 @@ def read_toml(path: str, content: bytes, most_bytes: int) -> TomlFile:
         where = f"{path}:{found.group(1)}" if found else path
         message = 'this is no TOML; every text stands in quotes (a bare NO is no word, "NO" is Norway)'
         raise LoadRefused(f"{message}: {str(error).partition(' (at')[0].lower()}", where=where) from None
-    lines = tuple(text.splitlines())
-    headers: dict[str, list[int]] = {}
-    starts: list[int] = []
-    for at, line in enumerate(lines):
-        header = _header(line)
-        if header is not None:
-            headers.setdefault(header, []).append(at)
-            starts.append(at)
-    return TomlFile(path, lines, data, headers, starts)
+    return TomlFile(path, text, data)
 
 
 def read_strict(file: TomlFile, data: dict[str, Any], shape: type[Read]) -> Read:
