@@ -25,6 +25,7 @@ def main() -> int:
     arguments = _arguments()
     OUT.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=OUT))
+    about = report.machine(folder)
     began, started = monotonic(), datetime.now(UTC)
     lines: list[report.Line] = []
     failures: list[str] = []
@@ -33,7 +34,7 @@ def main() -> int:
             lines += _measure(part, folder, quick=arguments.quick)
         except (wrk.LoadFailed, servers.NotStarted, in_process.TooManyRules, policy_cases.CasesFailed) as error:
             failures.append(f"{part}: {error}")
-    about = report.machine(folder) | {
+    about |= {
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(monotonic() - began, 1),
         "quick": arguments.quick,
@@ -42,8 +43,15 @@ def main() -> int:
     }
     shutil.rmtree(folder)
     report.save(OUT / "bench.json", lines, about)
-    print(f"{about['processor']}, {about['cores']} cores, Python {about['python']}, {about['file_system']}")
+    print(
+        f"{about['processor']}, {about['cores']} cores, Python {about['python']}, {about['file_system']}, "
+        f"fdatasync {about['fdatasync_us']['p50']:,} us"
+    )
     print(report.table(lines))
+    print(f"All figures: {(OUT / 'bench.json').relative_to(servers.ROOT)}")
+    warning = report.busy(about)
+    if warning:
+        print(warning, file=sys.stderr)
     for failure in failures:
         print(f"not measured: {failure}", file=sys.stderr)
     return 2 if failures else 0 if all(line.met for line in lines) else 1

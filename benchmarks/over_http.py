@@ -52,7 +52,7 @@ def evaluation(subject: str, tenant: str, location: str, model: str) -> dict[str
         "subject": {"type": "person", "id": subject},
         "action": {"name": "infer"},
         "resource": {"type": "model", "id": model},
-        "context": {"tenant": tenant, "location": location},
+        "context": {"tenant": tenant, "location": location, "serving_region": "US"},
     }
 
 

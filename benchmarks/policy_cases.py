@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import statistics
 import subprocess
@@ -36,8 +37,8 @@ def measure(policies: Path, rounds: int, say: Callable[[str], None]) -> list[Lin
 
 def _run(policies: Path) -> int:
     program = str(Path(sys.executable).with_name("policy-engine"))
-    command = [program, "policy", "test", "--policies", str(policies)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    settings = os.environ | {"POLICY_ENGINE_POLICIES": str(policies), "POLICY_ENGINE_KEY": ""}
+    done = subprocess.run([program, "policy", "test"], env=settings, capture_output=True, text=True, check=False)
     closing = CLOSING.search(done.stdout + done.stderr)
     if done.returncode or closing is None or int(closing.group(2)):
         raise CasesFailed(f"policy test ended with {done.returncode}: {(done.stdout + done.stderr)[-500:]}")

@@ -9,8 +9,11 @@ import subprocess
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from time import perf_counter_ns
 from typing import Any
 
+BUSY_LOAD = 0.7
+BUSY_DISK_MICROSECONDS = 1_000
 PACKAGES = ("policy-engine", "pycasbin", "cryptography", "orjson", "pysqlite3", "sqlalchemy", "uvicorn", "uvloop")
 
 
@@ -38,14 +41,18 @@ class Line:
 
 def table(lines: list[Line]) -> str:
     """Return the run as an aligned table, a missed line marked."""
-    rows = [("what", "ours", "do-nothing", "judged", "bound", "")]
+    rows = [("what", "ours", "other side", "judged", "bound", "")]
     for line in lines:
-        other = "-" if line.theirs is None else f"{line.theirs:,.0f} {line.unit}"
+        other = "-" if line.theirs is None else f"{_rounded(line.theirs)} {line.unit}"
         bound = f"{'<=' if line.at_most else '>='} {line.bound:g}"
-        own = f"{line.ours:,.1f} {line.unit}" if line.ours < 1_000 else f"{line.ours:,.0f} {line.unit}"
+        own = f"{_rounded(line.ours)} {line.unit}"
         rows.append((line.name, own, other, f"{line.figure:.3g}", bound, "met" if line.met else "MISSED"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+
+
+def _rounded(figure: float) -> str:
+    return f"{figure:,.1f}" if figure < 1_000 else f"{figure:,.0f}"
 
 
 def machine(folder: Path) -> dict[str, Any]:
@@ -56,7 +63,9 @@ def machine(folder: Path) -> dict[str, Any]:
         "memory": _first("/proc/meminfo", "MemTotal"),
         "system": platform.platform(),
         "python": platform.python_version(),
+        "load_average": round(os.getloadavg()[0], 2),
         "file_system": _said("stat", "-f", "-c", "%T", str(folder)),
+        "fdatasync_us": _fdatasync(folder),
         "commit": _said("git", "rev-parse", "HEAD"),
         "changed": bool(_said("git", "status", "--porcelain", "--untracked-files=no")),
         "wrk": (_said("wrk", "--version") or "").split(" Copyright")[0],
@@ -69,6 +78,31 @@ def save(path: Path, lines: list[Line], about: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {"about": about, "lines": [{**asdict(line), "met": line.met} for line in lines]}
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def busy(about: dict[str, Any]) -> str | None:
+    """Return a sentence when others use the machine or its disk: such figures are lower bounds, whatever they say."""
+    load, disk = about["load_average"], about["fdatasync_us"]
+    if load > BUSY_LOAD or disk["p90"] > BUSY_DISK_MICROSECONDS:
+        return (
+            f"the machine was busy before the run (load {load}, fdatasync p90 {disk['p90']:,} us): run it again alone"
+        )
+    return None
+
+
+def _fdatasync(folder: Path, count: int = 200) -> dict[str, int]:
+    """Return what a durable append of 4 KiB costs in a folder, in microseconds."""
+    times = []
+    place = folder / "fdatasync.probe"
+    with place.open("wb", buffering=0) as out:
+        for _ in range(count):
+            began = perf_counter_ns()
+            out.write(bytes(4096))
+            os.fdatasync(out.fileno())
+            times.append((perf_counter_ns() - began) // 1_000)
+    place.unlink()
+    times.sort()
+    return {"p50": times[count // 2], "p90": times[count * 9 // 10]}
 
 
 def _first(path: str, name: str) -> str | None:

@@ -13,13 +13,20 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.house import outputs
+
+if TYPE_CHECKING:
+    from policy_engine.bootstrap import Engine
+    from policy_engine.services.releases import ReleaseLoader
+
+POLICIES = Path(__file__).resolve().parents[1] / "policies"
 
 settings.register_profile(
     "default",
@@ -107,3 +114,47 @@ def planted_facts() -> outputs.PlantedFacts:
 def kept_outputs() -> Iterator[Any]:
     """Offer `keep(kind, text)` for outputs that no client or logger of this process sees."""
     return outputs.keep
+
+
+@dataclass(frozen=True, slots=True)
+class SampleDatabase:
+    """A closed database that holds the sample release and world, and the keys that its start made, by label."""
+
+    place: Path
+    keys: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def compiled() -> ReleaseLoader:
+    """Offer a loader that has compiled the sample release, so that each test process compiles it once."""
+    from policy_engine.rules.release import read_folder
+    from policy_engine.services.releases import ReleaseLoader
+
+    loader = ReleaseLoader()
+    loader.load(read_folder(POLICIES))
+    return loader
+
+
+@pytest.fixture(scope="session")
+def sample_database(tmp_path_factory: pytest.TempPathFactory, compiled: ReleaseLoader) -> SampleDatabase:
+    """Offer a database filled as `serve` fills an empty one; nobody has it open, so it can be copied."""
+    from policy_engine.bootstrap import open_engine
+    from policy_engine.settings import Settings
+
+    place = tmp_path_factory.mktemp("sample") / "engine.db"
+    engine = open_engine(Settings(database=f"sqlite:///{place}", policies=POLICIES), releases=compiled)
+    engine.close()
+    return SampleDatabase(place, {key.label: key.secret for key in engine.sample_keys})
+
+
+@pytest.fixture
+def engine(tmp_path: Path, sample_database: SampleDatabase, compiled: ReleaseLoader) -> Iterator[Engine]:
+    """Offer an open engine on a copy of the sample database; it is closed when the test ends."""
+    from policy_engine.bootstrap import copy_template, open_engine
+    from policy_engine.settings import Settings
+
+    place = tmp_path / "engine.db"
+    copy_template(sample_database.place, place)
+    opened = open_engine(Settings(database=f"sqlite:///{place}", policies=POLICIES), releases=compiled)
+    yield opened
+    opened.close()
