@@ -9,6 +9,8 @@ installed. Left to others: the key file (`services.keyfile`), opening (`sqlite`)
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +23,7 @@ from policy_engine.store.faults import DatabaseError, sentence
 from policy_engine.store.sessions import database_path, make_engine
 
 SCHEMA = "0001"
-"""The newest migration; a test holds it equal to Alembic's head."""
+"""The newest migration; a test holds it equal to Alembic's head. Numbers have four digits, so that they compare."""
 
 _FOLDERS = (Path(__file__).parent / "migrations", Path(__file__).parents[2] / "migrations")
 
@@ -42,9 +44,11 @@ def prepare(database: str | Path) -> bool:
     path = database_path(database)
     if not path.parent.is_dir():
         raise StartRefused("the folder for the database does not exist", where="database")
-    engine = make_engine(path, create=True)
     try:
-        with engine.connect() as connection:
+        if path.exists():
+            with _connect(path, look=True) as connection:
+                _schema(connection)
+        with _connect(path, create=True) as connection:
             if _schema(connection) != SCHEMA:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
                 if _schema(connection) != SCHEMA:  # another start may have migrated while this one waited
@@ -53,6 +57,14 @@ def prepare(database: str | Path) -> bool:
             return connection.execute(text("SELECT NOT EXISTS (SELECT 1 FROM heads)")).scalar() == 1
     except (SQLAlchemyError, DatabaseError) as error:
         raise StartRefused(sentence(error), where="database") from error
+
+
+@contextmanager
+def _connect(path: Path, *, create: bool = False, look: bool = False) -> Iterator[Connection]:
+    engine = make_engine(path, create=create, look=look)
+    try:
+        with engine.connect() as connection:
+            yield connection
     finally:
         engine.dispose()
 
@@ -65,25 +77,19 @@ def _schema(connection: Connection) -> str | None:
     if "alembic_version" not in tables:
         raise StartRefused("the file holds another program's database; name another file", where="database")
     found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    if found is not None and found > SCHEMA:
+        raise StartRefused("a newer program migrated this database; use that program", where="database")
     return None if found is None else str(found)
 
 
 def _upgrade(connection: Connection) -> None:
     from alembic import command
     from alembic.config import Config
-    from alembic.script import ScriptDirectory
-    from alembic.util import CommandError
 
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
     config.attributes["connection"] = connection
-    found = _schema(connection)
-    try:
-        if found is not None:
-            ScriptDirectory.from_config(config).get_revision(found)
-        command.upgrade(config, "head")
-    except CommandError:
-        raise StartRefused("a newer program migrated this database; use that program", where="database") from None
+    command.upgrade(config, "head")
 
 
 @cache

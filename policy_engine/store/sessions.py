@@ -171,8 +171,11 @@ def journal_mode(version: tuple[int, ...] | None = None) -> str:
     return "DELETE"
 
 
-def make_engine(path: Path, *, create: bool = False, busy_seconds: float = 1.0) -> Engine:
-    """Return an engine over a database file. Without `create` a file that is not there is an error, never made."""
+def make_engine(path: Path, *, create: bool = False, look: bool = False, busy_seconds: float = 1.0) -> Engine:
+    """Return an engine over a database file. Without `create` a file that is not there is an error, never made.
+
+    `look` only opens the file, for telling what it is: choosing a journal would already write to it.
+    """
     mode = "rwc" if create else "rw"
     uri = f"file:{quote(str(path))}?mode={mode}"
     pragmas = (
@@ -202,7 +205,7 @@ def make_engine(path: Path, *, create: bool = False, busy_seconds: float = 1.0) 
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, record: object) -> None:
-        for pragma in pragmas:
+        for pragma in pragmas[:1] if look else pragmas:
             connection.execute(pragma).fetchall()
 
     return engine

@@ -30,11 +30,12 @@ _Number = BigInteger().with_variant(Integer, "sqlite")
 state = Table(
     "state",
     metadata,
-    Column("id", Integer, CheckConstraint("id = 1", name="one_row"), primary_key=True, autoincrement=False),
+    Column("id", Integer, primary_key=True, autoincrement=False),
     Column("epoch", _Number, nullable=False),
     Column("release", Text),
     Column("facts_revision", _Number, nullable=False),
     Column("sample", Integer, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
     CheckConstraint("sample IN (0, 1)", name="sample_flag"),
     sqlite_strict=True,
 )
