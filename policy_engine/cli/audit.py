@@ -1,28 +1,25 @@
 """`policy-engine audit`: read the log, and verify it.
 
-`verify` opens nothing but the file: it works beside a running service, on a log too damaged to serve from, and, with a
-smaller promise that it states, without the key file.
+`verify` changes nothing and opens nothing but the file (`database`): it works beside a running service, on a log too
+damaged to serve from, and, with a smaller promise that it states, without the key file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from policy_engine.cli import exits, output
+from policy_engine.cli.database import vault_of, view_of
 from policy_engine.cli.options import instant_of
 from policy_engine.cli.output import FormOption
 from policy_engine.cli.session import opened, read_settings
-from policy_engine.errors import InputRefused, StoreUnavailable
+from policy_engine.errors import InputRefused
 
 if TYPE_CHECKING:
-    from policy_engine.ledger.sealing import KeyVault
     from policy_engine.services.verify import Report
-    from policy_engine.settings import Settings
-    from policy_engine.store.interfaces import Head, LogView
+    from policy_engine.store.interfaces import Head
 
 app = typer.Typer(name="audit", help="Read and verify the log.", no_args_is_help=True)
 
@@ -93,8 +90,8 @@ def verify(form: FormOption = None) -> None:
     from policy_engine.services.verify import verify as verified
 
     settings = read_settings()
-    vault = _vault(settings)
-    with _view(settings) as view, output.progress("verifying the log") as report:
+    vault = vault_of(settings)
+    with view_of(settings) as (view, _), output.progress("verifying the log") as report:
         heads = view.heads()
         found = verified(view, vault, report)
     output.emit_record(report_of(found, heads), form)
@@ -123,35 +120,3 @@ def _named(text: str) -> tuple[str, str]:
     if not equals:
         raise InputRefused("must be NAME=VALUE, such as subject=ID", where="--sealed")
     return name, value
-
-
-def _vault(settings: Settings) -> KeyVault | None:
-    """Return the vault of the key file, or `None` where there is none: then less is verified, and the note says so."""
-    from policy_engine.services.keyfile import open_vault
-
-    if not settings.key_file.exists():
-        return None
-    return open_vault(settings.key_file, database_is_empty=False, now=0)
-
-
-@contextmanager
-def _view(settings: Settings) -> Iterator[LogView]:
-    """Offer everything in the database as of one moment. Nothing is migrated, filled or repaired."""
-    from policy_engine.store import faults
-    from policy_engine.store.sessions import Reader, make_engine
-    from policy_engine.store.view import SqliteView
-
-    path = settings.database_path
-    if not path.exists():
-        raise StoreUnavailable("there is no database; name one in POLICY_ENGINE_DATABASE", where=str(path))
-    with faults.reported():
-        engine = make_engine(path)
-        connection = engine.raw_connection()
-    try:
-        with faults.reported():
-            reader = Reader(connection.dbapi_connection)
-            with reader.at_one_moment():
-                yield SqliteView(reader)
-    finally:
-        connection.close()
-        engine.dispose()

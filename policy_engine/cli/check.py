@@ -190,7 +190,9 @@ def _table(decision: Decision, answer: Mapping[str, Any]) -> Any:
     word = Text("ALLOW", style="bold green") if decision.allowed else Text("DENY", style="bold red")
     parts: list[Any] = [word, output.rows_table(context["reasons"], _REASONS)]
     names = ("hypothetical", "at", "missing", "alternatives", "id", "release", "epoch", "valid_for_ms", "message")
-    parts.append(output.record_table({name: context[name] for name in names if context.get(name) not in ("", [])}))
+    parts.append(
+        output.record_table({name: context[name] for name in names if context.get(name) not in (None, "", [])})
+    )
     explanation = context.get("explanation")
     if explanation is not None:
         parts += [

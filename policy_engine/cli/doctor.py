@@ -1,7 +1,203 @@
-"""`policy-engine doctor`."""
+"""`policy-engine doctor`: looks at everything that could stop the engine, changes nothing, and says what to do."""
 
 from __future__ import annotations
 
+import json
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-def doctor() -> None:
-    """Look at everything."""
+import typer
+
+from policy_engine.cli import exits, output
+from policy_engine.cli.database import vault_of, view_of
+from policy_engine.cli.output import FormOption
+from policy_engine.cli.session import read_settings
+from policy_engine.core.instants import ENDLESS, format_instant, parse_instant
+from policy_engine.errors import PolicyEngineError
+
+if TYPE_CHECKING:
+    from policy_engine.settings import Settings
+    from policy_engine.store.interfaces import LogView, State
+    from policy_engine.store.sessions import Reader
+
+APPROVERS_MIN = 2
+"""Persons who must be able to approve, or nothing that loosens can ever take effect."""
+
+
+class Health(StrEnum):
+    """What a check found; only `broken` makes the exit 1."""
+
+    OK = "ok"
+    NOTE = "note"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at."""
+
+    name: str
+    health: Health
+    found: str
+
+
+def doctor(form: FormOption = None) -> None:
+    """Look at the installation, the policies folder, the database, its key file and its log. Exits 0 or 1."""
+    checks = list(_checks(read_settings()))
+    rows = [output.plain(check) for check in checks]
+    broken = sum(check.health is Health.BROKEN for check in checks)
+    columns: output.Columns = (("", "health"), ("what", "name"), ("found", "found"))
+    output.emit({"ok": not broken, "checks": rows}, form, lambda: output.rows_table(rows, columns))
+    if broken:
+        output.note(f"policy-engine: {broken} of {len(checks)} checks found something broken")
+        raise typer.Exit(exits.Code.INTERNAL)
+
+
+def _checks(settings: Settings) -> Iterator[Check]:
+    yield _python()
+    yield _sqlite()
+    yield _casbin()
+    folder = _folder(settings)
+    yield folder
+    yield from _database(settings, folder)
+
+
+def _python() -> Check:
+    health = Health.OK if sys.version_info >= (3, 11) else Health.BROKEN
+    return Check("python", health, f"{platform.python_version()} ({sys.executable})")
+
+
+def _sqlite() -> Check:
+    """Ask the library that opens our databases for its version, on a database of its own."""
+    from policy_engine.store.sessions import Query, Reader, has_wal_fix, make_engine
+
+    with tempfile.TemporaryDirectory(prefix="policy-engine-doctor-") as folder:
+        engine = make_engine(Path(folder) / "probe.db", create=True)
+        connection = engine.raw_connection()
+        found = Reader(connection.dbapi_connection).one(Query("SELECT sqlite_version()"))
+        connection.close()
+        engine.dispose()
+    linked = "unknown" if found is None else str(found[0])
+    if has_wal_fix(tuple(int(part) for part in linked.split(".") if part.isdigit())):
+        return Check("sqlite", Health.OK, f"{linked}, write-ahead log")
+    return Check("sqlite", Health.NOTE, f"{linked} can corrupt a write-ahead log, so a slower rollback journal is used")
+
+
+def _casbin() -> Check:
+    from policy_engine.rules import check_distribution
+
+    try:
+        check_distribution()
+    except PolicyEngineError as refused:
+        return Check("casbin", Health.BROKEN, str(refused))
+    return Check("casbin", Health.OK, f"pycasbin {version('pycasbin')}, and no older `casbin` beside it")
+
+
+def _folder(settings: Settings) -> Check:
+    """Load the policies folder as the service would; what it found is the release's hash."""
+    from policy_engine.rules.release import load_release, read_folder
+
+    try:
+        release = load_release(read_folder(settings.policies))
+    except PolicyEngineError as refused:
+        return Check("policies folder", Health.BROKEN, str(refused))
+    return Check("policies folder", Health.OK, release.hash)
+
+
+def _database(settings: Settings, folder: Check) -> Iterator[Check]:
+    path = settings.database_path
+    if not path.exists():
+        yield Check("database", Health.NOTE, f"{path} is not there; the first start makes and fills it")
+        return
+    try:
+        with view_of(settings) as (view, reader):
+            state = view.state()
+            yield Check("database", Health.OK, f"{path}, epoch {state.epoch}")
+            yield _key_file(settings, view)
+            yield _active(state, folder)
+            yield _sample(state)
+            yield _approvers(view)
+            yield _log(view, reader)
+    except PolicyEngineError as refused:
+        yield Check("database", Health.BROKEN, str(refused))
+
+
+def _key_file(settings: Settings, view: LogView) -> Check:
+    name = "key file"
+    try:
+        vault = vault_of(settings)
+    except PolicyEngineError as refused:
+        return Check(name, Health.BROKEN, str(refused))
+    if vault is None and view.heads():
+        return Check(name, Health.BROKEN, f"{settings.key_file} is missing; restore it, a new one opens nothing")
+    if vault is None:
+        return Check(name, Health.NOTE, "not there yet; the first start writes it")
+    return Check(name, Health.OK, f"{settings.key_file}, mode 0600")
+
+
+def _active(state: State, folder: Check) -> Check:
+    name = "active release"
+    if state.release is None:
+        return Check(name, Health.BROKEN, "none: nothing is allowed until one is published and activated")
+    if folder.health is Health.OK and folder.found != state.release:
+        differs = "is not the folder's: `serve` refuses until the folder is published and activated"
+        return Check(name, Health.BROKEN, f"{state.release} {differs}")
+    return Check(name, Health.OK, state.release)
+
+
+def _sample(state: State) -> Check:
+    if state.sample:
+        return Check("sample", Health.NOTE, "the database was filled with the sample world: not for production")
+    return Check("sample", Health.OK, "no")
+
+
+def _approvers(view: LogView) -> Check:
+    """Count the persons whose keys can approve now."""
+    name = "approvers"
+    now = time.time_ns() // 1_000
+    persons: set[str] = set()
+    for row in view.scan_rows("keys"):
+        document: dict[str, Any] = {} if row.document is None else json.loads(row.document)
+        if document and _approves(document, now):
+            persons.add(document["principal"]["id"])
+    if len(persons) >= APPROVERS_MIN:
+        return Check(name, Health.OK, f"{len(persons)} persons can approve")
+    problem = f"{len(persons)} can approve, {APPROVERS_MIN} are needed before anything that loosens can take effect"
+    mend = "policy-engine keys create --first NAME NAME" if not persons else "create another approver"
+    return Check(name, Health.BROKEN if persons else Health.NOTE, f"{problem}: {mend}")
+
+
+def _approves(key: dict[str, Any], now: int) -> bool:
+    expires_at = ENDLESS if key["expires_at"] is None else parse_instant(key["expires_at"])
+    living = key["revoked_at"] is None and now < expires_at
+    return living and key["principal"]["kind"] == "person" and "approve" in key["scopes"] and key["tenants"] is None
+
+
+def _log(view: LogView, reader: Reader) -> Check:
+    from policy_engine.store.entries import verify_head
+
+    name = "log"
+    heads = view.heads()
+    if not heads:
+        return Check(name, Health.NOTE, "empty")
+    (head, *others) = heads
+    if others:
+        return Check(name, Health.BROKEN, "the database holds more than one log; run `policy-engine audit verify`")
+    try:
+        verify_head(reader, head)
+    except PolicyEngineError as refused:
+        return Check(name, Health.BROKEN, f"{refused}; run `policy-engine audit verify`")
+    return Check(
+        name,
+        Health.OK,
+        f"{head.next_seq} entries, the last at {format_instant(head.last_at)}; last header {head.head_hash}. Keep that "
+        "hash where the operator cannot write, and run `policy-engine audit verify` now and then",
+    )

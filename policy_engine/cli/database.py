@@ -1,0 +1,51 @@
+"""A database looked at without opening the engine: nothing is migrated, filled, repaired or recorded.
+
+For `audit verify` and `doctor`, which must work where the engine would refuse to start. Left to others: what is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from policy_engine.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from policy_engine.ledger.sealing import KeyVault
+    from policy_engine.settings import Settings
+    from policy_engine.store.interfaces import LogView
+    from policy_engine.store.sessions import Reader
+
+
+def vault_of(settings: Settings) -> KeyVault | None:
+    """Return the vault of the key file, `None` where there is no such file. Raises `StartRefused` for a damaged one."""
+    from policy_engine.services.keyfile import open_vault
+
+    if not settings.key_file.exists():
+        return None
+    return open_vault(settings.key_file, database_is_empty=False, now=0)
+
+
+@contextmanager
+def view_of(settings: Settings) -> Iterator[tuple[LogView, Reader]]:
+    """Offer everything in the database as of one moment. Raises `StoreUnavailable` when it cannot be read."""
+    from policy_engine.store import faults
+    from policy_engine.store.sessions import Reader, make_engine
+    from policy_engine.store.view import SqliteView
+
+    path = settings.database_path
+    if not path.exists():
+        raise StoreUnavailable("there is no database; name one in POLICY_ENGINE_DATABASE", where=str(path))
+    engine = make_engine(path)
+    try:
+        with faults.reported():
+            connection = engine.raw_connection()
+            try:
+                reader = Reader(connection.dbapi_connection)
+                with reader.at_one_moment():
+                    yield SqliteView(reader), reader
+            finally:
+                connection.close()
+    finally:
+        engine.dispose()

@@ -1,0 +1,123 @@
+"""`policy-engine audit`: the log is found by what is public, by what is sealed on the record, and verified offline."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pysqlite3
+import pytest
+
+from policy_engine.cli.exits import Code
+from tests.cli.conftest import Shell
+
+
+@pytest.fixture
+def asked(shell: Shell) -> Shell:
+    """A shell whose log holds an allow for alice and a deny for eve."""
+    assert shell.asked().code == Code.OK and shell.asked("eve").code == Code.DENY
+    return shell
+
+
+def tampered(shell: Shell, statement: str) -> None:
+    """Change the database behind the engine's back, triggers and all."""
+    connection = pysqlite3.connect(str(shell.database))
+    for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        connection.execute(f'DROP TRIGGER "{name}"')
+    connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
+def test_entries_are_found_by_what_is_public(asked: Shell) -> None:
+    """Kind, outcome, model, rule, tenant and time; the newest first, and nothing personal in them."""
+    page = asked("audit", "query", "--kind", "decision").json
+    assert [entry["outcome"] for entry in page["entries"]] == ["deny", "allow"] and page["complete"] is True
+    assert "alice" not in json.dumps(page) and "eve" not in json.dumps(page)
+    oldest = asked("audit", "query", "--oldest-first", "--limit", "1").json
+    assert oldest["entries"][0]["kind"] == "genesis" and oldest["complete"] is False
+    for filter, count in (
+        (("--outcome", "allow"), 1),
+        (("--model", "fable-5", "--action", "infer"), 2),
+        (("--rule", "P8"), 1),
+        (("--tenant", "acme"), 2),
+        (("--tenant", "annexco"), 0),
+        (("--since", "2099-01-01"), 0),
+        (("--until", "2026-01-01"), 0),
+    ):
+        assert len(asked("audit", "query", *filter).json["entries"]) == count, filter
+
+
+def test_a_long_answer_says_where_to_continue(asked: Shell) -> None:
+    """Each page names the entry behind which the next begins."""
+    ran = asked("audit", "query", "--limit", "2")
+    assert ran.json["complete"] is False and f"--after {ran.json['after']}" in ran.err
+    rest = asked("audit", "query", "--after", str(ran.json["after"])).json["entries"]
+    assert [entry["kind"] for entry in rest] == ["genesis"]
+
+
+def test_finding_a_person_needs_a_key_and_is_recorded(asked: Shell) -> None:
+    """The subject is sealed: who looked for whom stands in the log."""
+    assert asked("audit", "query", "--sealed", "subject=eve").code == Code.USAGE
+    found = asked("audit", "query", "--sealed", "subject=eve", key="auditor").json["entries"]
+    assert [entry["outcome"] for entry in found if entry["kind"] == "decision"] == ["deny"]
+    assert len(asked("audit", "query", "--kind", "read").json["entries"]) == 1
+    assert asked("audit", "query", "--sealed", "subject", key="auditor").code == Code.USAGE
+    assert asked("audit", "query", "--sealed", "shoe=43", key="auditor").code == Code.USAGE
+
+
+def test_entries_are_a_table_on_request(asked: Shell) -> None:
+    """One line an entry, with the rules that spoke."""
+    shown = asked("audit", "query", "-o", "table").out
+    assert "P8" in shown and "declared-only" in shown and "genesis" in shown
+
+
+def test_an_honest_log_verifies_and_says_what_it_cannot_see(asked: Shell) -> None:
+    """Counts, the last header to keep elsewhere, and the note about a cut tail."""
+    ran = asked("audit", "verify")
+    assert ran.code == Code.OK and ran.json["ok"] is True and ran.json["findings"] == []
+    assert ran.json["entries"] == 3 and ran.json["bodies"] == 3
+    (head,) = ran.json["heads"]
+    assert head["entries"] == 3 and len(head["last_header"]) == 64 and "checkpoint" in ran.err
+    assert "last_header" in asked("audit", "verify", "-o", "table").out
+
+
+@pytest.mark.parametrize(
+    ("statement", "place"),
+    [
+        ("UPDATE entries SET public = CAST(replace(public, '\"deny\"', '\"allow\"') AS BLOB)", "entry"),
+        ("DELETE FROM entries WHERE seq = 2", ""),
+        ("UPDATE persons SET document = replace(document, 'declared', 'verified') WHERE id = 'eve'", "persons"),
+        ("DELETE FROM persons WHERE id = 'eve'", "persons"),
+    ],
+)
+def test_a_change_behind_the_engines_back_is_found(asked: Shell, statement: str, place: str) -> None:
+    """Exit 6, with the place; also where the log's end is too damaged to serve from."""
+    tampered(asked, statement)
+    ran = asked("audit", "verify")
+    assert ran.code == Code.VERIFICATION_FAILED and ran.json["ok"] is False
+    assert any(place in finding for finding in ran.json["findings"]) and "do not agree" in ran.err
+    assert "eve" not in ran.err
+
+
+def test_without_the_key_file_less_is_verified_and_the_note_says_so(asked: Shell) -> None:
+    """An auditor with the database alone still finds an edited row."""
+    Path(f"{asked.database}.keys").unlink()
+    ran = asked("audit", "verify")
+    assert ran.code == Code.OK and "Without the key file" in ran.err
+    tampered(asked, "UPDATE persons SET document = replace(document, 'declared', 'verified') WHERE id = 'eve'")
+    assert asked("audit", "verify").code == Code.VERIFICATION_FAILED
+
+
+def test_a_database_that_is_not_there_is_unreachable_and_not_made(shell: Shell, tmp_path: Path) -> None:
+    """Exit 7: verifying nothing is not a success."""
+    place = tmp_path / "none.db"
+    assert shell("audit", "verify", database=f"sqlite:///{place}").code == Code.UNREACHABLE
+    assert not place.exists()
+
+
+def test_a_file_that_is_no_database_is_unreachable(shell: Shell, tmp_path: Path) -> None:
+    """Exit 7, one sentence."""
+    (tmp_path / "text.db").write_text("not a database" * 100)
+    ran = shell("audit", "verify", database=f"sqlite:///{tmp_path / 'text.db'}")
+    assert ran.code == Code.UNREACHABLE and ran.err.count("\n") == 1

@@ -1,0 +1,98 @@
+"""`policy-engine doctor`: looks at everything, changes nothing, and exits 1 when something is broken."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pysqlite3
+
+from policy_engine.cli import doctor
+from policy_engine.cli.exits import Code
+from tests.cli.conftest import POLICIES, Ran, Shell
+
+
+def health(ran: Ran) -> dict[str, str]:
+    """Return what each check found."""
+    return {check["name"]: check["health"] for check in ran.json["checks"]}
+
+
+def found(ran: Ran, name: str) -> str:
+    """Return the sentence of one check."""
+    return next(str(check["found"]) for check in ran.json["checks"] if check["name"] == name)
+
+
+def test_a_healthy_sample_is_healthy_and_called_a_sample(shell: Shell) -> None:
+    """Every part is there; that it is a sample is noted, and no personal fact is shown."""
+    ran = shell("doctor")
+    assert ran.code == Code.OK and ran.json["ok"] is True
+    states = health(ran)
+    assert states.pop("sample") == "note" and set(states.values()) == {"ok"}
+    assert set(states) == {
+        "python", "sqlite", "casbin", "policies folder", "database", "key file", "active release", "approvers", "log",
+    }  # fmt: skip
+    assert "1 entries" in found(ran, "log") and "audit verify" in found(ran, "log") and "alice" not in ran.out
+    assert "note" in shell("doctor", "-o", "table").out
+
+
+def test_without_a_database_nothing_is_made(shell: Shell, tmp_path: Path) -> None:
+    """The first start makes it, not the doctor."""
+    place = tmp_path / "none.db"
+    ran = shell("doctor", database=f"sqlite:///{place}")
+    assert ran.code == Code.OK and health(ran)["database"] == "note" and not place.exists()
+
+
+def test_a_key_file_that_is_missing_or_open_to_others_is_broken(shell: Shell) -> None:
+    """Each says what to do."""
+    keys = Path(f"{shell.database}.keys")
+    keys.chmod(0o644)
+    ran = shell("doctor")
+    assert ran.code == Code.INTERNAL and "0600" in found(ran, "key file") and "1 of" in ran.err
+    keys.unlink()
+    assert "restore" in found(shell("doctor"), "key file")
+
+
+def test_a_folder_that_differs_or_does_not_load_is_broken(shell: Shell, tmp_path: Path) -> None:
+    """`serve` would refuse to start on it."""
+    folder = Path(shutil.copytree(POLICIES, tmp_path / "policies"))
+    pack = folder / "packs" / "access.toml"
+    pack.write_text(pack.read_text() + "\n# changed\n")
+    ran = shell("doctor", policies=folder)
+    assert ran.code == Code.INTERNAL and "publish" in found(ran, "active release")
+    pack.write_text("[[rule]]\n")
+    ran = shell("doctor", policies=folder)
+    assert health(ran)["policies folder"] == "broken" and health(ran)["active release"] == "ok"
+
+
+def test_approvers_are_counted(tmp_path: Path) -> None:
+    """Without persons nothing that loosens could be approved; with one it could not either."""
+    empty = Shell(tmp_path / "own.db", {})
+    folder = shutil.copytree(POLICIES, tmp_path / "policies", ignore=shutil.ignore_patterns("world"))
+    assert empty("models", "list", policies=folder).code == Code.OK
+    ran = empty("doctor", policies=folder)
+    assert ran.code == Code.OK and "--first" in found(ran, "approvers") and health(ran)["sample"] == "ok"
+    assert empty("keys", "create", "--first", "olga", "paul", policies=folder).code == Code.OK
+    assert "2 persons" in found(empty("doctor", policies=folder), "approvers")
+    key = {"principal": {"id": "a", "kind": "person"}, "scopes": ["approve"], "tenants": None}
+    assert doctor._approves({**key, "revoked_at": None, "expires_at": None}, 0)
+    assert not doctor._approves({**key, "revoked_at": "2026-01-01T00:00:00Z", "expires_at": None}, 0)
+    assert not doctor._approves({**key, "revoked_at": None, "expires_at": "1970-01-01T00:00:00Z"}, 0)
+
+
+def test_a_damaged_end_of_the_log_is_broken(shell: Shell) -> None:
+    """The engine would not open it; the doctor says what to run."""
+    connection = pysqlite3.connect(str(shell.database))
+    for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        connection.execute(f'DROP TRIGGER "{name}"')
+    connection.execute("DELETE FROM entries")
+    connection.commit()
+    connection.close()
+    ran = shell("doctor")
+    assert ran.code == Code.INTERNAL and "audit verify" in found(ran, "log") and health(ran)["log"] == "broken"
+
+
+def test_a_file_that_is_no_database_is_broken(shell: Shell, tmp_path: Path) -> None:
+    """One sentence, no traceback."""
+    (tmp_path / "text.db").write_text("not a database" * 100)
+    ran = shell("doctor", database=f"sqlite:///{tmp_path / 'text.db'}")
+    assert ran.code == Code.INTERNAL and health(ran)["database"] == "broken"

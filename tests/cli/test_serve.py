@@ -1,0 +1,143 @@
+"""`policy-engine serve` as a process: keys printed once, answers, ends on a signal, refuses what it cannot serve."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+from policy_engine.cli.exits import Code
+from tests.cli.conftest import LABELS, POLICIES, Shell
+from tests.house import outputs
+
+PROGRAM = Path(sys.executable).with_name("policy-engine")
+SECONDS_MAX = 30.0
+
+
+def free_port() -> int:
+    """Return a loopback port that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """Return this process's environment without the developer's own settings."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("POLICY_ENGINE_")}
+    return {**own, "POLICY_ENGINE_SERVING_REGION": "US", **settings}
+
+
+@contextmanager
+def served(database: Path, port: int) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """Run the server until the block ends; offer the process and the lines it printed before it was ready."""
+    log = database.with_suffix(".log")
+    command = [PROGRAM, "serve", "--port", str(port), "--database", f"sqlite:///{database}", "--policies", POLICIES]
+    with log.open("w") as out:
+        process = subprocess.Popen(command, env=environment(), stdout=out, stderr=out, text=True)
+    try:
+        until = time.monotonic() + SECONDS_MAX
+        while not ready(port):
+            assert process.poll() is None and time.monotonic() < until, log.read_text()
+            time.sleep(0.05)
+        yield process, log.read_text().splitlines()
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.wait(timeout=20)
+        outputs.keep("logs", "\n".join(line for line in log.read_text().splitlines() if line.startswith("{")))
+
+
+def ready(port: int) -> bool:
+    """Say whether `/readyz` answers 200."""
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (URLError, OSError):
+        return False
+
+
+def test_the_first_start_prints_the_keys_and_a_request_that_works(tmp_path: Path) -> None:
+    """The printed request is pasted into a shell and allows; the second start prints no key; both end with 0."""
+    port, database = free_port(), tmp_path / "engine.db"
+    with served(database, port) as (process, lines):
+        text = "\n".join(lines)
+        keys = re.findall(r"^  (\w[\w ]*?) +(pe_[A-Za-z0-9_-]{43})$", text, re.MULTILINE)
+        assert tuple(label for label, _ in keys) == LABELS
+        (paste,) = [line for line in lines if "curl" in line]
+        done = subprocess.run(["bash", "-c", paste], capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout)["decision"] is True and keys[0][1] in paste
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+    with served(database, port) as (process, lines):
+        assert "pe_" not in "\n".join(lines)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) in (0, 130)
+
+
+def test_the_command_line_and_the_service_see_each_others_changes_at_once(tmp_path: Path) -> None:
+    """A switch engaged beside the running service denies its next request."""
+    port, database = free_port(), tmp_path / "engine.db"
+    with served(database, port) as (_, lines):
+        key = re.findall(r"pe_[A-Za-z0-9_-]{43}", "\n".join(lines))[0]
+        body = json.dumps(
+            {
+                "subject": {"type": "person", "id": "alice"},
+                "action": {"name": "infer"},
+                "resource": {"type": "model", "id": "fable-5"},
+                "context": {"tenant": "acme", "location": "US"},
+            }
+        ).encode()
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+
+        def decision() -> bool:
+            url = f"http://127.0.0.1:{port}/access/v1/evaluation"
+            with urlopen(Request(url, body, headers), timeout=5) as answer:
+                return bool(json.load(answer)["decision"])
+
+        assert decision() is True
+        ran = Shell(database, {})("switch", "engage", "off", "--scope", "model=fable-5", "--reason", "drill")
+        assert ran.code == Code.OK, ran.err
+        assert decision() is False
+
+
+def refused(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run `serve` with words that it must refuse."""
+    return subprocess.run(
+        [PROGRAM, "serve", *words], env=environment(**settings), capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_what_cannot_be_served_is_refused_with_one_sentence(tmp_path: Path) -> None:
+    """Several workers on SQLite, a port that is taken, a sample world for everybody: exit 2 or 4, nothing served."""
+    database = ("--database", f"sqlite:///{tmp_path / 'engine.db'}", "--policies", str(POLICIES))
+    ran = refused("--workers", "2", *database)
+    assert ran.returncode == Code.USAGE and "PostgreSQL" in ran.stderr
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ran = refused("--port", str(taken.getsockname()[1]), *database)
+    assert ran.returncode == Code.REFUSED and "cannot listen" in ran.stderr
+    ran = refused("--host", "0.0.0.0", "--port", str(free_port()), *database)
+    assert ran.returncode == Code.REFUSED and "POLICY_ENGINE_SAMPLE_WORLD" in ran.stderr
+    assert refused("--port", "nonsense").returncode == Code.USAGE
+    assert refused(POLICY_ENGINE_PORT="nonsense").returncode == Code.USAGE
+    assert refused("--database", "oracle://x").returncode == Code.USAGE
+    assert not (tmp_path / "engine.db").exists()
+
+
+def test_a_folder_that_is_not_the_active_release_is_refused(shell: Shell, tmp_path: Path) -> None:
+    """Which of the two is meant is a person's to say: exit 4."""
+    import shutil
+
+    folder = Path(shutil.copytree(POLICIES, tmp_path / "policies"))
+    pack = folder / "packs" / "access.toml"
+    pack.write_text(pack.read_text() + "\n# changed\n")
+    ran = refused("--port", str(free_port()), "--database", f"sqlite:///{shell.database}", "--policies", str(folder))
+    assert ran.returncode == Code.REFUSED and "activate" in ran.stderr
