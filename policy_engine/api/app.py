@@ -8,6 +8,7 @@ Left to others: the server (`server`), each room its own.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,13 +23,13 @@ from policy_engine.api.condition import GAUGES, gauges, read_condition, tier_lab
 from policy_engine.api.decisions import PATHS, DecisionApp
 from policy_engine.api.discovery import discovery_router
 from policy_engine.api.envelope import Envelope, LargeBody
-from policy_engine.api.exchange import Receive, Scope, Send
+from policy_engine.api.exchange import Head, Receive, Scope, Send, answer_problem, read_head
 from policy_engine.api.metrics import Metrics
 from policy_engine.api.openapi import describe
 from policy_engine.api.problems import MEDIA_TYPE, Problem
 from policy_engine.api.routes import ROUTERS
 from policy_engine.api.validation import places_of
-from policy_engine.errors import ApprovalNeeded, NotAuthenticated, PolicyEngineError
+from policy_engine.errors import ApprovalNeeded, InputRefused, NotAuthenticated, PolicyEngineError
 from policy_engine.limits import LIMITS, Limits
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Door:
     """The ASGI application of an open engine."""
 
     def __init__(self, engine: Engine, limits: Limits = LIMITS) -> None:
+        self._exchanges_max = limits.queue_entries_count
+        self._under_way = 0
         keys = CurrentKeys(engine)
         metrics = Metrics(lambda: gauges(read_condition(engine)), GAUGES, lambda model: tier_label(engine, model))
         self._decisions = DecisionApp(engine.decider, keys, metrics, limits)
@@ -49,13 +52,27 @@ class Door:
         self._management = Envelope(self.management, keys, limits, large)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand one connection to the application of its path."""
+        """Hand one exchange to the application of its path, or refuse it when too many are under way."""
         if scope["type"] != "http":
             return  # no web sockets; the server runs without lifespan, whoever opened the engine closes it
-        if scope["path"] in PATHS:
-            await self._decisions(scope, receive, send)
-        else:
-            await self._management(scope, receive, send)
+        if self._under_way >= self._exchanges_max:
+            return await refuse_busy(scope, send)
+        self._under_way += 1
+        try:
+            if scope["path"] in PATHS:
+                await self._decisions(scope, receive, send)
+            else:
+                await self._management(scope, receive, send)
+        finally:
+            self._under_way -= 1
+
+
+async def refuse_busy(scope: Scope, send: Send) -> None:
+    """Answer 503 without looking at more of the request than its id."""
+    head = Head()
+    with suppress(InputRefused):  # whatever else is wrong with it can wait until there is time
+        read_head(scope, head)
+    await answer_problem(send, problems.busy(), head.request_id)
 
 
 class CurrentKeys:
@@ -102,6 +119,7 @@ def management_app(engine: Engine, metrics: Metrics) -> FastAPI:
     app.add_exception_handler(PolicyEngineError, _engine_error)
     app.add_exception_handler(HTTPException, _framework_error)
     app.add_exception_handler(RequestValidationError, _not_valid)
+    app.add_exception_handler(Exception, _fault)
     described: dict[str, Any] = {}
 
     def openapi() -> dict[str, Any]:
@@ -129,6 +147,11 @@ def _not_valid(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         return _respond(problems.internal())
     return _respond(problems.not_valid(places_of(error)))
+
+
+def _fault(request: Request, error: Exception) -> Response:
+    """Answer without a word about it; the framework raises the error again, and the envelope logs where it was."""
+    return _respond(problems.internal())
 
 
 def _respond(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:

@@ -111,6 +111,12 @@ def method_not_allowed(allowed: str) -> Problem:
     )
 
 
+def busy() -> Problem:
+    """Return 503 for an exchange beyond those that may be under way at once."""
+    headers = [(b"retry-after", str(RETRY_AFTER_SECONDS).encode("ascii"))]
+    return Problem(503, "busy", "Too many requests are under way", "Ask again in a moment.", headers=headers)
+
+
 def of_status(status: int) -> Problem:
     """Return the problem of a bare status that the framework chose, such as 404 for a path that no route has."""
     return Problem(status, f"http.{status}", HTTPStatus(status).phrase, _SENTENCES.get(status, ""))

@@ -1,7 +1,7 @@
 """Serving: one uvicorn worker on uvloop and httptools in front of an open engine.
 
 Rules of the room: no access log (paths and addresses are nobody's business), no server header, no forwarded headers
-believed, a bounded number of connections, and an end that lets what is under way finish.
+believed, heads bounded in size and time, and an end that lets what is under way finish.
 Left to others: opening and closing the engine (whoever calls), its logs (`logs`).
 """
 
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 
 from policy_engine.api.app import Door
+from policy_engine.api.protocol import BoundedHead
 
 if TYPE_CHECKING:
     from policy_engine.bootstrap import Engine
 
-CONNECTIONS_MAX: Final = 2_048
 BACKLOG: Final = 2_048
 KEEP_ALIVE_SECONDS: Final = 75
 SHUTDOWN_SECONDS: Final = 10
@@ -29,7 +29,7 @@ def server(engine: Engine, *, host: str, port: int) -> uvicorn.Server:
         host=host,
         port=port,
         loop="uvloop",
-        http="httptools",
+        http=BoundedHead,
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -38,7 +38,6 @@ def server(engine: Engine, *, host: str, port: int) -> uvicorn.Server:
         proxy_headers=False,
         server_header=False,
         backlog=BACKLOG,
-        limit_concurrency=CONNECTIONS_MAX,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policy_engine import logs
 from policy_engine.api.decisions import EVALUATION, EVALUATIONS, PATHS
 from policy_engine.core.decision import Decision, Principal, Reason, Request
 from policy_engine.errors import NotPermitted, StoreUnavailable
@@ -117,8 +120,10 @@ def test_a_log_that_is_away_denies_with_its_reason() -> None:
     assert many.header("Policy-Engine-Epoch") is None
 
 
-def test_a_fault_of_ours_is_a_500_that_says_nothing(planted_facts: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fault_of_ours_is_a_500_that_says_nothing(planted_facts: Any) -> None:
     """An unexpected error reaches neither the caller nor the log with what it was about."""
+    out = io.StringIO()
+    logs.configure(level="info", stream=out)
     fault = RuntimeError(f"no such person {planted_facts.person}")
     reply = doors.ask(doors.door(OneDecision(fault)), ASKED, headers=((b"x-request-id", b"r1"),))
     assert (reply.status, reply.header("content-type"), reply.header("x-request-id")) == (
@@ -127,7 +132,8 @@ def test_a_fault_of_ours_is_a_500_that_says_nothing(planted_facts: Any, capsys: 
         "r1",
     )
     assert planted_facts.person not in reply.body.decode()
-    assert "decision.failed" in "".join(capsys.readouterr())
+    (line,) = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert (line["event"], line["error"]) == ("decision.failed", "RuntimeError")
 
 
 def test_what_a_key_may_not_ask_is_a_403() -> None:
