@@ -7,8 +7,7 @@ matter; a rule that errs never gets here (its error denies before). A slow, obvi
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from policy_engine.core.decision import Outcome
 
@@ -23,8 +22,7 @@ class Rule(Protocol):
     def lift(self) -> str: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """Outcome with positions of the rules that allow, that deny, and whose deny was lifted."""
 
     outcome: Outcome

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from policy_engine.core.facts import Location
 
@@ -77,8 +77,7 @@ class Reason:
     orders: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(NamedTuple):
     """Everything that steps 3 to 8 of a decision found, before its entry exists. It is not an answer.
 
     `until` is the next instant at which an order, rule, table or fact used may change the outcome.

@@ -7,8 +7,7 @@ no facet holds a birth country, a name or an id. Left to others: the parts (`der
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from policy_engine.core.derive import (
     Counted,
@@ -71,6 +70,7 @@ FACT_OF_UNKNOWN: Mapping[str, str] = {
     "screening": "list_match",
     "end-customer": "tenant.end_customer",
     "evidence": "person.nationality_evidence",
+    "person": "subject",
 }
 """The fact to bring for each name in the facet `unknown`; names of facts only, never values."""
 
@@ -79,8 +79,7 @@ _NO_COUNTED: frozenset[str] = frozenset()
 _NO_TEST = frozenset(("nationality-test",))
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(NamedTuple):
     """What a request's facets are made of."""
 
     asked: Asked
@@ -94,8 +93,7 @@ class Parts:
     reference: Reference
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """The facets with what stands behind two of them: directives by block, and licences that lift."""
 
     facets: dict[str, Any]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from policy_engine.core.derive import Counted, PersonFacets, PlaceFacets, TenantFacets
 from policy_engine.core.instants import ENDLESS
@@ -19,6 +20,7 @@ from policy_engine.core.instants import ENDLESS
 FOREIGN_PERSON = "foreign_person"
 DESTINATION = "destination_outside_us"
 EVERYONE = "everyone"
+NO_LIFTS: frozenset[str] = frozenset()
 BLOCKS = frozenset((FOREIGN_PERSON, DESTINATION))
 
 ANNEX = "annex_a_entities_and_their_employees"
@@ -96,8 +98,7 @@ class Override:
     until: int
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """The model side of a request: its id, every name that reaches it, and the map from alias to id."""
 
     model: str
@@ -135,6 +136,16 @@ class OrderBook:
         self._boundaries = tuple(sorted(boundaries))
 
     @property
+    def has_directives(self) -> bool:
+        """Return whether there is any directive, in force or not."""
+        return bool(self._directives or self._everywhere)
+
+    @property
+    def has_licences(self) -> bool:
+        """Return whether there is any licence that could match somebody."""
+        return bool(self._licences)
+
+    @property
     def boundaries(self) -> tuple[int, ...]:
         """Return the instants at which an order begins or ends, in order."""
         return self._boundaries
@@ -162,6 +173,8 @@ def directive_blocks(
     book: OrderBook, asked: Asked, person: PersonFacets, tenant: TenantFacets, place: PlaceFacets, at: int
 ) -> dict[str, tuple[str, ...]]:
     """Return each block that denies the request, with the ids of the directives that make it."""
+    if not book.has_directives:
+        return {}
     found: dict[str, list[str]] = {}
     for directive in book.directives_for(asked.names, at):
         for block in _hits(directive, person, tenant, place):
@@ -183,6 +196,8 @@ def licence_lifts(
 
     `counted=None` says that the model names no known nationality test: then no nationality condition can be met.
     """
+    if not book.has_licences:
+        return NO_LIFTS, ()
     keys: set[str] = set()
     used: list[str] = []
     for licence in book.licences_for(asked, at):

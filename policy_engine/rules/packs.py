@@ -195,7 +195,7 @@ class _Expansion:
             requires=tuple(dict.fromkeys(rule.requires or ())),
             pack=self._file.path,
             line=self._file.line("rule", self._at),
-            unknown=tuple(value for source, value in named.items() if source == "derive:unknown"),
+            unknown=_lacking(rule.effect, named),
             directives=tuple(value for source, value in named.items() if source == "derive:directive"),
         )
 
@@ -204,3 +204,12 @@ class _Expansion:
 
     def _refuse(self, key: str, message: str) -> LoadRefused:
         return LoadRefused(message, where=self._where(key))
+
+
+def _lacking(effect: str, named: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the names of what a deny row finds lacking: what is unknown, or evidence that is not valid."""
+    found = [value for source, value in named.items() if source == "derive:unknown"]
+    state = named.get("derive:evidence", "valid")
+    if effect != "allow" and state != "valid":
+        found.append("person" if state == "no-person" else "evidence")
+    return tuple(found)

@@ -12,7 +12,7 @@ and writes one `gap` entry on return. Deciding never raises for policy reasons.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from policy_engine.core.decision import Decision, Evaluation, Outcome, Principal, Reason, Request
@@ -66,7 +66,7 @@ class Decider:
         snapshot = self._snapshots.refresh()
         instant = self._clock() if at is None else at
         evaluation = self._evaluator.evaluate(request, principal, snapshot, instant)
-        return evaluation if at is None else replace(evaluation, hypothetical=True)
+        return evaluation if at is None else evaluation._replace(hypothetical=True)
 
     def decide(self, request: Request, principal: Principal, *, explained: bool = False) -> Decision:
         """Return the decision once its entry is durable, or a deny that says why there is none."""
@@ -166,8 +166,7 @@ class Decider:
             return self._away([item])[0]
         release = self._snapshots.current().release
         reason = Reason("stale") if release is None else release.reason("stale")
-        denied = replace(
-            evaluation,
+        denied = evaluation._replace(
             outcome=Outcome.DENY,
             reasons=(reason,),
             missing=(),

@@ -15,7 +15,7 @@ from policy_engine.core.authorizer import Verdict, authorize
 from policy_engine.core.decision import Evaluation, Outcome, Principal, Reason, Request
 from policy_engine.core.derive import NOBODY, PersonFacets, PlaceFacets, Reference, TenantFacets, derive_place
 from policy_engine.core.facets import FACT_OF_UNKNOWN, Found, Parts, assemble
-from policy_engine.core.facts import Location, Model, Person, Tenant
+from policy_engine.core.facts import Model, Person, Tenant
 from policy_engine.core.index import positions
 from policy_engine.core.instants import ENDLESS
 from policy_engine.core.orders import Asked
@@ -34,7 +34,7 @@ class Evaluator:
     def __init__(self, facts: FactCache, *, serving_region: str | None) -> None:
         self.facts = facts
         self._serving_region = serving_region
-        self._places: dict[Location, PlaceFacets] = {}
+        self._places: dict[tuple[str | None, str | None, bool], PlaceFacets] = {}
         self._places_reference: Reference | None = None
 
     def evaluate(self, request: Request, principal: Principal, snapshot: Snapshot, at: int) -> Evaluation:
@@ -46,7 +46,7 @@ class Evaluator:
         if model is None:
             return evaluation
         alternatives = self._alternatives(evaluation, model, principal, snapshot, at)
-        return replace(evaluation, alternatives=alternatives) if alternatives else evaluation
+        return evaluation._replace(alternatives=alternatives) if alternatives else evaluation
 
     def _one(
         self, request: Request, principal: Principal, snapshot: Snapshot, at: int
@@ -130,11 +130,12 @@ class Evaluator:
         if self._places_reference is not reference:
             self._places = {}
             self._places_reference = reference
-        place = self._places.get(location)
+        key = (location.country, location.region, location.anonymiser)
+        place = self._places.get(key)
         if place is None:
             place = derive_place(location, reference)
             if place.place.known and len(self._places) < _KEPT_PLACES_COUNT:  # only real codes: bounded for good
-                self._places[location] = place
+                self._places[key] = place
         return place
 
     def _serving(self, request: Request, principal: Principal) -> str | None:
