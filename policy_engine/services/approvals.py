@@ -16,7 +16,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from policy_engine.core.decision import Principal
 from policy_engine.core.instants import DAY
@@ -38,6 +38,9 @@ from policy_engine.services.proposals import (
     read_proposal,
 )
 from policy_engine.store.interfaces import Change, Committed, Store, Write
+
+READERS: Final = ("approve", "audit:read")
+"""Scopes of which a person needs one to see what others proposed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +183,7 @@ class Approvals:
         return self._close(caller, proposal, REFUSED, reason)
 
     def list(self, principal: Principal, *, status: str | None = None) -> tuple[Proposal, ...]:
-        """Return proposals, newest last: all of them with `approve` or `audit:read`, else the caller's own.
+        """Return proposals, newest last: all with one of `READERS` and a key not bounded to tenants, else one's own.
 
         A waiting proposal whose time is over is shown as `expired`.
         """
@@ -199,10 +202,9 @@ class Approvals:
 
     def _visible(self, principal: Principal) -> str | None:
         """Return the person whose proposals alone may be shown, or `None` for all."""
-        if principal.scopes.isdisjoint(("approve", "audit:read")):
-            return acting_person(self._store, principal, *SCOPES).person
-        acting_person(self._store, principal, "approve", "audit:read")
-        return None
+        sees_all = not principal.scopes.isdisjoint(READERS)
+        caller = acting_person(self._store, principal, *(READERS if sees_all else SCOPES))
+        return None if sees_all and caller.tenants is None else caller.person
 
     def _shown(self, proposal: Proposal) -> Proposal:
         over = proposal.status == WAITING and self._store.now() >= proposal.expires_at

@@ -20,6 +20,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from policy_engine.core.decision import Principal, PrincipalKind
 from policy_engine.core.instants import format_instant
@@ -47,6 +48,10 @@ from policy_engine.services.proposals import Proposal
 from policy_engine.store.interfaces import Change, Committed, Row, Store, Write
 
 __all__ = ["FIRST_SCOPES", "Issued", "Key", "KeyRequest", "Keys", "hash_of"]
+
+
+READERS: Final = ("keys:write", "audit:read")
+"""Scopes of which a person needs one to see the keys of others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,15 +214,13 @@ class Keys:
         )
 
     def list(self, principal: Principal) -> tuple[Key, ...]:
-        """Return every key with `keys:write` or `audit:read`, else those of the caller."""
-        if principal.scopes.isdisjoint(("keys:write", "audit:read")):
-            caller = acting_person(self._store, principal, *SCOPES)
-            mine: str | None = caller.person
-        else:
-            acting_person(self._store, principal, "keys:write", "audit:read")
-            mine = None
+        """Return every key with `keys:write` or `audit:read` and a key that is not bounded, else one's own."""
+        sees_all = not principal.scopes.isdisjoint(READERS)
+        caller = acting_person(self._store, principal, *(READERS if sees_all else SCOPES))
         keys = [read_key(row) for row in self._store.rows("keys")]
-        return tuple(key for key in keys if mine in (None, key.principal))
+        if sees_all and caller.tenants is None:
+            return tuple(keys)
+        return tuple(key for key in keys if key.principal == caller.person)
 
     def _current_ring(self, epoch: int) -> _Ring:
         ring = self._ring

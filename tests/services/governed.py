@@ -118,31 +118,38 @@ def open_house(
 
     `release` activates a made-up one; with `releases` words are looked up in stored ones instead.
     """
-    clock = Clock()
-    database = copy_template(folder / "engine.db")
-    vault = new_vault()
-    store = SqliteStore(database, vault, clock=clock)
+    copy_template(folder / "engine.db")
+    house = wire(folder, Clock(), new_vault(), releases)
+    return _with_genesis(house, people, release=release, sample=sample)
+
+
+def wire(
+    folder: Path,
+    clock: Clock,
+    vault: KeyVault,
+    releases: ReleaseLoader | None = None,
+    people: Mapping[str, Principal] | None = None,
+) -> House:
+    """Return the services over the database in a folder, as another process that holds the same key file would."""
+    store = SqliteStore(folder / "engine.db", vault, clock=clock)
     recorder = Recorder(store, vault)
     approvals = Approvals(store)
-    keys = Keys(store, approvals)
-
     loader = ReleaseLoader() if releases is None else releases
     vocabulary = known_words if releases is None else lambda hash: vocabulary_of(loader.stored(store, hash))
-    house = House(
-        store,
-        clock,
-        approvals,
-        keys,
-        Orders(store, approvals, vocabulary),
-        Switches(store, approvals, vocabulary),
-        Facts(store, recorder, vocabulary),
-        Publish(store, approvals, loader),
-        recorder,
-        vault,
-        Evidence(store, recorder, vault),
-        {},
+    return House(
+        store=store,
+        clock=clock,
+        approvals=approvals,
+        keys=Keys(store, approvals),
+        orders=Orders(store, approvals, vocabulary),
+        switches=Switches(store, approvals, vocabulary),
+        facts=Facts(store, recorder, vocabulary),
+        publish=Publish(store, approvals, loader),
+        recorder=recorder,
+        vault=vault,
+        evidence=Evidence(store, recorder, vault),
+        people=people or {},
     )
-    return _with_genesis(house, people, release=release, sample=sample)
 
 
 def _with_genesis(house: House, people: Mapping[str, KeyRequest], *, release: bool, sample: bool) -> House:

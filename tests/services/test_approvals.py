@@ -106,6 +106,17 @@ def test_who_sees_proposals(house: House) -> None:
             house.approvals.list(principal)
 
 
+def test_a_bounded_key_reads_nothing_beyond_its_own(house: House) -> None:
+    """A key bounded to tenants shows its owner their own proposals and keys, and no orders, which reach everybody."""
+    house.orders.receive(house["olga"], "licence", LICENCE)
+    assert house.approvals.list(house["bounded"]) == ()
+    assert [key.id for key in house.keys.list(house["bounded"])] == ["bounded"]
+    with pytest.raises(NotPermitted, match="bounded"):
+        house.orders.list(house["bounded"])
+    with pytest.raises(NotPermitted, match="bounded"):
+        house.orders.show(house["bounded"], "lic-1")
+
+
 def test_an_old_proposal_is_shown_as_expired(house: House) -> None:
     """A proposal waits for exactly seven days; from then on it is shown as expired before anybody touches it."""
     receipt = house.orders.receive(house["olga"], "licence", LICENCE)
