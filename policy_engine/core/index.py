@@ -26,7 +26,8 @@ Accepted = frozenset[Any] | None
 _SETS: Final = frozenset((frozenset, set, tuple, list))
 _SCALARS: Final = frozenset((str, int, float, bool, type(None)))
 _FEW_POSITIONS: Final = 16
-_SMALL_RULES: Final = 2_048
+_DENSE_BYTES: Final = 4_194_304
+"""Up to so many bytes a term keeps all its values as bits, which is fastest."""
 _NARROW_BITS: Final = 512
 
 
@@ -97,7 +98,7 @@ class _Postings:
         for position, values in enumerate(accepted):
             for value in values or ():
                 lists.setdefault(value, []).append(position)
-        small = len(accepted) <= _SMALL_RULES
+        small = len(lists) * len(accepted) // 8 <= _DENSE_BYTES
         self.few = {v: tuple(at) for v, at in lists.items() if not small and len(at) <= _FEW_POSITIONS}
         self.dense = {v: self.free | _spread(at) for v, at in lists.items() if v not in self.few}
         named = sum(map(len, lists.values()))

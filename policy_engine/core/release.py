@@ -23,7 +23,6 @@ from policy_engine.core.index import Index
 from policy_engine.errors import InputRefused, LoadRefused
 from policy_engine.limits import LIMITS, Limits
 
-
 DERIVED = "derive:"
 """Begins the source of a token that is a facet; any other source is a path into the request."""
 

@@ -18,8 +18,8 @@ WORDS = st.sampled_from("abcde")
 SETS = st.frozensets(WORDS, max_size=3)
 LINKS = {"d1": {"g": frozenset("ab"), "h": frozenset("c")}, "d2": {"g": frozenset("d")}}
 DOMAINS = st.frozensets(st.sampled_from(("d1", "d2", "d3")), max_size=2)
-LARGE = 3_000
-"""Above the size from which few rules of a value are kept as positions."""
+LARGE = 6_000
+"""So many rules, each for a value of its own, are kept as positions and not as bits."""
 
 
 def obvious_member(value: Any, group: str, domains: Any) -> bool:
