@@ -2,6 +2,7 @@
 
 - A connection to anything but loopback raises, whichever test tries it (an audit hook; nothing to remember).
 - Hypothesis runs the `default` profile; `HYPOTHESIS_PROFILE=nightly` runs many more examples.
+- Every decision entry that a test records is put to stock Casbin when its process ends (law 6, `house/witness.py`).
 - Log lines, metrics and error bodies of the whole run are kept and searched for planted facts (`house/outputs.py`).
 """
 
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.house import outputs
+from tests.house import outputs, witness
 
 if TYPE_CHECKING:
     from policy_engine.bootstrap import Engine
@@ -77,31 +78,46 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         os.environ[outputs.FOLDER_VARIABLE] = tempfile.mkdtemp(prefix="policy-engine-outputs-")
     outputs.listen()
+    witness.attend(WITNESS)
+
+
+WITNESS = witness.Witness()
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """End the session red when a planted fact got out."""
+    """End the session red when a planted fact got out, or when stock Casbin disagrees with a recorded entry.
+
+    A worker process puts its own entries to stock Casbin; the controlling process ends last and reads what all said.
+    """
+    for line in WITNESS.disagreements():
+        outputs.keep("disagreements", line)
+    outputs.keep("witnessed", f"{WITNESS.entries} {len(WITNESS.answers)}")
     if hasattr(session.config, "workerinput"):
         return
     folder = Path(os.environ[outputs.FOLDER_VARIABLE])
-    session.config.stash[LEAKS] = outputs.leaks(folder)
-    session.config.stash[COUNTED] = outputs.counted(folder)
-    if session.config.stash[LEAKS] and session.exitstatus == 0:
+    stash = session.config.stash
+    stash[COUNTED], stash[WITNESSED] = outputs.counted(folder), outputs.witnessed(folder)
+    stash[WRONG] = [f"PLANTED FACT OUTSIDE {line}" for line in outputs.leaks(folder)]
+    stash[WRONG] += [f"LAW 6 BROKEN {line}" for line in outputs.kept(folder, "disagreements")]
+    if stash[WRONG] and session.exitstatus == 0:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     shutil.rmtree(folder)
 
 
-LEAKS = pytest.StashKey[list[str]]()
+WRONG = pytest.StashKey[list[str]]()
 COUNTED = pytest.StashKey[dict[str, int]]()
+WITNESSED = pytest.StashKey[tuple[int, int]]()
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Say what was searched, and name each place where a planted fact stood."""
+    """Say what was searched and what was put to stock Casbin, and name whatever was wrong."""
     counted = ", ".join(f"{count} {kind}" for kind, count in config.stash.get(COUNTED, {}).items())
-    terminalreporter.write_line(f"searched for planted facts: {counted} (lines)")
-    for line in config.stash.get(LEAKS, []):
-        terminalreporter.write_line(f"PLANTED FACT OUTSIDE {line}", red=True)
+    entries, questions = config.stash.get(WITNESSED, (0, 0))
+    terminalreporter.write_line(f"searched for planted facts, in lines: {counted}")
+    terminalreporter.write_line(f"put to stock Casbin: {questions} different questions of {entries} recorded decisions")
+    for line in config.stash.get(WRONG, []):
+        terminalreporter.write_line(line, red=True)
 
 
 @pytest.fixture

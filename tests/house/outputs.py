@@ -21,7 +21,9 @@ from typing import Any
 
 FOLDER_VARIABLE = "TEST_OUTPUTS_FOLDER"
 SAMPLE_PERSONS = ("alice", "mina", "dana", "bruno", "ines", "chen", "greg", "eve")
-KINDS = ("logs", "metrics", "errors")
+SEARCHED = ("logs", "metrics", "errors")
+KINDS = (*SEARCHED, "disagreements", "witnessed")
+"""What is kept: outputs that are searched, and what the witness of law 6 says ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def leaks(folder: Path) -> list[str]:
     planted = re.compile("|".join(re.escape(value) for value in astuple(PLANTED)))
     persons = re.compile(r"(?<![\w-])(?:" + "|".join(SAMPLE_PERSONS) + r")(?![\w-])")
     found = []
-    for path in sorted(folder.glob("*.txt")):
+    for path in sorted(path for path in folder.glob("*.txt") if path.name.startswith(SEARCHED)):
         impersonal = path.name.startswith(("logs", "metrics"))
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             if planted.search(line) or (impersonal and persons.search(line)):
@@ -64,10 +66,18 @@ def leaks(folder: Path) -> list[str]:
 
 def counted(folder: Path) -> dict[str, int]:
     """Return how many lines of each kind were kept."""
-    lines = dict.fromkeys(KINDS, 0)
-    for path in folder.glob("*.txt"):
-        lines[path.name.split("-")[0]] += path.read_text(encoding="utf-8").count("\n")
-    return lines
+    return {kind: len(kept(folder, kind)) for kind in SEARCHED}
+
+
+def kept(folder: Path, kind: str) -> list[str]:
+    """Return every kept line of one kind."""
+    return [line for path in folder.glob(f"{kind}-*.txt") for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def witnessed(folder: Path) -> tuple[int, int]:
+    """Return how many decision entries all processes recorded, and how many different questions they were."""
+    rows = [line.split() for line in kept(folder, "witnessed")]
+    return sum(int(row[0]) for row in rows), sum(int(row[1]) for row in rows)
 
 
 class CasbinLines(logging.Handler):

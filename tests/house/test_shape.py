@@ -61,7 +61,7 @@ def test_no_leftovers() -> None:
 def test_no_name_says_nothing() -> None:
     """No file, folder, class or function is called utils, helpers, common or manager."""
     files = [str(path) for path in house.tracked() if house.banned_parts(path)]
-    names = {str(path): house.banned_definitions(house.text_of(path)) for path in house.modules()}
+    names = {str(path): house.banned_definitions(house.text_of(path)) for path in house.modules(*PRODUCT)}
     assert files == []
     assert {path: found for path, found in names.items() if found} == {}
 
