@@ -51,7 +51,11 @@ def configure(*, level: str = "info", stream: TextIO | None = None) -> None:
     `level` is `debug`, `info`, `warning` or `error`. May be called again; the last call wins.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
-    out = sys.stderr if stream is None else stream
+
+    def writer(*_: Any) -> structlog.WriteLogger:
+        # Asked for at each line: who replaces sys.stderr later gets the lines, and nobody writes to a closed one.
+        return structlog.WriteLogger(sys.stderr if stream is None else stream)
+
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -60,7 +64,7 @@ def configure(*, level: str = "info", stream: TextIO | None = None) -> None:
             structlog.processors.JSONRenderer(sort_keys=True),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(file=out),
+        logger_factory=writer,
         cache_logger_on_first_use=False,
     )
     handler = _LibraryHandler(max(number, logging.INFO))
@@ -69,8 +73,7 @@ def configure(*, level: str = "info", stream: TextIO | None = None) -> None:
     for old in [each for each in root.handlers if each.get_name() == _HANDLER_NAME]:
         root.removeHandler(old)
     root.addHandler(handler)
-    for name in ("uvicorn.access", "casbin"):  # both write what a caller sent
-        logging.getLogger(name).disabled = True
+    logging.getLogger("uvicorn.access").disabled = True  # it writes what a caller sent
 
 
 class _LibraryHandler(logging.Handler):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
+
+import pytest
 
 from policy_engine.cli.exits import Code
 from tests.cli.conftest import LABELS, POLICIES, Shell
@@ -109,35 +112,34 @@ def test_the_command_line_and_the_service_see_each_others_changes_at_once(tmp_pa
         assert decision() is False
 
 
-def refused(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run `serve` with words that it must refuse."""
-    return subprocess.run(
-        [PROGRAM, "serve", *words], env=environment(**settings), capture_output=True, text=True, timeout=60, check=False
-    )
-
-
 def test_what_cannot_be_served_is_refused_with_one_sentence(tmp_path: Path) -> None:
     """Several workers on SQLite, a port that is taken, a sample world for everybody: exit 2 or 4, nothing served."""
-    database = ("--database", f"sqlite:///{tmp_path / 'engine.db'}", "--policies", str(POLICIES))
-    ran = refused("--workers", "2", *database)
-    assert ran.returncode == Code.USAGE and "PostgreSQL" in ran.stderr
+    shell = Shell(tmp_path / "engine.db", {})
+    ran = shell("serve", "--workers", "2")
+    assert ran.code == Code.USAGE and "PostgreSQL" in ran.err
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        ran = refused("--port", str(taken.getsockname()[1]), *database)
-    assert ran.returncode == Code.REFUSED and "cannot listen" in ran.stderr
-    ran = refused("--host", "0.0.0.0", "--port", str(free_port()), *database)
-    assert ran.returncode == Code.REFUSED and "POLICY_ENGINE_SAMPLE_WORLD" in ran.stderr
-    assert refused("--port", "nonsense").returncode == Code.USAGE
-    assert refused(POLICY_ENGINE_PORT="nonsense").returncode == Code.USAGE
-    assert refused("--database", "oracle://x").returncode == Code.USAGE
-    assert not (tmp_path / "engine.db").exists()
+        ran = shell("serve", "--port", str(taken.getsockname()[1]))
+    assert ran.code == Code.REFUSED and "cannot listen" in ran.err
+    ran = shell("serve", "--host", "0.0.0.0", "--port", str(free_port()))
+    assert ran.code == Code.REFUSED and "POLICY_ENGINE_SAMPLE_WORLD" in ran.err
+    assert shell("serve", "--port", "nonsense").code == Code.USAGE
+    ran = shell("serve", port="nonsense")
+    assert ran.code == Code.USAGE and "POLICY_ENGINE_PORT" in ran.err and "nonsense" not in ran.err
+    assert shell("serve", "--database", "oracle://x").code == Code.USAGE
+    assert not shell.database.exists()
+
+
+def test_without_the_extra_serving_says_what_to_install(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The core installs without a web server."""
+    monkeypatch.setitem(sys.modules, "policy_engine.api.server", None)
+    ran = shell("serve")
+    assert ran.code == Code.REFUSED and "policy-engine[server]" in ran.err
 
 
 def test_a_folder_that_is_not_the_active_release_is_refused(shell: Shell, tmp_path: Path) -> None:
     """Which of the two is meant is a person's to say: exit 4."""
-    import shutil
-
     folder = Path(shutil.copytree(POLICIES, tmp_path / "policies"))
     pack = folder / "packs" / "access.toml"
     pack.write_text(pack.read_text() + "\n# changed\n")
-    ran = refused("--port", str(free_port()), "--database", f"sqlite:///{shell.database}", "--policies", str(folder))
-    assert ran.returncode == Code.REFUSED and "activate" in ran.stderr
+    ran = shell("serve", "--port", str(free_port()), "--policies", folder)
+    assert ran.code == Code.REFUSED and "activate" in ran.err
