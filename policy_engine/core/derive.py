@@ -266,7 +266,7 @@ def derive_tenant(tenant: Tenant, at: int, reference: Reference) -> TenantFacets
         individual=head.type is TenantType.INDIVIDUAL,
         entities=frozenset(entities),
         seats=frozenset(seats),
-        home=_headquarters(head, reference.gazetteer).country or "unknown",
+        home=_home(head, reference.gazetteer),
         unknown=frozenset(unknown),
         screening=frozenset(screening),
         ownership=frozenset(ownership),
@@ -315,6 +315,12 @@ def _unidentified(entity: Tenant) -> bool:
 
 def _headquarters(entity: Tenant, gazetteer: Gazetteer) -> Place:
     return gazetteer.resolve(entity.headquarters, entity.headquarters_region)
+
+
+def _home(head: Tenant, gazetteer: Gazetteer) -> str:
+    """Headquarters of an organisation; of a tenant of unknown type nobody can say that they are what counts."""
+    country = None if head.type is None else _headquarters(head, gazetteer).country
+    return "unknown" if country is None else country
 
 
 def _add_places(entity: Tenant, gazetteer: Gazetteer, entities: set[str], seats: set[str], unknown: set[str]) -> None:
