@@ -100,7 +100,7 @@ REFERENCE = Reference(
 )
 
 AMERICAN: Mapping[str, Any] = {
-    "citizenships": [{"country": "US", "acquired": "birth"}],
+    "citizenships": [{"country": "US", "acquired": "birth", "current": True}],
     "permanent_residencies": [],
     "us_status": "citizen",
     "residence_country": "US",
