@@ -219,8 +219,8 @@ def _check_folder(engine: Engine) -> None:
     folder = engine.releases.load(read_folder(engine.settings.policies)).hash
     if active != folder:
         raise StartRefused(
-            f"the folder holds release {folder[:19]}… and the active release is {(active or 'none')[:19]}…: publish and "
-            "activate the folder (policy-engine policy publish, policy activate), or serve the folder that is active",
+            f"the folder holds release {folder[:19]}… and the active release is {(active or 'none')[:19]}…: publish "
+            "and activate the folder (policy-engine policy publish, policy activate), or serve the one that is active",
             where=str(engine.settings.policies),
         )
 

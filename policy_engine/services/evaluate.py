@@ -15,7 +15,7 @@ from policy_engine.core.authorizer import Verdict, authorize
 from policy_engine.core.decision import Evaluation, Outcome, Principal, Reason, Request
 from policy_engine.core.derive import NOBODY, PersonFacets, PlaceFacets, Reference, TenantFacets, derive_place
 from policy_engine.core.facets import FACT_OF_UNKNOWN, Found, Parts, assemble
-from policy_engine.core.facts import Model, Person, Tenant
+from policy_engine.core.facts import Location, Model, Person, Tenant
 from policy_engine.core.index import positions
 from policy_engine.core.instants import ENDLESS
 from policy_engine.core.orders import Asked
@@ -42,11 +42,26 @@ class Evaluator:
 
         Alternatives are hints, evaluated the same way; using one needs a request and an entry of its own.
         """
+        request = self._bounded(request, principal)
         evaluation, model = self._one(request, principal, snapshot, at)
         if model is None:
             return evaluation
         alternatives = self._alternatives(evaluation, model, principal, snapshot, at)
         return evaluation._replace(alternatives=alternatives) if alternatives else evaluation
+
+    def _bounded(self, request: Request, principal: Principal) -> Request:
+        """1. The principal bounds the request: what it may not supply is unknown, and is not recorded as believed.
+
+        Where a request names no serving region, ours is used, and stands in the entry as if it had been named.
+        """
+        location = request.location if _supplies(principal, "location") else None
+        if request.serving_region is None:
+            serving_region = self._serving_region
+        else:
+            serving_region = request.serving_region if _supplies(principal, "serving_region") else None
+        if location is request.location and serving_region is request.serving_region:
+            return request
+        return replace(request, location=location, serving_region=serving_region)
 
     def _one(
         self, request: Request, principal: Principal, snapshot: Snapshot, at: int
@@ -54,7 +69,6 @@ class Evaluator:
         release = snapshot.release
         if release is None:
             return _refused(request, snapshot, at, [Reason("release.missing", message=_NO_RELEASE)], None), None
-        # 1. The principal bounds the request.
         # 3. Alias and derivative resolve to catalogue entries; unknown model or tenant, or no member of it: deny.
         reasons, model, person, tenant = self._resolve(request, principal, snapshot, release)
         if reasons or model is None or person is None or tenant is None:
@@ -100,15 +114,15 @@ class Evaluator:
         reference = release.reference
         person_facets = NOBODY if person.service else person.at(at, reference)
         tenant_facets = tenant.at(at, reference)
-        place = self._place(request, principal, reference)
-        serving_region = self._serving(request, principal)
+        place = self._place(request.location, reference)
+        serving_region = request.serving_region
         until = min(person_facets.until, tenant_facets.until, snapshot.next_boundary(at))
         # 6. Kill switches are checked first, by code that shares nothing with the rules.
         covered = _switch_reasons(release, snapshot, request, model, tenant_facets, place, serving_region, at)
         if covered:
             return _refused(request, snapshot, at, covered, model, person, tenant, until)
         if snapshot.orders is None:
-            raise AssertionError("unreachable: unreadable orders deny above")
+            return _refused(request, snapshot, at, [release.reason("orders.unreadable")], model, person, tenant, until)
         catalogue = release.catalogue
         person_id = None if person.service else request.subject_id
         tenant_id = request.tenant or ""
@@ -123,8 +137,7 @@ class Evaluator:
         # 8. Outcome, reasons, missing facts.
         return _judged(request, snapshot, release, model, person, tenant, found, values, verdict, at, until)
 
-    def _place(self, request: Request, principal: Principal, reference: Reference) -> PlaceFacets:
-        location = request.location if _supplies(principal, "location") else None
+    def _place(self, location: Location | None, reference: Reference) -> PlaceFacets:
         if location is None:
             return derive_place(None, reference)
         if self._places_reference is not reference:
@@ -137,12 +150,6 @@ class Evaluator:
             if place.place.known and len(self._places) < _KEPT_PLACES_COUNT:  # only real codes: bounded for good
                 self._places[key] = place
         return place
-
-    def _serving(self, request: Request, principal: Principal) -> str | None:
-        """A serving region that the caller may not supply is unknown; where it names none, ours is used."""
-        if request.serving_region is None:
-            return self._serving_region
-        return request.serving_region if _supplies(principal, "serving_region") else None
 
     def _alternatives(
         self, evaluation: Evaluation, model: Model, principal: Principal, snapshot: Snapshot, at: int
@@ -190,8 +197,6 @@ def _switch_reasons(
     serving_region: str | None,
     at: int,
 ) -> list[Reason]:
-    if snapshot.orders is None:
-        return [release.reason("orders.unreadable")]
     if not snapshot.switches:
         return []
     gazetteer = release.reference.gazetteer

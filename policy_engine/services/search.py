@@ -115,11 +115,9 @@ class Search:
 
     def _hits(self, principal: Principal, query: Query, snapshot: Snapshot, at: int) -> tuple[tuple[Hit, ...], bool]:
         hits: list[Hit] = []
-        tried = 0
-        for request in self._candidates(query, snapshot):
+        for tried, request in enumerate(self._candidates(query, snapshot)):
             if tried >= self._limits.search_candidates_count:
                 return tuple(hits), False
-            tried += 1
             evaluation = self._evaluator.evaluate(request, principal, snapshot, at)
             if evaluation.outcome is Outcome.ALLOW:
                 hits.append(Hit(request.subject_id, request.tenant or "", request.model, request.action))
