@@ -31,7 +31,7 @@ from policy_engine.services.factdocuments import (
 )
 from policy_engine.services.permissions import Caller, acting_person, require_tenants
 from policy_engine.services.record import Recorder
-from policy_engine.services.vocabulary import VocabularyOf
+from policy_engine.services.vocabulary import VocabularyOf, require_id
 from policy_engine.store.interfaces import FACT_REGISTERS, Change, Committed, Row, Store, Write
 
 READERS: Final = ("facts:write", "audit:unseal")
@@ -118,6 +118,8 @@ class Facts:
 
         A row is `{"register": "persons", "id": …, "provenance": {…}, <fact>: …}`; `register` here stands for rows
         without one. Rows that say what the register holds already are passed over, so an import may be repeated.
+        Nothing else is written meanwhile, so a large import is for a quiet hour: decisions wait for it, and deny when
+        they wait too long.
         `progress(checked, total)` is called now and then. Raises as `set_facts`, naming the row by its number from 1.
         """
         caller = acting_person(self._store, principal, "facts:write")
@@ -208,8 +210,7 @@ class Facts:
         `tenants` will exist once the whole import is written.
         """
         subject_register(register, where)
-        if not id.strip() or len(id) > self._limits.id_characters:
-            raise InputRefused(f"must be a text of 1 to {self._limits.id_characters} characters", where=f"{where}.id")
+        require_id(id, f"{where}.id", self._limits)
         row = self._store.row(register, id)
         document = merged(register, id, row, fields, provenance, caller, where)
         self._require_others(caller, register, id, (row.document if row else {}, document))

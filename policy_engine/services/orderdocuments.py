@@ -16,9 +16,10 @@ from policy_engine.core.factparse import storable
 from policy_engine.core.instants import ENDLESS, format_instant, parse_instant
 from policy_engine.core.orderparse import parse_directive, parse_licence
 from policy_engine.core.orders import Licence, loosens
-from policy_engine.errors import InputRefused, TooLarge
+from policy_engine.errors import TooLarge
 from policy_engine.ledger.canonical import canonical
 from policy_engine.limits import Limits
+from policy_engine.services.vocabulary import require_id
 from policy_engine.store.interfaces import Row
 
 IN_FORCE: Final = "in_force"
@@ -74,9 +75,7 @@ def read_body(
     encoded = canonical(body)
     if max(len(encoded), len((text or "").encode("utf-8", "replace"))) > limits.document_bytes:
         raise TooLarge(f"is larger than {limits.document_bytes} bytes", where="document")
-    id = body.get("id")
-    if not isinstance(id, str) or not id.strip() or len(id) > limits.id_characters:
-        raise InputRefused(f"must be a text of 1 to {limits.id_characters} characters", where="document.id")
+    require_id(body.get("id"), "document.id", limits)
     for name, words in (("reference", reference), ("reason", reason)):
         if len(words) > limits.text_characters:
             raise TooLarge(f"is longer than {limits.text_characters} characters", where=name)

@@ -20,12 +20,11 @@ from policy_engine.core.decision import Principal
 from policy_engine.core.facts import TenantType
 from policy_engine.core.instants import format_instant, parse_instant
 from policy_engine.core.orderparse import parse_switch_scope
-from policy_engine.errors import Conflict, InputRefused, NotFound, NotPermitted, TooLarge
+from policy_engine.errors import Conflict, InputRefused, LoadRefused, NotFound, NotPermitted, TooLarge
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.approvals import Approvals, Effect
 from policy_engine.services.permissions import (
     LOCAL,
-    Basis,
     Caller,
     acting_person,
     is_local,
@@ -33,7 +32,7 @@ from policy_engine.services.permissions import (
     require_unbounded,
 )
 from policy_engine.services.proposals import Proposal
-from policy_engine.services.vocabulary import ANYTHING, VocabularyOf
+from policy_engine.services.vocabulary import ANYTHING, Vocabulary, VocabularyOf, require_id
 from policy_engine.store.interfaces import Change, Committed, Row, Store, Write
 
 
@@ -94,16 +93,19 @@ class Switches:
         named must match. Raises `InputRefused` for a scope that is empty or unknown and for an end that has passed,
         `Conflict` when a switch of that id is engaged.
         """
-        by, person, at, basis = self._engaging(principal, scope)
-        _require_text(id, "id", self._limits.id_characters)
+        caller = self._engaging(principal)
+        require_id(id, "id", self._limits)
         _require_text(reason, "reason", self._limits.text_characters)
         if len(reference) > self._limits.text_characters:
             raise TooLarge(f"is longer than {self._limits.text_characters} characters", where="reference")
         named = self._known_scope(scope)
-        if until is not None and until <= at:
+        if caller.tenants is not None:
+            within = named.get("tenants", "all")
+            require_tenants(caller, frozenset() if within == "all" else frozenset(within))
+        if until is not None and until <= caller.at:
             raise InputRefused("has passed already; give an end that is still to come, or none", where="until")
         row = self._store.row("switches", id)
-        if row is not None and _switch(row).engaged(at):
+        if row is not None and _switch(row).engaged(caller.at):
             raise Conflict(f"the switch {id} is engaged already; engage another id, or release this one")
         document = {
             "scope": named,
@@ -111,8 +113,8 @@ class Switches:
             "until": None if until is None else format_instant(until),
             "reason": reason,
             "reference": reference,
-            "engaged_by": person,
-            "engaged_at": format_instant(at),
+            "engaged_by": caller.person,
+            "engaged_at": format_instant(caller.at),
             "released_at": None,
             "released_by": None,
             "approved_by": None,
@@ -120,10 +122,10 @@ class Switches:
         committed = self._store.change(
             Change(
                 kind="switch.engaged",
-                public={"by": by, "switch": id},
+                public={"by": caller.key_id, "switch": id},
                 writes=(Write("switches", id, document, expect=0 if row is None else row.revision),),
                 raises_epoch=True,
-                expects=basis,
+                expects=(caller.basis,),
             )
         )
         return Engaged(id, committed)
@@ -151,20 +153,16 @@ class Switches:
         """Return one switch. Raises `NotFound`."""
         return _switch(self._row(id))
 
-    def _engaging(self, principal: Principal, scope: Mapping[str, Any]) -> tuple[str, str, int, tuple[Basis, ...]]:
-        """Return key id, name, instant and what the change rests on, for one who may engage a switch."""
-        if is_local(principal):
-            if not self._store.state().sample:
-                raise NotPermitted(
-                    "without a key a switch is engaged on a sample database only; name a person's key with "
-                    "`switch:engage` in POLICY_ENGINE_KEY"
-                )
-            return LOCAL.id, LOCAL.id, self._store.now(), ()
-        caller = acting_person(self._store, principal, "switch:engage")
-        if caller.tenants is not None:
-            named = scope.get("tenants")
-            require_tenants(caller, frozenset(named) if isinstance(named, list | tuple) else frozenset())
-        return caller.key_id, caller.person, caller.at, (caller.basis,)
+    def _engaging(self, principal: Principal) -> Caller:
+        """Return who engages: a person with the scope, or `local` where the database is a sample."""
+        if not is_local(principal):
+            return acting_person(self._store, principal, "switch:engage")
+        if not self._store.state().sample:
+            raise NotPermitted(
+                "without a key a switch is engaged on a sample database only; name a person's key with "
+                "`switch:engage` in POLICY_ENGINE_KEY"
+            )
+        return Caller(LOCAL.id, LOCAL.id, None, self._store.now(), ("keys", LOCAL.id, 0))
 
     def _known_scope(self, scope: Mapping[str, Any]) -> dict[str, Any]:
         """Return the scope as the register holds it, every word of it known."""
@@ -174,9 +172,7 @@ class Switches:
         named = parse_switch_scope(scope, "scope")
         # The caller's own order of words, so that a refusal points at the right one; `all` is no list of words.
         words = {dimension: scope[dimension] for dimension, values in named.items() if values != "all"}
-        release = self._store.state().release
-        # With no release active nothing is allowed anyway, and a switch for later must not be held up.
-        vocabulary = ANYTHING if release is None else self._vocabulary(release)
+        vocabulary = self._words_known()
         vocabulary.require_names(words.get("models", ()), "scope.models")
         vocabulary.require_actions(words.get("actions", ()), "scope.actions")
         vocabulary.require_places(words.get("regions", ()), "scope.regions")
@@ -187,6 +183,17 @@ class Switches:
             if self._store.row("tenants", tenant) is None:
                 raise InputRefused("is no tenant of the register", where=f"scope.tenants[{number}]")
         return named
+
+    def _words_known(self) -> Vocabulary:
+        """Return what the active release knows; every word, where there is none or this process cannot load it.
+
+        A switch must not be held up by a damaged release: another process may still be deciding by it.
+        """
+        release = self._store.state().release
+        try:
+            return ANYTHING if release is None else self._vocabulary(release)
+        except LoadRefused:
+            return ANYTHING
 
     def _row(self, id: str) -> Row:
         row = self._store.row("switches", id)

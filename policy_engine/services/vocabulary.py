@@ -13,6 +13,7 @@ from typing import Any
 from policy_engine.core.places import Gazetteer
 from policy_engine.core.release import Release
 from policy_engine.errors import InputRefused
+from policy_engine.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +94,10 @@ def words(document: Mapping[str, Any], name: str) -> Sequence[str]:
     """Return the list of words that a document holds under a name; none where it is absent or says `all`."""
     value = document.get(name)
     return value if isinstance(value, list | tuple) else ()
+
+
+def require_id(id: object, where: str, limits: Limits) -> str:
+    """Return an id of our own registers: printable, not blank, within the limit. Raises `InputRefused` otherwise."""
+    if not isinstance(id, str) or not id.strip() or not id.isprintable() or len(id) > limits.id_characters:
+        raise InputRefused(f"must be a text of 1 to {limits.id_characters} printable characters", where=where)
+    return id

@@ -267,6 +267,8 @@ def test_two_licences_proposed_under_one_id(house: House) -> None:
         ("directive", {**DIRECTIVE, "exempts": [{**EXEMPT, "who": "planted"}]}, "directive.exempts[0].who"),
         ("directive", {**DIRECTIVE, "planted": 1}, "directive"),
         ("directive", {**DIRECTIVE, "id": ""}, "document.id"),
+        ("directive", {**DIRECTIVE, "id": "letter\n12"}, "document.id"),
+        ("directive", {**DIRECTIVE, "id": 12}, "document.id"),
         ("directive", {**DIRECTIVE, "id": "x" * 257}, "document.id"),
         ("licence", {**LICENCE, "models": ["fable-latest"]}, "licence.models[0]"),
         ("licence", {**LICENCE, "actions": ["planted"]}, "licence.actions[0]"),

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from policy_engine.core.instants import DAY
-from policy_engine.errors import Conflict, InputRefused, NotAuthenticated, NotFound, NotPermitted, TooLarge
+from policy_engine.errors import Conflict, InputRefused, LoadRefused, NotAuthenticated, NotFound, NotPermitted, TooLarge
+from policy_engine.services.approvals import Approvals
 from policy_engine.services.permissions import LOCAL
+from policy_engine.services.switches import Switches
+from policy_engine.services.vocabulary import Vocabulary
 from tests.services.governed import House, open_house
 
 SCOPE = {"models": ["fable-5"]}
@@ -73,16 +76,17 @@ def test_a_reason_an_id_and_a_coming_end_are_needed(house: House) -> None:
     engage = house.switches.engage
     with pytest.raises(InputRefused, match="reason"):
         engage(house["olga"], "s", SCOPE, "  ")
-    with pytest.raises(InputRefused, match="id"):
-        engage(house["olga"], "", SCOPE, "why")
+    for id in ("", " ", "a\nb", "x" * 257):
+        with pytest.raises(InputRefused, match="id"):
+            engage(house["olga"], id, SCOPE, "why")
     with pytest.raises(TooLarge, match="reason"):
         engage(house["olga"], "s", SCOPE, "x" * 1_025)
     with pytest.raises(TooLarge, match="reference"):
         engage(house["olga"], "s", SCOPE, "why", reference="x" * 1_025)
     with pytest.raises(InputRefused, match="until"):
         engage(house["olga"], "s", SCOPE, "why", until=house.clock())
-    engage(house["olga"], "s", SCOPE, "x" * 1_024, until=house.clock() + 1)
-    assert house.switches.show(house["olga"], "s").until == house.clock() + 1
+    engage(house["olga"], "s" * 256, SCOPE, "x" * 1_024, until=house.clock() + 1)
+    assert house.switches.show(house["olga"], "s" * 256).until == house.clock() + 1
 
 
 def test_engaging_an_engaged_id_is_a_conflict(house: House) -> None:
@@ -159,6 +163,8 @@ def test_a_key_bounded_to_tenants_stops_its_tenants_only(house: House) -> None:
         house.switches.engage(house["bounded"], "s", {"tenants": ["acme", "lab"]}, "why")
     with pytest.raises(NotPermitted):
         house.switches.engage(house["bounded"], "s", {"tenants": "all"}, "why")
+    with pytest.raises(InputRefused, match="tenants"):
+        house.switches.engage(house["bounded"], "s", {"tenants": [["acme"]]}, "why")
     house.switches.engage(house["bounded"], "s", {"tenants": ["acme"]}, "why")
     with pytest.raises(NotPermitted):
         house.switches.release(house["bounded"], "s", "over")
@@ -183,6 +189,17 @@ def test_a_switch_can_be_engaged_before_the_first_release(tmp_path: Path) -> Non
     house.switches.engage(house["olga"], "s", {"models": ["not-yet"]}, "why")
     assert house.switches.show(house["olga"], "s").engaged(house.clock())
     house.close()
+
+
+def test_a_switch_is_engaged_although_the_release_does_not_load(house: House) -> None:
+    """A release that this process cannot load holds up no switch: another process may still be deciding by it."""
+
+    def damaged(hash: str) -> Vocabulary:
+        raise LoadRefused("the stored content does not hash to its name", where=hash)
+
+    switches = Switches(house.store, Approvals(house.store), damaged)
+    switches.engage(house["olga"], "s", {"models": ["fable-5"]}, "why")
+    assert switches.show(house["olga"], "s").engaged(house.clock())
 
 
 def test_a_principal_is_no_proof(house: House) -> None:
