@@ -58,9 +58,8 @@ def split_matcher(model: Any, where: str) -> tuple[Conjunct, ...]:
         tree = CoreEnforcer._get_expression(text).ast_parsed_value
     except (SyntaxError, IndexError, AttributeError, ValueError, RecursionError):
         raise LoadRefused("the matcher is no expression; correct the line `m = ...`", where=where) from None
-    parts = tree.values if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And) else [tree]
     reader = _Reader(model, where)
-    return tuple(reader.conjunct(part) for flat in parts for part in _flatten(flat))
+    return tuple(reader.conjunct(part) for part in _flatten(tree))
 
 
 def _flatten(node: ast.expr) -> list[ast.expr]:
