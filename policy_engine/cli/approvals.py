@@ -28,7 +28,9 @@ ProposalArgument = Annotated[str, typer.Argument(metavar="PROPOSAL", help="The i
 
 @app.command("list")
 def list_proposals(
-    status: Annotated[ProposalStatus | None, typer.Option(help="Only proposals of this status.")] = None,
+    status: Annotated[
+        ProposalStatus | None, typer.Option(help="Only waiting, approved, refused, failed or expired.")
+    ] = None,
     form: FormOption = None,
 ) -> None:
     """List proposals, newest last."""

@@ -57,7 +57,9 @@ def check(
     tenant: TenantOption = None,
     location: LocationOption = None,
     serving_region: ServingOption = None,
-    subject_type: Annotated[SubjectType, typer.Option(help="What the subject is.")] = SubjectType.PERSON,
+    subject_type: Annotated[
+        SubjectType, typer.Option(help="What the subject is: person or service.")
+    ] = SubjectType.PERSON,
     at: Annotated[
         str | None, typer.Option(help="As it would be at this instant: marked hypothetical, needs audit:read.")
     ] = None,

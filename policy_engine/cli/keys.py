@@ -32,7 +32,7 @@ def create(
     first: Annotated[
         bool, typer.Option("--first", help="Make the first keys, of at least two persons, while no person has one.")
     ] = False,
-    kind: Annotated[SubjectType, typer.Option(help="Whose key it is.")] = SubjectType.PERSON,
+    kind: Annotated[SubjectType, typer.Option(help="Whose key it is: person or service.")] = SubjectType.PERSON,
     scopes: Annotated[list[str] | None, typer.Option("--scopes", help="Scopes, separated by commas.")] = None,
     tenants: Annotated[
         list[str] | None, typer.Option("--tenants", help="Tenants it is bounded to, separated by commas; else all.")

@@ -94,8 +94,8 @@ def end(
 
 @app.command("list")
 def list_orders(
-    kind: Annotated[OrderKind | None, typer.Option(help="Only orders of this kind.")] = None,
-    status: Annotated[OrderStatus | None, typer.Option(help="Only orders of this status.")] = None,
+    kind: Annotated[OrderKind | None, typer.Option(help="Only directive, licence, grant or override.")] = None,
+    status: Annotated[OrderStatus | None, typer.Option(help="Only in_force, ended or revoked.")] = None,
     form: FormOption = None,
 ) -> None:
     """List orders, ended ones too."""
