@@ -99,7 +99,7 @@ def of_error(error: BaseException) -> Problem:
 
 
 def internal() -> Problem:
-    """Return the answer to a fault of ours: nothing about it leaves; the request id ties it to the log."""
+    """Return the answer to a fault of ours: nothing about it leaves; the log has its class and place."""
     return Problem(500, "internal", "Internal error", "The request could not be handled; nothing was allowed by it.")
 
 

@@ -187,6 +187,13 @@ def test_tenant_and_serving_region_are_text(name: str, value: Any) -> None:
         read_evaluation(body(context={name: value}))
 
 
+def test_the_order_of_members_says_nothing() -> None:
+    """A body is read by its names, whatever comes first."""
+    given = body(context={"tenant": "acme", "location": {"country": "UA", "region": "UA-43"}})
+    turned = {name: dict(reversed(given[name].items())) for name in reversed(given)}
+    assert replace(read_evaluation(turned), raw={}) == replace(read_evaluation(given), raw={})
+
+
 def batch(**members: Any) -> Batch:
     read = read_evaluations(members)
     assert isinstance(read, Batch)

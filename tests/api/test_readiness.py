@@ -6,10 +6,15 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from policy_engine.api.condition import gauges, read_condition, tier_label
+from policy_engine.store.interfaces import State
 from tests.api.served import ALICE, EVE, Served, serving
 
 
@@ -99,3 +104,49 @@ def test_metrics_count_what_was_answered_and_name_nobody(own: Served) -> None:
     assert found["policy_engine_decision_seconds_count"] == 2
     assert found["policy_engine_epoch"] == own.engine.store.state().epoch
     assert not re.search(r"\b(alice|eve|acme|gateway|fable-5)\b", own.get("/metrics").text)
+
+
+@dataclass
+class Standing:
+    """As much of an engine as its condition is read from."""
+
+    release: str | None
+    gap: bool
+
+    @property
+    def store(self) -> Any:
+        """Return a store with nothing but its state."""
+        return SimpleNamespace(state=lambda: State(3, self.release, 1))
+
+    @property
+    def recorder(self) -> Any:
+        """Return a recorder with or without denies to report."""
+        return SimpleNamespace(_queued=2, _gap=self.gap)
+
+    @property
+    def snapshots(self) -> Any:
+        """Return snapshots without a release."""
+        return SimpleNamespace(current=lambda: SimpleNamespace(release=None))
+
+
+@pytest.mark.parametrize(
+    ("standing", "codes"),
+    [
+        (Standing("sha256:1", False), []),
+        (Standing("sha256:1", True), ["log.unavailable"]),
+        (Standing(None, False), ["release.missing"]),
+        (Standing(None, True), ["log.unavailable", "release.missing"]),
+    ],
+)
+def test_each_reason_against_being_ready_has_its_code(standing: Any, codes: list[str]) -> None:
+    """A log that is away and a missing release are named, each by itself and together."""
+    found = read_condition(standing)
+    assert [code for code, _ in found.reasons] == codes
+    assert gauges(found)["policy_engine_ready"] == (not codes)
+    assert gauges(found)["policy_engine_queue_entries"] == 2
+
+
+def test_without_a_release_every_tier_is_unknown() -> None:
+    """What no catalogue names has the one label for it."""
+    standing: Any = Standing(None, False)
+    assert tier_label(standing, "fable-5") == "unknown"
