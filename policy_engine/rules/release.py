@@ -55,18 +55,31 @@ class Parts:
 
 
 def read_folder(path: Path | str) -> dict[str, bytes]:
-    """Return the files of a policies folder that make its release. Raises `LoadRefused` when there is none."""
+    """Return the files of a policies folder that make its release.
+
+    Raises `LoadRefused` when there is no such folder, a file cannot be read, or something in `packs` or `tables` would
+    be passed over in silence (hidden files and `*.md` excepted).
+    """
     root = Path(path)
     if not root.is_dir():
         raise LoadRefused("there is no such folder; name the folder that holds model.conf", where=str(path))
-    found = [root / name for name in NEEDED]
-    found += sorted((root / "packs").glob("*.toml")) + sorted((root / "tables").glob("*.csv"))
+    found = [root / name for name in NEEDED if (root / name).exists()]
+    for folder, ending in (("packs", ".toml"), ("tables", ".csv")):
+        for file in sorted((root / folder).iterdir()) if (root / folder).is_dir() else ():
+            if file.suffix == ending:
+                found.append(file)
+            elif not file.name.startswith(".") and file.suffix != ".md":
+                message = f"only {ending} files are read here; move it out, or rename it"
+                raise LoadRefused(message, where=file.relative_to(root).as_posix())
+    return {file.relative_to(root).as_posix(): _content(file, root) for file in found}
+
+
+def _content(file: Path, root: Path) -> bytes:
     try:
-        return {file.relative_to(root).as_posix(): file.read_bytes() for file in found if file.is_file()}
+        return file.read_bytes()
     except OSError as error:
-        raise LoadRefused(
-            f"a file cannot be read ({type(error).__name__}); check its rights", where=str(path)
-        ) from None
+        message = f"the file cannot be read ({type(error).__name__}); check it and its rights"
+        raise LoadRefused(message, where=file.relative_to(root).as_posix()) from None
 
 
 def release_hash(files: Mapping[str, bytes]) -> str:

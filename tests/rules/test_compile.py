@@ -1,8 +1,7 @@
-"""Matchers of published functions over plain Casbin lines, compiled, against stock Casbin; and what cannot be compiled."""
+"""Matchers of published functions over plain Casbin lines, compiled, against stock Casbin; what is not compiled."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from policy_engine.rules import CompiledEnforcer, stock_enforcer
 from policy_engine.rules.adapter import ReleaseAdapter
 from policy_engine.rules.compile import compile_index
 from policy_engine.rules.groups import compile_group, group_lines
-from policy_engine.rules.release import read_folder
 from policy_engine.rules.stock import read_model
 from tests.rules.sample import parts
 
@@ -145,11 +143,3 @@ def test_expressions_are_read_left_to_right() -> None:
     assert "CN" not in compile_group("D:5 - CN", tables, "here").editions[-1]
     assert "CN" in compile_group("D:5 - CN + CN", tables, "here").editions[-1]
     assert "UA-43" not in compile_group("embargoed - UA-43", tables, "here").editions[-1]
-
-
-def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    """A folder with an unreadable file is refused without its content."""
-    (tmp_path / "packs").mkdir()
-    (tmp_path / "model.conf").write_text("")
-    (tmp_path / "packs" / "loop.toml").symlink_to(tmp_path / "packs" / "loop.toml")
-    assert read_folder(tmp_path) == {"model.conf": b""}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -353,6 +354,30 @@ def test_a_folder_that_is_none_is_refused() -> None:
     """A path that is no folder is refused by its name."""
     with pytest.raises(LoadRefused, match="no such folder"):
         read_folder(FOLDER / "model.conf")
+
+
+@pytest.mark.parametrize("name", ["packs/more.yaml", "packs/more.TOML", "packs/more/deny.toml", "tables/more.tsv"])
+def test_nothing_in_the_folder_is_passed_over(name: str, tmp_path: Path) -> None:
+    """A file or folder among packs or tables that would not be read is refused by its name, not left out."""
+    (tmp_path / "packs").mkdir()
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "packs" / "README.md").write_text("Read me.")
+    (tmp_path / "packs" / "a.toml").write_text("x")
+    (tmp_path / "tables" / ".hidden").write_text("x")
+    assert read_folder(tmp_path) == {"packs/a.toml": b"x"}
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("x")
+    with pytest.raises(LoadRefused, match="files are read here") as caught:
+        read_folder(tmp_path)
+    assert caught.value.where in name
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    """A pack that is there and cannot be read is refused by its name: its rules must not silently vanish."""
+    (tmp_path / "packs").mkdir()
+    (tmp_path / "packs" / "loop.toml").symlink_to(tmp_path / "packs" / "loop.toml")
+    with pytest.raises(LoadRefused, match=r"packs/loop\.toml: the file cannot be read"):
+        read_folder(tmp_path)
 
 
 def test_with_catalogue_takes_no_other_change() -> None:
