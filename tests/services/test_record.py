@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from policy_engine.core.decision import Outcome, Request
+from policy_engine.core.decision import Request
 from policy_engine.core.facts import Location
 from policy_engine.errors import StoreUnavailable
 from policy_engine.ledger.encoding import parse_public
@@ -71,8 +71,10 @@ def test_a_decision_is_written_with_its_members(desk: Desk) -> None:
 def test_what_a_caller_made_up_stays_sealed(desk: Desk) -> None:
     """An unknown model, tenant or action is free text of the caller and does not get into the public part."""
     made_up = Request("planted-subject", "planted-action", "planted-model", "planted-tenant", Location("XX"))
-    found = desk.evaluation(request=made_up, model=None, tier=None, tenant_sealed=True, values=None, facets=None)
-    (result,) = desk.decide(replace(found, outcome=Outcome.DENY))
+    found = desk.evaluation(
+        request=made_up, model=None, tier=None, tenant_sealed=True, values=None, facets=None, allowed=False
+    )
+    (result,) = desk.decide(found)
     public = entries(desk)[result.seq]
     assert (public["action"], public["model"], public["tenant"]) == (None, None, None)
     assert "planted" not in str(public)
@@ -101,7 +103,7 @@ def test_an_action_is_public_when_it_is_a_known_word(
 def test_a_hypothetical_evaluation_has_no_entry(desk: Desk) -> None:
     """A what-if is refused before it gets near the log."""
     with pytest.raises(ValueError, match="hypothetical"):
-        desk.recorder.decision(replace(desk.evaluation(), hypothetical=True), PEP, 0)
+        desk.recorder.decision(desk.evaluation(hypothetical=True), PEP, 0)
 
 
 def test_ids_are_unique_and_uuid_shaped(desk: Desk) -> None:
@@ -284,7 +286,12 @@ def test_nobody_waits_longer_than_the_limit(away: tuple[Desk, Away], form: str) 
     state = desk.state
     store.hang.set()
     drafts = [desk.recorder.decision(desk.evaluation(), PEP, 1) for _ in range(2)]
-    blocked = threading.Thread(target=lambda: pytest.raises(StoreUnavailable, desk.recorder.write, drafts[:1], state))
+
+    def wait_in_vain() -> None:
+        with pytest.raises(StoreUnavailable):
+            desk.recorder.write(drafts[:1], state)
+
+    blocked = threading.Thread(target=wait_in_vain)
     blocked.start()
     time.sleep(0.05)
     began = time.monotonic()
