@@ -111,10 +111,10 @@ class Outcome:
 
 def counts_table(outcome: Outcome) -> Any:
     """Return how many people had each model, scene by scene."""
-    table = _table("How many of the twenty people could use each model")
+    table = _table("How many of the twenty people could use each model (times are UTC)")
     table.add_column("model")
     for name, scene in outcome.scenes.items():
-        table.add_column(f"{name}\n{format_instant(scene.at)[5:16].replace('T', ' ')}Z", justify="right")
+        table.add_column(f"{name}\n{format_instant(scene.at)[5:16].replace('T', ' ')}", justify="right")
     for model in outcome.story.models:
         table.add_row(model, *(str(outcome.count(name, model)) for name in outcome.scenes))
     return table
@@ -162,17 +162,19 @@ def fates_table(outcome: Outcome) -> Any:
 
 def cost_sentences(outcome: Outcome) -> list[str]:
     """Return what switching both models off for everyone would have cost, against the directive itself."""
-    before, off, letter = (outcome.holders(name) for name in ("before", "all off", "letter"))
+    before, off, letter, eased = (outcome.holders(name) for name in ("before", "all off", "letter", "eased"))
     undetermined = [fate for fate in outcome.fates() if fate.verdict == UNDETERMINED]
     acts = outcome.story.acts
-    days = (parse_instant(acts["end"]["at"]) - parse_instant(acts["switch"]["at"])) / DAY
+    start, easing, end = (parse_instant(acts[name]["at"]) for name in ("switch", "easing", "end"))
+    days = len(letter - off) * (easing - start) / DAY + len(eased - off) * (end - easing) / DAY
     tenants = {outcome.tenant(person) for person in letter}
-    models = " and ".join(outcome.story.watched)
+    models = " or ".join(outcome.story.watched)
     return [
         f"{len(before)} of {len(outcome.story.places)} people could use {models} before the letter.",
-        f"Off for everyone leaves {len(off)}. The directive alone leaves {len(letter)}, in {len(tenants)} tenants.",
-        f"So the global switch-off would have cost {len(letter - off)} people access that the directive never took, "
-        f"for {days:.1f} days: {len(letter - off) * days:.0f} person-days.",
+        f"Off for everyone leaves {len(off)}. The directive alone leaves {len(letter)}, in {len(tenants)} tenants; "
+        f"after the easing {len(eased)}.",
+        f"Kept up until the end of the directive, the switch would have cost about {days:.0f} person-days of access "
+        "that no order took.",
         f"{len(undetermined)} people were undetermined: denied until somebody verifies them, not for who they are.",
     ]
 
