@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import ipaddress
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from policy_engine.services.evaluate import Evaluator
 from policy_engine.services.evidence import Evidence
 from policy_engine.services.factcache import FactCache
 from policy_engine.services.facts import Facts
-from policy_engine.services.keyfile import KeyVault, open_vault
+from policy_engine.services.keyfile import KeyVault, new_vault, open_vault
 from policy_engine.services.keys import KeyRequest, Keys
 from policy_engine.services.orders import Orders
 from policy_engine.services.publish import Publish
@@ -102,45 +103,76 @@ def open_engine(
     `StoreUnavailable`; nothing is left open then.
     """
     check_distribution()
-    releases = ReleaseLoader() if releases is None else releases
     _check_world(settings, serving)
     empty = prepare(settings.database_path)
     now = clock() if clock is not None else 0
     vault = open_vault(settings.key_file, database_is_empty=empty, now=now)
-    store = SqliteStore(settings.database_path, vault, clock=clock)
-    try:
-        recorder = Recorder(store, vault)
-    except BaseException:
-        store.close()
-        raise
-    try:
-        engine = _wire(settings, store, vault, recorder, releases)
+    with _closed_on_error(_open(settings, vault, clock, releases)) as engine:
         if empty:
             return _filled(engine, genesis)
         if serving:
             _check_folder(engine)
             _check_sample(engine)
         return engine
-    except BaseException:
-        recorder.close()
-        store.close()
-        raise
 
 
-def create_template(place: Path, settings: Settings | None = None) -> Path:
-    """Write an empty migrated database and its key file, to be copied by whoever needs many; return its path."""
-    settings = Settings(database=f"sqlite:///{place}") if settings is None else settings
-    prepare(place)
-    open_vault(settings.key_file, database_is_empty=True, now=0)
-    return place
+@dataclass(frozen=True, slots=True)
+class Template:
+    """An empty migrated database and the vault that every engine on a copy of it shares."""
+
+    place: Path
+    vault: KeyVault
+
+    @classmethod
+    def create(cls, place: Path) -> Template:
+        """Write the database, once for as many engines as will be filled from it."""
+        check_distribution()
+        prepare(place)
+        return cls(place, new_vault())
+
+    def open_copy(
+        self, settings: Settings, *, clock: Callable[[], int], releases: ReleaseLoader, genesis: Genesis
+    ) -> Engine:
+        """Open an engine on a fresh copy, filled with `genesis`. Nobody has the settings' database open."""
+        _copy_database(self.place, settings.database_path)
+        with _closed_on_error(_open(settings, self.vault, clock, releases)) as engine:
+            return _filled(engine, genesis)
 
 
 def copy_template(template: Path, place: Path) -> None:
-    """Copy a template over a database that nobody has open."""
+    """Copy a database with its key file over one that nobody has open."""
+    _copy_database(template, place)
+    shutil.copy(f"{template}.keys", f"{place}.keys")
+
+
+def _copy_database(template: Path, place: Path) -> None:
     for suffix in ("-wal", "-shm"):
         Path(f"{place}{suffix}").unlink(missing_ok=True)
     shutil.copyfile(template, place)
-    shutil.copy(f"{template}.keys", f"{place}.keys")
+
+
+@contextmanager
+def _closed_on_error(engine: Engine) -> Iterator[Engine]:
+    """Leave nothing open when what comes after the opening fails."""
+    try:
+        yield engine
+    except BaseException:
+        engine.close()
+        raise
+
+
+def _open(
+    settings: Settings, vault: KeyVault, clock: Callable[[], int] | None, releases: ReleaseLoader | None
+) -> Engine:
+    """Open the store and put the services over it. Raises what opening raises; nothing is left open then."""
+    with ExitStack() as opened:
+        store = SqliteStore(settings.database_path, vault, clock=clock)
+        opened.callback(store.close)
+        recorder = Recorder(store, vault)
+        opened.callback(recorder.close)
+        engine = _wire(settings, store, vault, recorder, ReleaseLoader() if releases is None else releases)
+        opened.pop_all()
+        return engine
 
 
 def _wire(
@@ -153,10 +185,14 @@ def _wire(
     def vocabulary(hash: str) -> Vocabulary:
         return vocabulary_of(releases.stored(store, hash))
 
+    keys = Keys(store, approvals)
+    decider = Decider(
+        snapshots, evaluator, recorder, store.now, key_alive=keys.still_alive, valid_for_ms=settings.valid_for_ms
+    )
     return Engine(
         settings=settings,
         store=store,
-        decider=Decider(snapshots, evaluator, recorder, store.now, valid_for_ms=settings.valid_for_ms),
+        decider=decider,
         recorder=recorder,
         snapshots=snapshots,
         releases=releases,
@@ -166,7 +202,7 @@ def _wire(
         switches=Switches(store, approvals, vocabulary),
         approvals=approvals,
         publish=Publish(store, approvals, releases),
-        keys=Keys(store, approvals),
+        keys=keys,
         evidence=Evidence(store, recorder, vault),
     )
 

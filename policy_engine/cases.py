@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from policy_engine.bootstrap import Engine, copy_template, create_template, open_engine
+from policy_engine.bootstrap import Engine, Template
 from policy_engine.core.decision import Decision, Principal, PrincipalKind, Request
 from policy_engine.core.factparse import (
     flag,
@@ -174,7 +174,7 @@ def run_cases(cases: Iterable[Case], files: Mapping[str, bytes]) -> Iterator[Res
     """Decide each case on a clean engine under the release of these files, with the case's model as the catalogue."""
     loader = ReleaseLoader()
     with tempfile.TemporaryDirectory(prefix="policy-cases-", dir=_memory_folder()) as folder:
-        template = create_template(Path(folder) / "template.db")
+        template = Template.create(Path(folder) / "template.db")
         place = Path(folder) / "case.db"
         settings = Settings(database=f"sqlite:///{place}", keys=None, serving_region=None, valid_for_ms=2_000)
         for case in cases:
@@ -197,11 +197,11 @@ def judge(case: Case, decision: Decision) -> Result:
 
 @contextmanager
 def _engine(
-    template: Path, settings: Settings, files: Mapping[str, bytes], case: Case, loader: ReleaseLoader
+    template: Template, settings: Settings, files: Mapping[str, bytes], case: Case, loader: ReleaseLoader
 ) -> Iterator[Engine]:
     """Open an engine at the case's time on a copy of the template, holding only the case's state."""
-    copy_template(template, settings.database_path)
-    engine = open_engine(settings, clock=lambda: case.at, releases=loader, genesis=(files, case.registers))
+    genesis = (files, case.registers)
+    engine = template.open_copy(settings, clock=lambda: case.at, releases=loader, genesis=genesis)
     try:
         yield engine
     finally:

@@ -11,7 +11,7 @@ from threading import Lock
 
 from policy_engine.core.release import Release
 from policy_engine.errors import LoadRefused
-from policy_engine.rules.release import load_release, with_catalogue
+from policy_engine.rules.release import load_release, release_hash, with_catalogue
 from policy_engine.store.interfaces import ReadStore
 
 CATALOGUE_FILE = "models.toml"
@@ -19,26 +19,29 @@ _KEPT_RELEASES_COUNT = 8
 
 
 class ReleaseLoader:
-    """Loads releases and keeps the last few compiled; safe to share between engines of one process."""
+    """Loads releases and keeps the last few compiled; safe to share between engines of one process.
+
+    Compiled rules are kept apart, so that many catalogues over a few sets of rules compile each set once.
+    """
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, Release] = OrderedDict()
+        self._compiled: OrderedDict[str, Release] = OrderedDict()
         self._lock = Lock()
 
     def load(self, files: Mapping[str, bytes]) -> Release:
         """Return the compiled release of these files. Raises `LoadRefused` with file, line and a fix."""
         with self._lock:
-            rules = {path: content for path, content in files.items() if path != CATALOGUE_FILE}
-            for kept in self._kept.values():
-                if {path: content for path, content in kept.files.items() if path != CATALOGUE_FILE} == rules:
-                    release = kept if dict(kept.files) == dict(files) else with_catalogue(kept, files)
-                    break
-            else:
+            rules = release_hash({path: content for path, content in files.items() if path != CATALOGUE_FILE})
+            compiled = self._compiled.get(rules)
+            if compiled is None or CATALOGUE_FILE not in files:
                 release = load_release(files)
-            self._kept[release.hash] = release
-            self._kept.move_to_end(release.hash)
-            while len(self._kept) > _KEPT_RELEASES_COUNT:
-                self._kept.popitem(last=False)
+            elif compiled.files[CATALOGUE_FILE] == files[CATALOGUE_FILE]:
+                release = compiled
+            else:
+                release = with_catalogue(compiled, files)
+            _keep(self._compiled, rules, release)
+            _keep(self._kept, release.hash, release)
             return release
 
     def stored(self, store: ReadStore, hash: str) -> Release:
@@ -54,6 +57,13 @@ class ReleaseLoader:
         if release.hash != hash:
             raise LoadRefused("the stored content does not hash to its name; restore it from a copy", where=hash)
         return release
+
+
+def _keep(kept: OrderedDict[str, Release], key: str, release: Release) -> None:
+    kept[key] = release
+    kept.move_to_end(key)
+    while len(kept) > _KEPT_RELEASES_COUNT:
+        kept.popitem(last=False)
 
 
 def read_files(store: ReadStore, hash: str) -> dict[str, bytes]:
