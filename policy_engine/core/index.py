@@ -23,6 +23,9 @@ from policy_engine.errors import InputRefused
 Accepted = frozenset[Any] | None
 """What one rule accepts in one term: the values, or `None` for no condition."""
 
+_Select = Callable[[Sequence[Any]], int]
+_Plain = tuple[int, Mapping[Any, int], int, _Select]
+
 _SETS: Final = frozenset((frozenset, set, tuple, list))
 _SCALARS: Final = frozenset((str, int, float, bool, type(None)))
 _FEW_POSITIONS: Final = 16
@@ -48,17 +51,31 @@ class Term(Protocol):
 class Index:
     """All terms of a matcher over the same rules."""
 
-    __slots__ = ("_all", "_selects", "rule_count", "terms")
+    __slots__ = ("_all", "_plain", "_selects", "rule_count", "terms")
 
     def __init__(self, terms: Iterable[Term], rule_count: int) -> None:
         self.terms = tuple(sorted(terms, key=lambda term: term.weight))
         self.rule_count = rule_count
         self._all = (1 << rule_count) - 1
-        self._selects: tuple[Callable[[Sequence[Any]], int], ...] = tuple(term.select for term in self.terms)
+        plain = {term: term.plain for term in self.terms if isinstance(term, OneOf) and term.plain is not None}
+        self._plain: tuple[_Plain, ...] = tuple(plain.values())
+        self._selects: tuple[_Select, ...] = tuple(term.select for term in self.terms if term not in plain)
 
     def matching(self, values: Sequence[Any]) -> int:
         """Return every rule whose conditions all hold, as bits; lifts are the caller's. Raises as `Term.select`."""
         found = self._all
+        for position, rules, free, select in self._plain:
+            value = values[position]
+            # The commonest kinds of term and value, without a call; everything else goes the long way.
+            kind = type(value)
+            if kind is str:
+                found &= rules.get(value, free)
+            elif kind is frozenset and not value:
+                found &= free
+            else:
+                found &= select(values)
+            if not found:
+                return 0
         for select in self._selects:
             found &= select(values)
             if not found:
@@ -115,15 +132,14 @@ class _Postings:
     def of_any(self, values: Collection[Any]) -> int:
         """Return the rules that accept at least one of the values."""
         found = self.free
-        if values:
-            get = self.dense.get
-            few = self.few
-            for value in values:
-                more = get(value)
-                if more is not None:
-                    found |= more
-                elif few and value in few:
-                    found |= _spread(few[value])
+        get = self.dense.get
+        few = self.few
+        for value in values:
+            more = get(value)
+            if more is not None:
+                found |= more
+            elif value in few:
+                found |= _spread(few[value])
         return found
 
 
@@ -133,20 +149,20 @@ class OneOf:
     With a `vocabulary`, a value outside it cannot be read.
     """
 
-    __slots__ = ("_position", "_postings", "_vocabulary", "weight")
+    __slots__ = ("_position", "_postings", "_vocabulary", "plain", "weight")
 
     def __init__(self, position: int, accepted: Sequence[Accepted], vocabulary: frozenset[Any] | None = None) -> None:
         self._position = position
         self._postings = _Postings(accepted)
         self._vocabulary = vocabulary
         self.weight = self._postings.weight
+        simple = vocabulary is None and not self._postings.few
+        self.plain = (position, self._postings.dense, self._postings.free, self.select) if simple else None
+        """What finds the rules of a text in one look-up: place, rules by value, rules of any other, and `select`."""
 
     def select(self, values: Sequence[Any]) -> int:
         value = values[self._position]
         if type(value) is str:
-            found = self._postings.dense.get(value)
-            if found is not None:
-                return found
             if self._vocabulary is not None and value not in self._vocabulary:
                 raise _unreadable(self._position)
             return self._postings.of(value)

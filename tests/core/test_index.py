@@ -163,6 +163,23 @@ def test_lists_of_domains_are_read() -> None:
     assert positions(term.select(("d", ["d1"]))) == ()
 
 
+def test_each_kind_of_term_reads_texts_and_sets() -> None:
+    """A text, a set of several texts and an empty set are read alike, whatever way the index takes to the answer."""
+    one_of = OneOf(0, [frozenset("a"), frozenset("bc"), None])
+    words = OneOf(1, [frozenset("a"), None, None], frozenset("ab"))
+    linked = Linked(2, 3, ["g", "h", None], LINKS)
+    index = Index([one_of, words, linked], 3)
+    both = frozenset(("d1", "d2"))
+    assert positions(index.matching((frozenset("ab"), "a", frozenset("ac"), both))) == (0, 1, 2)
+    assert positions(index.matching((["b"], "b", frozenset("ac"), both))) == (1, 2)
+    assert positions(index.matching(("a", "a", "d", both))) == (0, 2)
+    assert positions(index.matching((frozenset(), "b", frozenset(), both))) == (2,)
+    assert positions(index.matching(("z", "b", "z", both))) == (2,)
+    ready = Linked(2, 3, ["g", "h", None], LINKS, expected=[both])
+    assert positions(ready.select(("a", "a", frozenset("d"), both))) == (0, 2)
+    assert [positions(term.select(("a", "a", "a", both))) for term in (one_of, words)] == [(0, 2), (0, 1, 2)]
+
+
 def test_roles_without_domains_and_with_their_own() -> None:
     """A role needs no domain, or has the one that its rule names; a name always has the role of its own name."""
     plain = Role(0, ["g", "h"], lambda role: [("a", "")] if role == "g" else [])

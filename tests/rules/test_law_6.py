@@ -140,8 +140,8 @@ def test_control_a_set_is_the_intersection_of_its_elements(tmp_path: Path) -> No
     said = outcome_with(
         tmp_path,
         "policy_engine/core/index.py",
-        "                if more is not None:\n                    found |= more\n",
-        "                if more is not None:\n                    found &= more\n",
+        "            if more is not None:\n                found |= more\n",
+        "            if more is not None:\n                found &= more\n",
         "tests/rules/test_law_6.py::test_stock_casbin_agrees_on_a_mix_of_outcomes",
     )
     assert "1 failed" in said
