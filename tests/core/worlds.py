@@ -227,6 +227,46 @@ def worlds(draw: Callable[..., Any]) -> World:
     )
 
 
+PERSON_FLAWS: tuple[dict[str, Any], ...] = (
+    {"citizenships": [tie("CN", "birth")], "us_status": "none"},
+    {"citizenships": [tie("IN", "birth"), tie("IR")], "us_status": "none"},
+    {"citizenships": [tie("IN")], "permanent_residencies": [tie("CN", "2020-01-01")], "us_status": "none"},
+    {"residence_country": "IR"},
+    {"residence_country": "UA", "residence_region": "UA-43"},
+    {"list_match": "possible"},
+    {"list_match": "confirmed"},
+    {"nationality_evidence": {"level": "declared", "verified_on": "2026-03-01"}},
+    {"nationality_evidence": {"level": "verified", "verified_on": "2024-03-01"}},
+)
+TENANT_FLAWS: tuple[dict[str, Any], ...] = (
+    {"incorporated_in": "CU"},
+    {"headquarters": "CN"},
+    {"ultimate_parent_headquarters": "MO"},
+    {"headquarters": "UA", "headquarters_region": "UA-09"},
+    {"owners": [owner(50, listed="SDN")]},
+    {"owners": [owner(60, "CN")]},
+    {"owners": [owner(60, None)]},
+    {"list_match": "possible"},
+    {"list_match": "confirmed"},
+    {"denied_by_lab": True},
+    {"type": "reseller"},
+)
+
+
+@st.composite
+def flawed(draw: Callable[..., Any]) -> World:
+    """Draw a request in good standing but for one flaw, of the person, the tenant or a tenant behind it."""
+    person, tenant = dict(AMERICAN), dict(COMPANY)
+    whose = draw(st.sampled_from(["person", "tenant", "end customer"]))
+    if whose == "person":
+        person |= draw(st.sampled_from(PERSON_FLAWS))
+    elif whose == "tenant":
+        tenant |= draw(st.sampled_from(TENANT_FLAWS))
+    else:
+        tenant |= {"type": "reseller", "end_customer": {"id": "t2", **COMPANY, **draw(st.sampled_from(TENANT_FLAWS))}}
+    return World(person, tenant, {"country": "US"}, model={"id": "other", "tier": draw(st.sampled_from([3, 4]))})
+
+
 def licensed() -> st.SearchStrategy[World]:
     """Return requests that a licence for everything matches, with anything known or unknown about them."""
     broad = {
@@ -367,7 +407,10 @@ def _forgotten_of_person(facts: dict[str, Any]) -> list[tuple[str, dict[str, Any
 
 
 def _forgotten_of_tenant(facts: dict[str, Any], *, ask_parent: bool) -> list[tuple[str, dict[str, Any]]]:
-    spared = {"id", "denied_by_lab", "end_customer"} | (set() if ask_parent else {"ultimate_parent_headquarters"})
+    regions = {"incorporated_in_region", "headquarters_region"}
+    spared = {"id", "denied_by_lab", "end_customer", *regions} | (
+        set() if ask_parent else {"ultimate_parent_headquarters"}
+    )
     found = [(name, {**facts, name: None}) for name in facts if name not in spared]
     for place, one in enumerate(facts["owners"] or ()):
         for part in ("country", "percent"):
