@@ -144,6 +144,11 @@ class Release:
         reasons = {code: Reason(code, text.label, text.message) for code, text in self.engine_reasons.items()}
         object.__setattr__(self, "_reasons", reasons)
 
+    @property
+    def reads_paths(self) -> bool:
+        """Return whether some token is read from the request body itself."""
+        return self._plain is None
+
     def reason(self, code: str) -> Reason:
         """Return the reason that the engine gives under a code; a code that no file describes has no sentence."""
         found = self._reasons.get(code)

@@ -11,9 +11,10 @@ and writes one `gap` entry on return. Deciding never raises for policy reasons.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from policy_engine.core.decision import Decision, Evaluation, Outcome, Principal, Reason, Request
 from policy_engine.core.instants import ENDLESS
@@ -29,6 +30,12 @@ DENY_ON_FIRST_DENY = "deny_on_first_deny"
 PERMIT_ON_FIRST_PERMIT = "permit_on_first_permit"
 
 _AWAY = Reason("log.unavailable", None, "The decision service cannot record decisions at the moment. Try again later.")
+
+
+class KeyAlive(Protocol):
+    """Says whether a principal's key may be used at an instant, as of an epoch at the earliest."""
+
+    def __call__(self, principal: Principal, at: int, *, epoch: int) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -50,12 +57,14 @@ class Decider:
         recorder: Recorder,
         clock: Callable[[], int],
         *,
+        key_alive: KeyAlive,
         valid_for_ms: int,
     ) -> None:
         self._snapshots = snapshots
         self._evaluator = evaluator
         self._recorder = recorder
         self._clock = clock
+        self._key_alive = key_alive
         self._valid_for_ms = valid_for_ms
 
     def evaluate(self, request: Request, principal: Principal, *, at: int | None = None) -> Evaluation:
@@ -121,10 +130,16 @@ class Decider:
         again = any(item.evaluation is not None for item in waiting)
         snapshot = self._snapshots.refresh() if again else self._snapshots.current()
         at = self._clock()
+        # The caller was authenticated under some epoch; its key must hold under the one that the entry is written in.
+        alive = self._key_alive(principal, at, epoch=snapshot.state.epoch)
         drafts = []
         for item in waiting:
-            item.evaluation = self._evaluator.evaluate(item.request, principal, snapshot, at)
-            drafts.append(self._recorder.decision(item.evaluation, principal, snapshot.state.facts_revision))
+            evaluation = self._evaluator.evaluate(item.request, principal, snapshot, at)
+            if not alive:
+                evaluation = self._denied(evaluation, "key.ended")
+            item.evaluation = evaluation
+            raw = _raw(item.request) if snapshot.release is not None and snapshot.release.reads_paths else None
+            drafts.append(self._recorder.decision(item.evaluation, principal, snapshot.state.facts_revision, raw=raw))
         return snapshot, drafts
 
     def _settle(
@@ -164,11 +179,16 @@ class Decider:
         evaluation = item.evaluation
         if evaluation is None:
             return self._away([item])[0]
+        denied = self._denied(evaluation, "stale")
+        self._recorder.missed("stale")
+        return self._decision(denied, "", False)
+
+    def _denied(self, evaluation: Evaluation, code: str) -> Evaluation:
+        """Return the evaluation as a deny for a reason of the engine's own, resting on nothing."""
         release = self._snapshots.current().release
-        reason = Reason("stale") if release is None else release.reason("stale")
-        denied = evaluation._replace(
+        return evaluation._replace(
             outcome=Outcome.DENY,
-            reasons=(reason,),
+            reasons=(Reason(code) if release is None else release.reason(code),),
             missing=(),
             alternatives=(),
             values=None,
@@ -178,8 +198,6 @@ class Decider:
             revisions=(),
             until=ENDLESS,
         )
-        self._recorder.missed(reason.code)
-        return self._decision(denied, "", False)
 
     def _away(self, open_: Sequence[_Open]) -> list[Decision]:
         """Deny everything undecided: it is not known to be recorded. The recorder counts each for its gap entry."""
@@ -193,6 +211,11 @@ class Decider:
             release, epoch = ("", 0) if known is None else (known.release, known.epoch)
             answers.append(Decision(False, "", (_AWAY,), (), (), release, epoch, 0, _AWAY.message))
         return answers
+
+
+def _raw(request: Request) -> str:
+    """The request as text, recorded (sealed) where rules read it, so that a replay has all that they read."""
+    return json.dumps(request.raw, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _parts(requests: Sequence[Request], semantic: str) -> list[Sequence[Request]]:

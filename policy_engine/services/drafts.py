@@ -8,7 +8,6 @@ Left to others: bytes (`ledger.decisions`, `ledger.encoding`), commits (`service
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ from policy_engine.ledger.decisions import DecisionBody, DecisionMembers, Tagged
 from policy_engine.ledger.encoding import Place, note_public
 from policy_engine.ledger.sealing import NONCE_BYTES, SALT_BYTES, SealedBody, place_of, seal_body
 from policy_engine.services.datakeys import DataKeys, Tags
+from policy_engine.services.randomness import random_bytes
 from policy_engine.store.interfaces import Encoded, State
 
 TAGGED_FACETS = ("location", "counted", "us_person", "evidence")
@@ -63,7 +63,7 @@ class SealedDraft:
         if self._cipher is None:
             raise RuntimeError("the store asks for new keys before it encodes")
         key_id, cipher = self._cipher
-        random = os.urandom(NONCE_BYTES + SALT_BYTES)
+        random = random_bytes(NONCE_BYTES + SALT_BYTES)
         return key_id, seal_body(cipher, random[:NONCE_BYTES], random[NONCE_BYTES:], place_of(log_id, seq), body)
 
 
@@ -241,5 +241,5 @@ class NoteDraft(SealedDraft):
 
 def new_id() -> str:
     """Return a random id, 32 hex digits, in the form of a version 4 UUID."""
-    digits = os.urandom(16).hex()
+    digits = random_bytes(16).hex()
     return f"{digits[:12]}4{digits[13:16]}a{digits[17:]}"
