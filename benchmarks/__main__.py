@@ -24,7 +24,7 @@ def main() -> int:
     """Run the chosen parts and return the exit code."""
     arguments = _arguments()
     OUT.mkdir(exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=OUT))
+    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=arguments.folder))
     about = report.machine(folder)
     began, started = monotonic(), datetime.now(UTC)
     lines: list[report.Line] = []
@@ -60,6 +60,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: a smoke test, not a figure")
+    parser.add_argument("--folder", type=Path, default=OUT, help="where the databases lie, so which disk (out/)")
     parser.add_argument("--only", action="append", choices=PARTS, help="one part; may be given again")
     return parser.parse_args()
 

@@ -1,7 +1,7 @@
 """Lines 2 and 3: authenticated, durably recorded decisions over HTTP, beside a server that does nothing.
 
 The two sides take turns: a round is one run of each at one number of connections, same bytes, same seconds. Judged is
-the ratio of the medians over the rounds. Before the load the answers are looked at (the expected decision must come),
+the median of the rounds' ratios, so that what slows both sides for a while slows neither alone. Before the load the answers are looked at (the expected decision must come),
 and after it the log must hold an entry for every answered request: an engine that skips its work is not measured.
 """
 
@@ -105,14 +105,16 @@ def _rounds(
 def _line(name: str, theirs: list[wrk.Load], ours: list[wrk.Load], bound: float, decisions: int) -> Line:
     echo = statistics.median(load.rate for load in theirs)
     rate = statistics.median(load.rate for load in ours) * decisions
+    ratios = [own.rate * decisions / other.rate for own, other in zip(ours, theirs, strict=True)]
     return Line(
         name=name,
         unit="/s",
         ours=rate,
         theirs=echo,
-        figure=rate / echo,
+        figure=statistics.median(ratios),
         bound=bound,
         detail={
+            "rounds_judged": [round(ratio, 3) for ratio in ratios],
             "rounds_ours": [round(load.rate * decisions, 1) for load in ours],
             "rounds_do_nothing": [round(load.rate, 1) for load in theirs],
             "p50_us": statistics.median(load.p50_us for load in ours),
