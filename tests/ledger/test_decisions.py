@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 import pytest
@@ -202,3 +203,14 @@ def test_lone_surrogates_are_refused() -> None:
     with pytest.raises(InputRefused) as refused:
         decision_public(MEMBERS_GOLDEN._replace(model="\ud800"), "ab", 1, 1, "", "")
     assert "\ud800" not in str(refused.value)
+
+
+def test_words_of_an_enumeration_are_texts() -> None:
+    """A member of a text enumeration is recorded as its text."""
+    assert flat_text([Word.VALID]) == '["valid"]'
+
+
+class Word(StrEnum):
+    """A vocabulary."""
+
+    VALID = "valid"

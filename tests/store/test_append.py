@@ -115,6 +115,16 @@ def test_a_row_that_appears_or_goes_makes_stale(store: SqliteStore) -> None:
     assert store.append([present], state).stale == {0: "facts"}  # type: ignore[union-attr]
 
 
+def test_a_row_that_was_taken_away_counts_as_absent(store: SqliteStore) -> None:
+    """A draft and a change that rest on an absent row go through where the row was there once and is gone."""
+    genesis(store)
+    state = store.state()
+    store.change(put("persons", "bob", 0))
+    store.change(Change("persons.gone", {}, (Write("persons", "bob", None, 1),), raises_epoch=False))
+    assert isinstance(store.append([Sample(state, revisions=(("persons", "bob", 0),))], state), Committed)
+    store.change(Change("x", {}, (), raises_epoch=False, expects=(("persons", "bob", 0),)))
+
+
 def test_a_boundary_that_has_come_makes_stale(store: SqliteStore, clock: Clock) -> None:
     """A draft is written up to the microsecond before its boundary and stale at it, allow or deny."""
     genesis(store)

@@ -232,3 +232,20 @@ def test_each_row_has_a_data_key_of_its_own(store: SqliteStore) -> None:
         keys = [key_id for key_id, _ in split_rows(entry.sealed or b"")]
         assert len(set(keys)) == 2
         assert all(view.data_key(key_id) for key_id in keys)
+
+
+def test_several_changes_are_one_batch_or_none(store: SqliteStore) -> None:
+    """Changes applied together get an entry each in one batch; when one is refused none is applied."""
+    genesis(store)
+    committed = store.change_all([put("persons", "p", 0), put("switches", "s", 0), put("persons", "p", 1)])
+    assert committed.seqs == (1, 2, 3)
+    assert (store.state().epoch, store.state().facts_revision) == (2, 3)
+    head = store.head()
+    assert head is not None
+    assert head.next_batch == 2
+    with pytest.raises(Conflict):
+        store.change_all([put("persons", "q", 0), put("persons", "p", 9)])
+    assert store.head() == head
+    assert store.row("persons", "q") is None
+    with pytest.raises(ValueError, match="no change"):
+        store.change_all([])
