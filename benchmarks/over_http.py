@@ -1,8 +1,9 @@
 """Lines 2 and 3: authenticated, durably recorded decisions over HTTP, beside a server that does nothing.
 
 The two sides take turns: a round is one run of each at one number of connections, same bytes, same seconds. Judged is
-the median of the rounds' ratios, so that what slows both sides for a while slows neither alone. Before the load the answers are looked at (the expected decision must come),
-and after it the log must hold an entry for every answered request: an engine that skips its work is not measured.
+the median of the rounds' ratios, so that what slows both sides for a while slows neither alone. Before the load
+the answers are looked at (the expected decision must come), and after it the log must hold an entry for every answered
+request: an engine that skips its work is not measured.
 """
 
 from __future__ import annotations
