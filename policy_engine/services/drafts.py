@@ -94,6 +94,11 @@ class DecisionDraft(SealedDraft):
         self._tagged: Tagged = ()
 
     @property
+    def under(self) -> tuple[int, str | None]:
+        """The epoch and release that the entry will name."""
+        return self._evaluation.epoch, self._evaluation.release or None
+
+    @property
     def allows(self) -> bool:
         """Whether an allow leaves on this entry."""
         return self._evaluation.outcome is Outcome.ALLOW
@@ -218,6 +223,11 @@ class NoteDraft(SealedDraft):
         self._body = None if body is None else canonical({**body, "subject": subject, "tenant": tenant})
         self._state = state
         self._clock_set = clock_set
+
+    @property
+    def under(self) -> tuple[int, str | None]:
+        """The epoch and release that the entry will name."""
+        return self._state.epoch, self._state.release
 
     @property
     def facts_revision(self) -> int:

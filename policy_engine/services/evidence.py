@@ -121,7 +121,8 @@ class Evidence:
         """Return the sealed part of one entry, after the entry that says who read it is durable.
 
         A change gives `{"rows": [...]}`. Raises `NotPermitted` without a person's key holding `audit:unseal`,
-        `NotFound` when there is no such entry, body or data key, `StoreUnavailable` when the read cannot be logged.
+        `NotFound` when there is no such entry or body, `VerificationFailed` when it does not open, and
+        `StoreUnavailable` when the read cannot be logged.
         """
         caller = acting_person(self._store, principal, "audit:unseal")
         entry = self._entry(seq)

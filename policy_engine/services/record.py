@@ -128,7 +128,8 @@ class Recorder:
     def write(self, drafts: Sequence[AnyDraft], state: State) -> list[Result]:
         """Write drafts that were evaluated under a state and wait; return one result a draft, in order.
 
-        Raises `StoreUnavailable` when any of them is not known to be durable or stale.
+        Raises `StoreUnavailable` when any of them is not known to be durable or stale, and `ValueError` for a draft
+        of another state: the fence compares the state, so the entry must name it.
         """
         waker = ThreadWaker()
         job = Job(drafts, state, waker)
@@ -153,7 +154,7 @@ class Recorder:
             await future
         finally:
             timer.cancel()
-            del waker.waiting[job]
+            waker.waiting.pop(job, None)
         return job.outcome()
 
     def record(self, make: Callable[[State], AnyDraft]) -> Written:
@@ -184,6 +185,9 @@ class Recorder:
         self._thread.join()
 
     def _submit(self, job: Job) -> None:
+        under = (job.state.epoch, job.state.release)
+        if any(draft.under != under for draft in job.drafts):
+            raise ValueError("drafts are written under the state that they were evaluated under, and no other")
         with self._changed:
             if self._closed:
                 raise StoreUnavailable("the recorder is closed", where="log")

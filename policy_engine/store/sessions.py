@@ -33,6 +33,10 @@ _DIALECT = sqlite.dialect(paramstyle="qmark")
 READERS_COUNT = 8
 """Connections kept for streaming readers; more wait."""
 
+READER_CACHE_KIB = 8_192
+WRITER_CACHE_KIB = 65_536
+"""Pages each connection keeps: the index of tags is written all over, so the writer keeps more."""
+
 POLL_SECONDS = 0.001
 """How often a locked database is asked again."""
 
@@ -188,7 +192,7 @@ def make_engine(path: Path, *, create: bool = False, look: bool = False, busy_se
         "PRAGMA foreign_keys = ON",
         "PRAGMA recursive_triggers = ON",
         "PRAGMA trusted_schema = OFF",
-        "PRAGMA cache_size = -65536",
+        f"PRAGMA cache_size = -{READER_CACHE_KIB}",
         "PRAGMA wal_autocheckpoint = 2000",
         "PRAGMA journal_size_limit = 67108864",
     )
@@ -237,4 +241,6 @@ def make_writer(engine: Engine) -> Writer:
     """Return a writer on a connection of its own, outside the pool."""
     fairy = engine.raw_connection()
     fairy.detach()
-    return Writer(fairy.dbapi_connection)
+    connection: Any = fairy.dbapi_connection
+    connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
+    return Writer(connection)

@@ -291,8 +291,9 @@ class SqliteStore:
         with self._exclusively():
             self._ready()
             self._check_file()
-            with faults.reported():
-                connection = self._engine.raw_connection()
+            engine = self._engine
+        with faults.reported():
+            connection = engine.raw_connection()  # may wait for a free one: not while holding up the writer
         try:
             with faults.reported():
                 yield Reader(connection.dbapi_connection)

@@ -144,6 +144,18 @@ def test_drafts_of_different_states_do_not_mix(desk: Desk) -> None:
     assert isinstance(written, Written)
 
 
+def test_a_draft_is_written_under_its_own_state_only(desk: Desk) -> None:
+    """A draft evaluated under another epoch than the one to be compared is a programming error, never an entry."""
+    old = desk.state
+    draft = desk.recorder.decision(desk.evaluation(), PEP, old.facts_revision)
+    note = desk.recorder.note("search", {}, PEP, old)
+    desk.store.change(Change("x", {}, (Write("switches", "s", {}, 0),), raises_epoch=True))
+    for one in (draft, note):
+        with pytest.raises(ValueError, match="no other"):
+            desk.recorder.write([one], desk.state)
+    assert [entry["kind"] for entry in entries(desk)] == ["genesis", "x"]
+
+
 def test_many_waiters_share_commits(desk: Desk) -> None:
     """Drafts handed in while a commit runs form one batch: far fewer headers than entries, each answered once."""
     state = desk.state

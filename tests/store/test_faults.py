@@ -142,6 +142,37 @@ def test_an_older_copy_is_never_served(tmp_path: Path) -> None:
     assert append(database.open()).seqs == (1,)
 
 
+ROLLED_BACK = """
+    DROP TRIGGER entries_no_delete; DROP TRIGGER batches_no_delete; DROP TRIGGER state_only_grows;
+    DELETE FROM entries WHERE seq > 0;
+    DELETE FROM batches WHERE batch_no > 0;
+    UPDATE heads SET next_seq = 1, next_batch = 1, head_hash = (SELECT hash FROM batches);
+"""
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [ROLLED_BACK, "DROP TRIGGER state_only_grows; UPDATE state SET epoch = 0", "UPDATE heads SET log_id = 'a'"],
+)
+def test_a_log_rolled_back_in_place_is_never_written(tmp_path: Path, damage: str) -> None:
+    """A head, log or epoch behind what the store has seen stops it at the next batch, until somebody restarts it."""
+    database = SqliteDatabase(tmp_path)
+    store = database.open()
+    genesis(store)
+    state = store.state()
+    append(store, 2)
+    connection = dbapi.connect(str(database.path))
+    connection.executescript(damage)
+    connection.close()
+    draft = Sample(state, instant=store.now(), until=2**62, clock_set=False)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="holds less"):
+            store.append([draft], state)
+        with pytest.raises(StoreUnavailable, match="holds less"):
+            store.change(put("persons", "x", 0))
+    database.close()
+
+
 def test_another_database_is_never_served(tmp_path: Path) -> None:
     """Another log under the same name is refused, however long it is."""
     database = SqliteDatabase(tmp_path)
