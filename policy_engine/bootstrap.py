@@ -47,6 +47,7 @@ from policy_engine.store.sqlite import SqliteStore
 from policy_engine.world import load_world
 
 WORLD_FOLDER = "world"
+SAMPLE_SERVING_REGION = "US"
 
 log = structlog.get_logger(__name__)
 
@@ -104,10 +105,14 @@ def open_engine(
     """
     check_distribution()
     _check_world(settings, serving)
+    releases = ReleaseLoader() if releases is None else releases
+    if genesis is None and not settings.database_path.exists():
+        releases.load(read_folder(settings.policies))  # a folder that cannot be served leaves no new database behind
     empty = prepare(settings.database_path)
     now = clock() if clock is not None else 0
     vault = open_vault(settings.key_file, database_is_empty=empty, now=now)
-    with _closed_on_error(_open(settings, vault, clock, releases)) as engine:
+    sample = empty and genesis is None and (settings.policies / WORLD_FOLDER).is_dir()
+    with _closed_on_error(_open(settings, vault, clock, releases, sample=sample)) as engine:
         if empty:
             return _filled(engine, genesis)
         if serving:
@@ -161,25 +166,28 @@ def _closed_on_error(engine: Engine) -> Iterator[Engine]:
         raise
 
 
-def _open(
-    settings: Settings, vault: KeyVault, clock: Callable[[], int] | None, releases: ReleaseLoader | None
-) -> Engine:
+def _open(settings: Settings, vault: KeyVault, clock: Callable[[], int] | None, releases: ReleaseLoader) -> Engine:
     """Open the store and put the services over it. Raises what opening raises; nothing is left open then."""
     with ExitStack() as opened:
         store = SqliteStore(settings.database_path, vault, clock=clock)
         opened.callback(store.close)
         recorder = Recorder(store, vault)
         opened.callback(recorder.close)
-        engine = _wire(settings, store, vault, recorder, ReleaseLoader() if releases is None else releases)
+        engine = _wire(settings, store, vault, recorder, releases, sample)
         opened.pop_all()
         return engine
 
 
 def _wire(
-    settings: Settings, store: SqliteStore, vault: KeyVault, recorder: Recorder, releases: ReleaseLoader
+    settings: Settings,
+    store: SqliteStore,
+    vault: KeyVault,
+    recorder: Recorder,
+    releases: ReleaseLoader,
+    sample: bool,
 ) -> Engine:
     snapshots = Snapshots(store, releases)
-    evaluator = Evaluator(FactCache(store), serving_region=settings.serving_region)
+    evaluator = Evaluator(FactCache(store), serving_region=_serving_region(settings, store, sample))
     approvals = Approvals(store)
 
     def vocabulary(hash: str) -> Vocabulary:
@@ -205,6 +213,16 @@ def _wire(
         keys=keys,
         evidence=Evidence(store, recorder, vault),
     )
+
+
+def _serving_region(settings: Settings, store: SqliteStore, sample: bool) -> str | None:
+    """Return where requests that do not say are served: the setting; the sample world is in the US without one.
+
+    Anywhere else it stays unknown without the setting, and what is served from nobody knows where is denied.
+    """
+    if settings.serving_region is not None:
+        return settings.serving_region
+    return SAMPLE_SERVING_REGION if sample or store.state().sample else None
 
 
 def _filled(engine: Engine, genesis: Genesis | None) -> Engine:

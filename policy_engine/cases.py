@@ -11,14 +11,13 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from policy_engine.bootstrap import Engine, Template
-from policy_engine.core.decision import Decision, Principal, PrincipalKind, Request
+from policy_engine.core.decision import Decision, Principal, PrincipalKind, Reason, Request
 from policy_engine.core.factparse import (
     flag,
     instant,
@@ -78,9 +77,10 @@ _MODEL = frozenset(
         "superseded_by",
     )
 )
-_ASKER = Principal(
+ASKER = Principal(
     "cases", PrincipalKind.SERVICE, frozenset(("decide",)), None, frozenset(("location", "serving_region"))
 )
+"""Who asks in every case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +110,8 @@ class Result:
 
 
 def read_cases(path: Path) -> list[Case]:
-    """Return the cases of a JSON Lines file. Raises `InputRefused` naming the case and the field."""
-    cases: list[Case] = []
+    """Return the cases of a JSON Lines file. Raises `InputRefused` naming the case and the field, also for an id twice."""
+    cases: dict[str, Case] = {}
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -126,15 +126,20 @@ def read_cases(path: Path) -> list[Case]:
                 raise InputRefused(
                     "the line is no JSON object with unique names", where=f"{path.name}:{number}"
                 ) from None
-            cases.append(read_case(value, f"{path.name}:{number}"))
-    return cases
+            case = read_case(value, f"{path.name}:{number}")
+            if case.id in cases:
+                raise InputRefused(f"has the id of an earlier case, {case.id}", where=f"{path.name}:{number}")
+            cases[case.id] = case
+    return list(cases.values())
 
 
 def read_case(value: Any, where: str) -> Case:
     """Return one case, checked. Raises `InputRefused` naming the case and the field."""
-    known = members(value, _CASE, where)
-    id = text(known.get("id"), f"{where}.id")
+    if not isinstance(value, Mapping):
+        raise InputRefused("must be an object", where=where)
+    id = text(value.get("id"), f"{where}.id")
     where = f"case {id}"
+    known = members(value, _CASE, where)
     for name in ("given", "model", "action", "time", "expect"):
         if name not in known:
             raise InputRefused(f"lacks the member {name}", where=where)
@@ -172,14 +177,24 @@ def read_case(value: Any, where: str) -> Case:
 
 def run_cases(cases: Iterable[Case], files: Mapping[str, bytes]) -> Iterator[Result]:
     """Decide each case on a clean engine under the release of these files, with the case's model as the catalogue."""
+    for case, engine in open_cases(cases, files):
+        yield judge(case, engine.decider.decide(case.request, ASKER))
+
+
+def open_cases(cases: Iterable[Case], files: Mapping[str, bytes]) -> Iterator[tuple[Case, Engine]]:
+    """Yield each case with an engine at its time that holds only its state; the next step closes that engine."""
     loader = ReleaseLoader()
     with tempfile.TemporaryDirectory(prefix="policy-cases-", dir=_memory_folder()) as folder:
         template = Template.create(Path(folder) / "template.db")
         place = Path(folder) / "case.db"
         settings = Settings(database=f"sqlite:///{place}", keys=None, serving_region=None, valid_for_ms=2_000)
         for case in cases:
-            with _engine(template, settings, _release_files(case, files), case, loader) as engine:
-                yield judge(case, engine.decider.decide(case.request, _ASKER))
+            genesis = (_release_files(case, files), case.registers)
+            engine = template.open_copy(settings, clock=_stopped(case.at), releases=loader, genesis=genesis)
+            try:
+                yield case, engine
+            finally:
+                engine.close()
 
 
 def _memory_folder() -> str | None:
@@ -189,23 +204,23 @@ def _memory_folder() -> str | None:
 
 def judge(case: Case, decision: Decision) -> Result:
     """Return whether the decision is what the case expects: the outcome, and on a deny the rule among the reasons'."""
-    rules = tuple(dict.fromkeys(reason.rule or "-" for reason in decision.reasons))
+    rules = rules_of(decision.reasons)
     codes = tuple(dict.fromkeys(reason.code for reason in decision.reasons))
-    passed = decision.allowed is case.allowed and (case.allowed or case.rule in rules)
-    return Result(case, passed, decision.allowed, rules, codes, decision)
+    return Result(case, as_expected(case, decision.allowed, rules), decision.allowed, rules, codes, decision)
 
 
-@contextmanager
-def _engine(
-    template: Template, settings: Settings, files: Mapping[str, bytes], case: Case, loader: ReleaseLoader
-) -> Iterator[Engine]:
-    """Open an engine at the case's time on a copy of the template, holding only the case's state."""
-    genesis = (files, case.registers)
-    engine = template.open_copy(settings, clock=lambda: case.at, releases=loader, genesis=genesis)
-    try:
-        yield engine
-    finally:
-        engine.close()
+def rules_of(reasons: Iterable[Reason]) -> tuple[str, ...]:
+    """Return the labels of the reasons' rules, each once."""
+    return tuple(dict.fromkeys(reason.rule or "-" for reason in reasons))
+
+
+def as_expected(case: Case, allowed: bool, rules: Iterable[str]) -> bool:
+    """Return whether an outcome and the labels of its rules are what the case expects."""
+    return allowed is case.allowed and (case.allowed or case.rule in rules)
+
+
+def _stopped(at: int) -> Callable[[], int]:
+    return lambda: at
 
 
 def _release_files(case: Case, files: Mapping[str, bytes]) -> dict[str, bytes]:

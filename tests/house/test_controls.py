@@ -21,6 +21,7 @@ def test_the_test_of_a_law_fails_under_its_control(control: Control, tmp_path: P
     assert run.failed, f"{control.name} (exit {run.code}):\n{run.output[-3_000:]}"
 
 
+@pytest.mark.nightly  # the suite itself runs these tests on the unpatched product; here they run in the copy as well
 def test_the_tests_of_the_laws_pass_without_a_patch(tmp_path: Path) -> None:
     """In an unpatched copy all of them pass, so that it is the patch that a failure speaks of."""
     run = controls.run(controls.copy_product(tmp_path), *sorted({control.test for control in CONTROLS}))

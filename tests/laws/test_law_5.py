@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
@@ -13,7 +12,6 @@ from policy_engine.core.decision import Principal, Request
 from policy_engine.core.facts import Location
 from policy_engine.errors import PolicyEngineError
 from tests.laws.sample import Recorded, decisions, opened, replay
-from tests.services.controls import outcome_with
 
 MODELS = ("fable-5", "fable-latest", "mythos-5", "opus-4-8", "open-1", "open-1", "summit-4", "no-such-model")
 SUBJECTS = ("alice", "alice", "mina", "dana", "bruno", "ines", "chen", "greg", "eve", "nobody")
@@ -85,7 +83,10 @@ def outcome_of(recorded: Recorded) -> str:
 def test_a_decision_replayed_from_the_log_comes_out_the_same(
     steps: list[tuple[str, Any]], sample_database: Any, compiled: Any
 ) -> None:
-    """Evaluated again from entry, registers as the log had them, and release, every decision is the same again."""
+    """Evaluated again from entry, registers as the log had them, and release, every decision is the same again.
+
+    Control: policy_engine/services/drafts.py: `serving_region=request.serving_region,`
+    """
     with opened(sample_database, compiled) as (engine, keys):
         play(engine, keys, steps)
         for recorded in decisions(engine):
@@ -112,15 +113,3 @@ def test_generated_decisions_reach_every_outcome_in_earnest(sample_database: Any
     assert SEEN["allow"] >= 0.2 * total
     assert SEEN["deny"] >= 0.2 * total
     assert SEEN["error"] >= 0.05 * total
-
-
-def test_control_a_serving_region_that_is_not_recorded(tmp_path: Path) -> None:
-    """The law's test fails when the entry leaves out where the model would run."""
-    said = outcome_with(
-        tmp_path,
-        "policy_engine/services/drafts.py",
-        "            serving_region=request.serving_region,",
-        "            serving_region=None,",
-        "tests/laws/test_law_5.py::test_a_decision_replayed_from_the_log_comes_out_the_same",
-    )
-    assert "1 failed" in said

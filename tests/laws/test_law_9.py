@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from hypothesis import event, given, settings
@@ -15,12 +14,10 @@ from policy_engine.limits import LIMITS
 from policy_engine.services.permissions import LOCAL
 from policy_engine.services.search import Query, Search
 from tests.laws.sample import opened
-from tests.services.controls import outcome_with
 
 MODELS = ("fable-5", "mythos-5", "opus-4-8", "open-1")
 ACTIONS = ("infer", "fine_tune", "download_weights", "list")
 PLACES = st.sampled_from((Location("US"), Location("GB"), Location("CN"), None))
-TEST = "tests/laws/test_law_9.py::test_what_a_search_shows_is_allowed_and_what_it_hides_is_denied"
 
 
 @settings(max_examples=12)
@@ -40,7 +37,10 @@ def test_what_a_search_shows_is_allowed_and_what_it_hides_is_denied(
     sample_database: Any,
     compiled: Any,
 ) -> None:
-    """Every combination of subject, tenant, model and action is listed exactly when it is allowed then."""
+    """Every combination of subject, tenant, model and action is listed exactly when it is allowed then.
+
+    Control: policy_engine/services/search.py: `if evaluation.outcome is Outcome.ALLOW:`
+    """
     with opened(sample_database, compiled) as (engine, keys):
         if letter:
             body = {"id": "letter", "models": ["fable-5"], "blocks": ["foreign_person"]}
@@ -82,15 +82,3 @@ def test_each_search_is_one_entry_and_grants_nothing(sample_database: Any, compi
         assert engine.store.head().next_seq == before + 1
         (newest,) = engine.store.entries(limit=1, newest_first=True)
         assert b'"kind":"search"' in newest[2]
-
-
-def test_control_a_search_that_shows_whatever_is_asked(tmp_path: Path) -> None:
-    """The law's test fails when a search lists what is denied."""
-    said = outcome_with(
-        tmp_path,
-        "policy_engine/services/search.py",
-        "            if evaluation.outcome is Outcome.ALLOW:",
-        "            if evaluation.matched:",
-        TEST,
-    )
-    assert "1 failed" in said
