@@ -166,7 +166,14 @@ def _closed_on_error(engine: Engine) -> Iterator[Engine]:
         raise
 
 
-def _open(settings: Settings, vault: KeyVault, clock: Callable[[], int] | None, releases: ReleaseLoader) -> Engine:
+def _open(
+    settings: Settings,
+    vault: KeyVault,
+    clock: Callable[[], int] | None,
+    releases: ReleaseLoader,
+    *,
+    sample: bool = False,
+) -> Engine:
     """Open the store and put the services over it. Raises what opening raises; nothing is left open then."""
     with ExitStack() as opened:
         store = SqliteStore(settings.database_path, vault, clock=clock)
