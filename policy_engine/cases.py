@@ -110,7 +110,7 @@ class Result:
 
 
 def read_cases(path: Path) -> list[Case]:
-    """Return the cases of a JSON Lines file. Raises `InputRefused` naming the case and the field, also for an id twice."""
+    """Return the cases of a JSON Lines file. Raises `InputRefused` naming case and field, also for an id twice."""
     cases: dict[str, Case] = {}
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
