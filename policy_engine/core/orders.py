@@ -285,7 +285,7 @@ def loosens(old: Directive, new: Directive) -> bool:
     else:
         fewer_models = new.models is not None
     everyone = not new.blocks or not new.blocks <= BLOCKS
-    fewer_blocks = not everyone and (not old.blocks or not old.blocks <= BLOCKS or not old.blocks <= new.blocks)
+    fewer_blocks = not everyone and (not old.blocks or not old.blocks <= new.blocks)
     shorter = new.start > old.start or new.until < old.until
     eased = any(not any(_within(exempt, known) for known in old.exempts) for exempt in new.exempts)
     return fewer_models or fewer_blocks or shorter or eased

@@ -61,6 +61,12 @@ def test_both_blocks_hold_with_their_directives() -> None:
     assert blocks() == {}
 
 
+@pytest.mark.parametrize("block", BOTH)
+def test_a_directive_makes_only_the_blocks_it_names(block: str) -> None:
+    """Somebody whom both blocks would hit is hit by the one that is named."""
+    assert blocks(directive(blocks=[block])) == {block: ("d1",)}
+
+
 @pytest.mark.parametrize(
     ("question", "reached"),
     [
@@ -308,6 +314,13 @@ def test_an_exemption_of_one_directive_eases_no_other() -> None:
     assert blocks(directive(exempts=[easing]), directive(id="d2"))["foreign_person"] == ("d2",)
 
 
+def test_an_exemption_for_whom_nobody_knows_eases_no_lab_employee() -> None:
+    """Built past the reader, an unknown word is not read as one of the two that are known."""
+    eased = directive(exempts=[exempt("lab_foreign_national_employees", "summit-4")])
+    odd = replace(eased, exempts=(replace(eased.exempts[0], who="friends"),))
+    assert set(blocks(odd, who=EMPLOYEE, of=LAB)) == set(BOTH)
+
+
 def test_an_unknown_kind_of_exemption_eases_nobody() -> None:
     """Built past the reader, an exemption for whom nobody knows is none."""
     eased = directive(exempts=[exempt(ANNEX, "summit-4", annex_a=["t1"])])
@@ -339,6 +352,7 @@ EASING = OLD.exempts[0]
         ({"blocks": frozenset(("foreign_person",))}, True),
         ({"blocks": frozenset()}, False),
         ({"blocks": frozenset((*BOTH, "nonsense"))}, False),
+        ({"blocks": frozenset(("nonsense",))}, False),
         ({"start": OLD.start + 1}, True),
         ({"start": OLD.start - 1}, False),
         ({"until": OLD.until - 1}, True),

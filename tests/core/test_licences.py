@@ -187,6 +187,12 @@ def test_nat_lifts_nothing_where_the_ties_are_unknown() -> None:
     assert lifts(licence(lifts=["nat"], nationalities=["CN"]), who=who) == set()
 
 
+def test_a_code_that_resolves_to_nothing_is_never_named() -> None:
+    """Not even by itself, whoever says that it counts."""
+    odd = Counted((("ZZ", None),), frozenset(), frozenset())
+    assert lifts(licence(lifts=["nat"], nationalities=["ZZ"]), counted=odd) == set()
+
+
 def test_nat_lifts_nothing_without_a_known_test() -> None:
     """A model that names no test leaves it unknown which countries count."""
     assert lifts(licence(lifts=["nat", "directive"], nationalities=["CN"]), counted=False) == set()
@@ -325,6 +331,20 @@ def test_directive_is_never_lifted_where_something_is_unknown(spoilt: dict[str, 
 def test_directive_is_never_lifted_without_a_person() -> None:
     """A tenant's licence does not carry its services through a directive."""
     assert lifts(OF_TENANT, who=NOBODY, question=asked(person_id=None), where=IN_CHINA) == set()
+    assert lifts(OF_TENANT, who=CHINESE, question=asked(person_id=None), where=IN_CHINA) == set()
+
+
+@pytest.mark.parametrize("key", ["seat", "weights", "nat", "dest", "directive"])
+def test_a_licence_lifts_only_the_keys_it_names(key: str) -> None:
+    """A licence that names person and place lifts no other key than its own, met or not."""
+    named = {"nationalities": ["CN"], "destinations": ["CN"]}
+    own = {FOREIGN_PERSON, DESTINATION} if key == "directive" else {key}
+    assert lifts(licence(lifts=[key], **named), where=IN_CHINA) == own
+    assert lifts(licence(lifts=[], **named), where=IN_CHINA) == set()
+    elsewhere = lifts(licence(lifts=[key], **{**named, "destinations": ["VN"]}), where=IN_CHINA)
+    assert elsewhere == own - {"dest", DESTINATION}
+    somebody_else = lifts(licence(lifts=[key], **{**named, "nationalities": ["VN"]}), where=IN_CHINA)
+    assert somebody_else == own - {"nat", FOREIGN_PERSON}
 
 
 def test_lifts_of_several_licences_add_up_and_name_the_licences_that_gave_one() -> None:

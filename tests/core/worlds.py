@@ -155,7 +155,8 @@ NAMES = st.lists(st.sampled_from(ALL_NAMES), max_size=3)
 @st.composite
 def directives(draw: Callable[..., Any]) -> dict[str, Any]:
     """Draw a directive, often on the mother or the father of the child, with exemptions."""
-    blocks = mostly(["foreign_person"], ["destination_outside_us"], [], ["nonsense"], weight=2)
+    both = ["foreign_person", "destination_outside_us"]
+    blocks = st.sampled_from([["foreign_person"], ["destination_outside_us"], both, both, [], ["nonsense"]])
     exempts = st.lists(
         st.fixed_dictionaries(
             {
@@ -169,7 +170,7 @@ def directives(draw: Callable[..., Any]) -> dict[str, Any]:
     return {
         "id": draw(st.sampled_from(["d1", "d2"])),
         "models": draw(NAMES.filter(bool) | mostly(["mother", "father"], "all", weight=2)),
-        "blocks": draw(blocks | st.just(["foreign_person", "destination_outside_us"])),
+        "blocks": draw(blocks),
         "exempts": draw(exempts),
         **draw(INTERVALS),
     }
