@@ -187,13 +187,25 @@ def test_the_approvers_key_is_revoked_while_the_approval_is_committed(house: Hou
     assert_still_engaged(house, proposal, reader="quinn")
 
 
+def test_the_proposers_key_is_revoked_while_the_approval_is_committed(house: House, proposal: Proposal) -> None:
+    """A revocation of the key that proposed, in between looking and committing, fails the proposal."""
+    row = house.store.row("keys", "olga")
+    revoked = Write("keys", "olga", {**row.document, "revoked_at": row.document["created_at"]}, row.revision)
+    meanwhile = Change("key.revoked", {}, (revoked,), raises_epoch=True)
+    with pytest.raises(Conflict, match="nothing was applied"):
+        racing(house, "switch.released", meanwhile).approve(house["paul"], proposal.id)
+    assert_still_engaged(house, proposal, "failed")
+
+
 def test_two_approvers_at_once(house: House, proposal: Proposal) -> None:
     """When another approval is committed first, the second is refused and does not mark the proposal as failed."""
-    first = house.store.row("approvals", proposal.id)
+    first, switch = house.store.row("approvals", proposal.id), house.store.row("switches", "s")
     done = {**first.document, "status": "approved", "decided_by": "paul"}
-    meanwhile = Change(
-        "switch.released", {}, (Write("approvals", proposal.id, done, first.revision),), raises_epoch=True
+    others = (
+        Write("approvals", proposal.id, done, first.revision),
+        Write("switches", "s", {**switch.document, "released_at": "2026-06-12T12:00:00Z"}, switch.revision),
     )
+    meanwhile = Change("switch.released", {}, others, raises_epoch=True)
     with pytest.raises(Conflict, match="nothing was applied"):
         racing(house, "switch.released", meanwhile).approve(house["brief"], proposal.id)
     assert house.approvals.show(house["paul"], proposal.id).status == "approved"
@@ -259,16 +271,31 @@ def test_approving_another_content(house: House, proposal: Proposal) -> None:
     house.approvals.approve(house["paul"], proposal.id, hash=proposal.hash)
 
 
-def test_a_payload_changed_behind_the_engines_back(house: House, proposal: Proposal, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("was", "becomes"),
+    [
+        ('"payload":{"id":"s"', '"payload":{"id":"t"'),
+        ('["switches","s",1]', '["switches","s",2]'),
+        ('"kind":"switch.release"', '"kind":"order.end"'),
+    ],
+)
+def test_a_proposal_changed_behind_the_engines_back(
+    house: House, proposal: Proposal, tmp_path: Path, was: str, becomes: str
+) -> None:
     """A proposal edited in the database file no longer matches its hash and is not applied."""
+    row = house.store.row("switches", "s")
+    house.store.change(Change("switch.engaged", {}, (Write("switches", "s", row.document, 1),), raises_epoch=True))
     house.switches.engage(house["quinn"], "t", {"models": "all"}, "another")
     with closing(dbapi2.connect(tmp_path / "engine.db")) as connection:
-        connection.execute('UPDATE approvals SET document = replace(document, \'"id":"s"\', \'"id":"t"\')')
+        edited = connection.execute(
+            "UPDATE approvals SET document = replace(document, ?, ?) WHERE instr(document, ?)", (was, becomes, was)
+        )
+        assert edited.rowcount == 1
         connection.commit()
-    assert house.store.row("approvals", proposal.id).document["payload"]["id"] == "t"
     with pytest.raises(VerificationFailed, match="content hash"):
         house.approvals.approve(house["paul"], proposal.id)
     assert house.switches.show(house["olga"], "t").engaged(house.clock())
+    assert house.switches.show(house["olga"], "s").engaged(house.clock())
 
 
 def test_granting_oneself_a_second_person(house: House) -> None:
