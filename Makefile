@@ -31,7 +31,7 @@ $(READY): pyproject.toml uv.lock
 	  echo '"$(PYTHON) -m venv" failed. On Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@$(BIN)/python -m uv sync --quiet --frozen --all-extras --inexact --python $(BIN)/python || { \
+	@$(BIN)/python -m uv sync --quiet --frozen --all-extras --inexact --compile-bytecode --python $(BIN)/python || { \
 	  echo 'uv could not fetch the locked files; trying pip with its own configuration.' >&2; \
 	  $(BIN)/python -m uv export --quiet --frozen --all-extras --no-emit-project -o $(ENV)/locked.txt && \
 	  $(BIN)/python -m pip install --quiet --require-hashes -r $(ENV)/locked.txt && \
