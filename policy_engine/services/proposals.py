@@ -63,11 +63,13 @@ def public_members(proposal: Proposal, caller: Caller) -> dict[str, Any]:
 
 
 def content_hash(salt: str, kind: str, payload: Mapping[str, Any], basis: Sequence[Basis], release: str | None) -> str:
+    """Return the hash of what is asked and on what it rests: what an approver approves."""
     content = {"kind": kind, "payload": payload, "base": [list(row) for row in basis], "release": release}
     return hashlib.sha256(bytes.fromhex(salt) + canonical(content)).hexdigest()
 
 
 def decided(proposal: Proposal, caller: Caller, status: str, reason: str) -> Proposal:
+    """Return the proposal as somebody decided it, one revision on."""
     return replace(
         proposal,
         status=status,
@@ -80,10 +82,12 @@ def decided(proposal: Proposal, caller: Caller, status: str, reason: str) -> Pro
 
 
 def put(decided: Proposal) -> Write:
+    """Return the write that stores a decided proposal over the waiting one."""
     return Write("approvals", decided.id, document_of(decided), expect=decided.revision - 1)
 
 
 def document_of(proposal: Proposal) -> dict[str, Any]:
+    """Return the document that the register holds."""
     decided_at = proposal.decided_at
     return {
         "kind": proposal.kind,
@@ -106,6 +110,7 @@ def document_of(proposal: Proposal) -> dict[str, Any]:
 
 
 def read_proposal(row: Row) -> Proposal:
+    """Return the proposal of a register row."""
     document = row.document
     decided_at = document["decided_at"]
     return Proposal(

@@ -142,7 +142,7 @@ def test_a_kind_has_one_handler(house: House) -> None:
     with pytest.raises(ValueError, match="no handler"):
         house.approvals.propose(caller, "order.sing", {}, ())
     with pytest.raises(ValueError, match="handler already"):
-        house.approvals.register("order.end", lambda proposal, approver: None)  # type: ignore[arg-type,return-value]
+        house.approvals.register("order.end", lambda proposal, approver: None)
     receipt = house.orders.receive(house["olga"], "licence", LICENCE)
     with pytest.raises(PolicyEngineError, match="applies"):
         Approvals(house.store).approve(house["paul"], receipt.proposal)

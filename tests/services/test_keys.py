@@ -17,6 +17,7 @@ from policy_engine.services.approvals import Approvals
 from policy_engine.services.keydocuments import FIRST_SCOPES, new_secret
 from policy_engine.services.keys import KeyRequest, Keys
 from policy_engine.services.permissions import LOCAL, SCOPES, require
+from policy_engine.store.interfaces import Change, Committed
 from tests.services.governed import PEOPLE, START, House, open_house, person
 
 
@@ -305,10 +306,10 @@ def test_two_revocations_at_once_leave_two_approvers(house: House, monkeypatch: 
     """Of two revocations that each would leave two approvers, the second meets the first inside its transaction."""
     change = house.store.change
 
-    def meanwhile(own: object) -> object:
+    def meanwhile(own: Change) -> Committed:
         monkeypatch.undo()
         house.keys.revoke(house["olga"], "quinn")
-        return change(own)  # type: ignore[arg-type]
+        return change(own)
 
     monkeypatch.setattr(house.store, "change", meanwhile)
     with pytest.raises(Conflict):
