@@ -239,6 +239,30 @@ def test_swapping_two_is_found(database: Path, table: str, column: str) -> None:
     assert f"{word} 2 " in places
 
 
+def test_tags_changed_with_their_index_are_found(database: Path) -> None:
+    """Tags that agree with each other and not with the sealed body are found by the key."""
+    report = tampered(
+        database,
+        "DELETE FROM tags WHERE seq = 4",
+        "UPDATE bodies SET tags = zeroblob(16) WHERE seq = 4",
+        "INSERT INTO tags SELECT tags, log_id, seq FROM bodies WHERE seq = 4",
+    )
+    assert [finding.message for finding in report.findings] == ["its tags are not those of its sealed body"]
+
+
+def test_a_header_that_leaves_the_chain_is_found(database: Path) -> None:
+    """A header with another predecessor, and the right hash beside it, breaks the chain at itself and behind it."""
+    connection = opened(database)
+    (header,) = connection.execute("SELECT header FROM batches WHERE batch_no = 2").fetchone()
+    text = header.decode()
+    forged = text.replace(text.split('"prev":"')[1][:64], "0" * 64).encode()
+    change = "UPDATE batches SET header = ?, hash = ? WHERE batch_no = 2"
+    connection.execute(change, (forged, header_hash(forged)))
+    connection.close()
+    findings = verified(database).findings
+    assert [finding.place.split(" of ")[0] for finding in findings] == ["batch 2", "batch 3"]
+
+
 def test_an_older_row_put_back_is_found(tmp_path: Path) -> None:
     """A row of an earlier revision, genuine once, is not taken for the present one."""
     path = tmp_path / "log.db"

@@ -231,7 +231,7 @@ class Away:
 def away(desk: Desk) -> Iterator[tuple[Desk, Away]]:
     """A desk whose recorder writes through a store that can go away."""
     store = Away(desk.store)
-    recorder = Recorder(store, VAULT, replace(LIMITS, answer_seconds=0.3))  # type: ignore[arg-type]
+    recorder = Recorder(store, VAULT, replace(LIMITS, answer_seconds=0.3))
     yield Desk(desk.store, recorder, desk.evidence), store
     store.hang.clear()
     recorder.close()

@@ -12,6 +12,11 @@ from policy_engine.store.sqlite import SqliteStore
 from tests.store.samples import VAULT, Sample, put
 
 
+def say(line: str) -> None:
+    """Tell the parent something."""
+    sys.stdout.write(line + "\n")
+
+
 def fill(path: str, most: str = "0") -> None:
     """Append until the disk (or, with `most`, the largest file allowed) is full; then make space and go on.
 
@@ -29,19 +34,19 @@ def fill(path: str, most: str = "0") -> None:
         for _ in range(10_000):
             written += append(store)
     except StoreUnavailable as error:
-        print("full:", error.message)  # noqa: T201  what the parent reads
+        say(f"full: {error.message}")
     for _ in range(3):
         try:
             written += append(store)
         except StoreUnavailable:
-            print("still full")  # noqa: T201  what the parent reads
+            say("still full")
     if int(most):
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     else:
         ballast.unlink()
     for _ in range(5):
         written += append(store)
-    print("written:", written)  # noqa: T201  what the parent reads
+    say(f"written: {written}")
     store.close()
 
 
