@@ -33,7 +33,7 @@ EMIRATES_JOIN = parse_instant("2026-07-23")
 RESTRICTED = "D:5 + MO + E:1 + E:2"
 FRONTIER = "D:1 + D:4 - A:5 - A:6"
 EMBARGOED = "embargoed"
-FAVOURED = "US + A:5"
+FAVOURED = "A:5 + US"
 
 
 def _codes(text: str) -> frozenset[str]:
