@@ -95,12 +95,13 @@ def _check(found: list[Evaluation]) -> None:
 def _timed(evaluate: Callable[[bytes], object], bodies: list[bytes], turns: int) -> list[float]:
     """Return the microseconds of each turn, after a tenth of them unmeasured."""
     times = []
-    for turn in range(turns // 10 + turns):
+    unmeasured = turns // 10 // len(bodies) * len(bodies)  # whole turns, so that the first time is the first question's
+    for turn in range(unmeasured + turns):
         body = bodies[turn % len(bodies)]
         began = perf_counter_ns()
         evaluate(body)
         times.append((perf_counter_ns() - began) / 1_000)
-    return times[turns // 10 :]
+    return times[unmeasured:]
 
 
 def _stock(release: Release | None, folder: Path, tuples: list[tuple[Any, ...]], turns: int) -> float:
