@@ -146,7 +146,7 @@ def read_case(value: Any, where: str) -> Case:
     if known["expect"] not in ("allow", "deny"):
         raise InputRefused("must be allow or deny", where=f"{where}.expect")
     given = members(known["given"], _GIVEN, f"{where}.given")
-    state = members(known.get("state") or {}, _STATE, f"{where}.state")
+    state = members(_present(known.get("state"), {}), _STATE, f"{where}.state")
     model = members(known["model"], _MODEL, f"{where}.model")
     at = instant(known["time"], f"{where}.time")
     subject, tenant, facts = _facts(given, f"{where}.given")
@@ -285,11 +285,11 @@ def _orders(state: Mapping[str, Any], where: str) -> list[Write]:
         "overrides": ("override", parse_override),
     }
     for name, (kind, parse) in parsers.items():
-        for number, body in enumerate(state.get(name) or ()):
+        for number, body in enumerate(_list(state.get(name), f"{where}.{name}")):
             parse(body, f"{where}.{name}[{number}]", strict=False)
             document = {"kind": kind, "body": {k: v for k, v in body.items() if k != "id"}}
             writes.append(Write("orders", body["id"], document, 0))
-    for number, body in enumerate(state.get("kill_switches") or ()):
+    for number, body in enumerate(_list(state.get("kill_switches"), f"{where}.kill_switches")):
         scope = parse_switch_scope(body, f"{where}.kill_switches[{number}]", strict=False)
         id = text(body.get("id"), f"{where}.kill_switches[{number}].id")
         document = {"scope": scope, "from": body.get("from"), "until": body.get("until")}
@@ -319,9 +319,9 @@ def _catalogue(model: Mapping[str, Any], where: str) -> bytes:
             if value not in tuple(kind):
                 raise InputRefused(f"must be one of {', '.join(kind)}", where=f"{where}.{name}")
             lines.append(f"{name} = {_quoted(value)}")
-    regions = items(model.get("permitted_serving_regions") or (), text, f"{where}.permitted_serving_regions")
+    regions = items(_present(model.get("permitted_serving_regions"), ()), text, f"{where}.permitted_serving_regions")
     lines.append(f"permitted_serving_regions = [{', '.join(map(_quoted, regions))}]")
-    base = model.get("base") or ()
+    base = _present(model.get("base"), ())
     bases = items((base,) if isinstance(base, str) else base, text, f"{where}.base")
     if bases:
         lines.append(f"base = [{', '.join(map(_quoted, bases))}]")
@@ -333,6 +333,15 @@ def _catalogue(model: Mapping[str, Any], where: str) -> bytes:
     for name in dict.fromkeys(bases):
         lines += ["[[model]]", f"id = {_quoted(name)}"]
     return ("\n".join(lines) + "\n").encode()
+
+
+def _list(value: Any, where: str) -> tuple[Any, ...]:
+    return items(_present(value, ()), lambda item, _: item, where)
+
+
+def _present(value: Any, otherwise: Any) -> Any:
+    """Null is absent; anything else, an empty text too, is what was said."""
+    return otherwise if value is None else value
 
 
 def _quoted(value: str) -> str:

@@ -1,0 +1,305 @@
+"""The project's decision cases pass through the real path, and a malformed case is refused by its id."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policy_engine.cases import Case, read_case, read_cases, run_cases
+from policy_engine.errors import InputRefused
+from policy_engine.rules.release import read_folder
+
+POLICIES = Path(__file__).parents[2] / "policies"
+FILES = tuple(sorted((POLICIES / "cases").glob("*.jsonl")))
+CHUNKS_COUNT = 6
+
+CASE: dict[str, Any] = {
+    "id": "C1",
+    "given": {
+        "person": {
+            "id": "p1",
+            "citizenships": [{"country": "US", "acquired": "birth", "current": True}],
+            "us_status": "citizen",
+            "residence_country": "US",
+            "nationality_evidence": {"level": "verified", "verified_on": "2026-03-01", "expires_on": None},
+            "list_match": "none",
+        },
+        "tenant": {
+            "id": "t1",
+            "type": "reseller",
+            "incorporated_in": "US",
+            "headquarters": "US",
+            "ultimate_parent_headquarters": "US",
+            "owners": [{"name": "Holding A", "country": "US", "percent": 50, "list": None}],
+            "list_match": "none",
+            "end_customer": {
+                "id": "c1",
+                "type": "enterprise",
+                "incorporated_in": "US",
+                "headquarters": "US",
+                "ultimate_parent_headquarters": "US",
+                "list_match": "none",
+            },
+        },
+        "location": {"country": "US"},
+        "serving_region": "US",
+    },
+    "model": {
+        "id": "summit-4",
+        "tier": 4,
+        "weights_public": False,
+        "status": "available",
+        "permitted_serving_regions": ["US"],
+        "nationality_test": "EAR",
+    },
+    "action": "infer",
+    "time": "2026-08-10T12:00:00Z",
+    "state": {
+        "directives": [
+            {
+                "id": "d1",
+                "from": "2026-08-01T00:00:00Z",
+                "models": ["harbor-3"],
+                "blocks": ["foreign_person"],
+                "exempts": [{"models": ["harbor-3"], "who": "lab_foreign_national_employees"}],
+            }
+        ],
+        "kill_switches": [{"id": "k1", "tiers": [1]}],
+        "licences": [{"id": "l1", "person_id": "p1", "models": ["summit-4"], "actions": ["infer"], "lifts": ["seat"]}],
+        "grants": [{"id": "g1", "person_id": "p1"}],
+        "overrides": [{"id": "o1", "by": "ann"}],
+        "bis_affiliates_rule": "suspended",
+        "registry_reachable": True,
+    },
+    "expect": "allow",
+    "rule": "-",
+    "because": "All is well",
+}
+
+EVERYWHERE = (
+    "",
+    "given",
+    "given.person",
+    "given.person.citizenships.0",
+    "given.person.nationality_evidence",
+    "given.tenant",
+    "given.tenant.owners.0",
+    "given.tenant.end_customer",
+    "given.location",
+    "model",
+    "state",
+    "state.directives.0",
+    "state.directives.0.exempts.0",
+    "state.kill_switches.0",
+    "state.licences.0",
+    "state.grants.0",
+    "state.overrides.0",
+)
+"""Every object of a case."""
+
+LISTS = (
+    "given.person.citizenships",
+    "given.tenant.owners",
+    "model.permitted_serving_regions",
+    "model.base",
+    "state.directives",
+    "state.kill_switches",
+    "state.licences",
+    "state.licences.0.models",
+    "state.licences.0.lifts",
+    "state.grants",
+    "state.overrides",
+)
+"""Some lists of a case."""
+
+OUTSIDE: tuple[tuple[str, Any], ...] = (
+    ("expect", "maybe"),
+    ("given.person.us_status", "visitor"),
+    ("given.person.list_match", "likely"),
+    ("given.person.lab_employee", "yes"),
+    ("given.person.nationality_evidence.level", "seen"),
+    ("given.tenant.type", "company"),
+    ("given.tenant.list_match", "Confirmed"),
+    ("given.tenant.owners.0.list", "sdn"),
+    ("given.tenant.owners.0.percent", 100.1),
+    ("given.tenant.owners.0.percent", "half"),
+    ("given.tenant.denied_by_lab", 1),
+    ("given.tenant.end_customer.type", "customer"),
+    ("given.location.anonymiser", "vpn"),
+    ("model.tier", 6),
+    ("model.tier", "4"),
+    ("model.tier", True),
+    ("model.status", "preview"),
+    ("model.nationality_test", "ear"),
+    ("model.weights_public", "no"),
+    ("state.bis_affiliates_rule", "on"),
+    ("state.registry_reachable", "yes"),
+    ("state.licences.0.lifts", ["everything"]),
+    ("state.kill_switches.0.tiers", [6]),
+    ("state.directives.0.exempts.0.who", "everyone"),
+)
+"""Values outside a vocabulary."""
+
+NO_INSTANTS = (
+    "time",
+    "given.person.nationality_evidence.verified_on",
+    "state.licences.0.from",
+    "state.kill_switches.0.until",
+)
+NEEDED = (
+    "given",
+    "model",
+    "action",
+    "time",
+    "expect",
+    "model.id",
+    "given.person.id",
+    "given.tenant.id",
+    "given.tenant.end_customer.id",
+    "state.directives.0.id",
+    "state.directives.0.exempts.0.who",
+    "state.kill_switches.0.id",
+    "state.licences.0.id",
+    "state.grants.0.id",
+    "state.overrides.0.id",
+)
+UNJUDGED: tuple[tuple[str, Any], ...] = (
+    ("action", "evaluate"),
+    ("state.directives.0.blocks", ["tuesday_users"]),
+    ("given.location.country", "ZZ"),
+    ("given.person.residence_country", "nowhere"),
+    ("given.tenant.owners.0.country", "??"),
+    ("model.nationality_test", None),
+    ("model.tier", None),
+)
+"""What stands outside a vocabulary and is no mistake: a rule says what it means."""
+
+
+def changed(path: str, change: Callable[[Any, Any], None]) -> dict[str, Any]:
+    """Return the case with a change made where a dotted path leads: `change(object, last name)`."""
+    case = copy.deepcopy(CASE)
+    *way, last = path.split(".")
+    place: Any = case
+    for name in way:
+        place = place[int(name) if name.isdigit() else name]
+    change(place, int(last) if last.isdigit() else last)
+    return case
+
+
+def with_value(path: str, value: Any) -> dict[str, Any]:
+    """Return the case with another value."""
+    return changed(path, lambda place, name: place.__setitem__(name, value))
+
+
+def own_cases() -> list[Case]:
+    """Return every case of the project."""
+    return [case for file in FILES for case in read_cases(file)]
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS_COUNT))
+def test_every_case_of_the_project_passes(chunk: int) -> None:
+    """Each case comes out as it expects, decided through registers, orders, decider and log."""
+    cases = own_cases()[chunk::CHUNKS_COUNT]
+    assert len(cases) > 100
+    failed = [(r.case.id, r.allowed, r.rules) for r in run_cases(cases, read_folder(POLICIES)) if not r.passed]
+    assert failed == []
+
+
+def test_every_rule_has_cases_on_both_sides() -> None:
+    """Each rule is the reason of a deny and what an allow is about; an unknown tenant is never allowed."""
+    cases = own_cases()
+    rules = {f"P{number}" for number in (*range(1, 13), 14)} | {"P6b"}
+    assert {case.rule for case in cases if not case.allowed} == rules | {"unknown-tenant"}
+    assert {case.rule for case in cases if case.allowed} - {"-"} == rules | {"P13"}
+
+
+def test_ids_are_unique_over_all_files() -> None:
+    """A case is known by its id alone."""
+    ids = [case.id for case in own_cases()]
+    assert len(set(ids)) == len(ids)
+
+
+def test_the_case_that_is_changed_here_is_a_good_one() -> None:
+    """Control: unchanged, the case is read and passes."""
+    (result,) = run_cases([read_case(CASE, "file:1")], read_folder(POLICIES))
+    assert result.passed
+
+
+@pytest.mark.parametrize("path", EVERYWHERE)
+def test_an_unknown_member_is_refused_with_the_case_id(path: str) -> None:
+    """A misspelt member anywhere is no case, so that a mistake cannot pass as a test."""
+    case = with_value(f"{path}.recieved" if path else "recieved", True)
+    with pytest.raises(InputRefused, match="case C1"):
+        read_case(case, "file:1")
+
+
+@pytest.mark.parametrize(("path", "value"), OUTSIDE)
+def test_a_value_outside_its_vocabulary_is_refused_with_the_case_id(path: str, value: Any) -> None:
+    """Values are spelt exactly; the refusal names the case and the field."""
+    with pytest.raises(InputRefused, match="case C1") as refused:
+        read_case(with_value(path, value), "file:1")
+    assert path.rpartition(".")[2].replace("0", "") in str(refused.value)
+
+
+@pytest.mark.parametrize("path", NO_INSTANTS)
+@pytest.mark.parametrize("value", ["yesterday", "2026-02-30", "2026-08-10T25:00:00Z", 1_786_000_000])
+def test_what_is_no_instant_is_refused_with_the_case_id(path: str, value: Any) -> None:
+    """A date that does not exist, or is no date, is never read as another one."""
+    with pytest.raises(InputRefused, match="case C1"):
+        read_case(with_value(path, value), "file:1")
+
+
+@pytest.mark.parametrize("path", NEEDED)
+def test_a_missing_member_is_refused_with_the_case_id(path: str) -> None:
+    """What a case cannot do without must stand in it."""
+    with pytest.raises(InputRefused, match="case C1"):
+        read_case(changed(path, lambda place, name: place.__delitem__(name)), "file:1")
+
+
+@pytest.mark.parametrize("value", [7, [7]])
+@pytest.mark.parametrize("path", [*(path for path in EVERYWHERE if path), *LISTS])
+def test_another_kind_of_value_is_refused_with_the_case_id(path: str, value: Any) -> None:
+    """What is no object, or no list of what belongs there, is refused and not taken for empty."""
+    with pytest.raises(InputRefused, match="case C1"):
+        read_case(with_value(path, value), "file:1")
+
+
+@pytest.mark.parametrize(("path", "value"), UNJUDGED)
+def test_what_a_rule_gives_a_meaning_is_no_mistake(path: str, value: Any) -> None:
+    """An undeclared action, an unknown block, an unknown place, no test and no tier are decided, not refused."""
+    (result,) = run_cases([read_case(with_value(path, value), "file:1")], read_folder(POLICIES))
+    assert result.codes != ()
+
+
+def written(folder: Path, *lines: str) -> Path:
+    """Return a file of these lines."""
+    file = folder / "some.jsonl"
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+def test_an_id_that_stands_twice_in_a_file_is_refused(tmp_path: Path) -> None:
+    """The second line is named, and the id."""
+    other = with_value("id", "C2")
+    file = written(tmp_path, json.dumps(CASE), "", json.dumps(other), json.dumps(CASE))
+    with pytest.raises(InputRefused, match=r"some\.jsonl:4.*C1"):
+        read_cases(file)
+    assert [case.id for case in read_cases(written(tmp_path, json.dumps(CASE), json.dumps(other)))] == ["C1", "C2"]
+
+
+@pytest.mark.parametrize("line", ["{", '["C1"]', '{"expect": "allow"}', '{"id": 7}', '{"id": "C1", "id": "C2"}', "NaN"])
+def test_a_line_without_a_case_is_refused_with_its_place(tmp_path: Path, line: str) -> None:
+    """Where there is no id to name, file and line are."""
+    with pytest.raises(InputRefused, match=r"some\.jsonl:2"):
+        read_cases(written(tmp_path, json.dumps(CASE), line))
+
+
+def test_a_line_of_any_length_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    """A case is a line of bounded length."""
+    with pytest.raises(InputRefused, match=r"some\.jsonl:1"):
+        read_cases(written(tmp_path, json.dumps(with_value("because", "x" * 3_000_000))))
