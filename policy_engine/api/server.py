@@ -7,6 +7,7 @@ Left to others: opening and closing the engine (whoever calls), its logs (`logs`
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Final
 
 import uvicorn
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 BACKLOG: Final = 2_048
 KEEP_ALIVE_SECONDS: Final = 75
 SHUTDOWN_SECONDS: Final = 10
+SWITCH_SECONDS: Final = 0.0003
+"""How long the event loop may keep the interpreter while the recorder wants it: a commit must not wait for a burst."""
 
 
 def server(engine: Engine, *, host: str, port: int) -> uvicorn.Server:
@@ -46,4 +49,5 @@ def server(engine: Engine, *, host: str, port: int) -> uvicorn.Server:
 
 def run(engine: Engine) -> None:
     """Serve the engine where its settings say, until the process is told to end. The caller closes the engine."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     server(engine, host=engine.settings.host, port=engine.settings.port).run()

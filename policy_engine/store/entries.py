@@ -120,7 +120,7 @@ def write_batch(writer: Writer, encoded: Sequence[Encoded], moment: Moment, afte
     head, at = moment.head, moment.at
     log_id, first = head.log_id, head.next_seq
     leaves = [leaf_hash(entry.public) for entry in encoded]
-    writer.run_many(
+    writer.insert_many(
         statements.ADD_ENTRY,
         [(log_id, first + n, entry.public, leaves[n]) for n, entry in enumerate(encoded)],
     )
@@ -130,7 +130,7 @@ def write_batch(writer: Writer, encoded: Sequence[Encoded], moment: Moment, afte
         if entry.sealed
     ]
     if bodies:
-        writer.run_many(statements.ADD_BODY, bodies)
+        writer.insert_many(statements.ADD_BODY, bodies)
     header = Header(
         log_id=log_id,
         batch=head.next_batch,
@@ -163,7 +163,7 @@ def index_tags(writer: Writer, head: Head, count: int) -> int:
         rows = writer.all(statements.UNINDEXED_TAGS, head.log_id, head.tagged, end)
         tags = sorted({(tag, head.log_id, seq) for seq, joined in rows for tag in split_tags(joined)})
         if tags:
-            writer.run_many(statements.ADD_TAG, tags)
+            writer.insert_many(statements.ADD_TAG, tags)
         writer.run(statements.MOVE_TAGGED, end, head.log_id)
     return head.next_seq - end
 

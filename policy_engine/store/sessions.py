@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -36,6 +37,8 @@ READERS_COUNT = 8
 READER_CACHE_KIB = 8_192
 WRITER_CACHE_KIB = 65_536
 """Pages each connection keeps: the index of tags is written all over, so the writer keeps more."""
+
+ROWS_PER_STATEMENT_MAX = 128
 
 POLL_SECONDS = 0.001
 """How often a locked database is asked again."""
@@ -65,6 +68,15 @@ def query(expression: ClauseElement, *names: str) -> Query:
 def command(expression: ClauseElement, *names: str) -> Command:
     """Compile an expression that writes; `names` as in `query`."""
     return Command(_compile(expression, names))
+
+
+@cache
+def _repeated(insert: str, count: int) -> str:
+    """Return an insert of one row as an insert of several."""
+    head, values, row = insert.rpartition("VALUES ")
+    if not values or not row.startswith("(") or not row.endswith(")"):
+        raise ValueError("the statement is no insert of one row of values")
+    return f"{head}{values}{', '.join([row] * count)}"
 
 
 def _compile(expression: ClauseElement, names: Sequence[str]) -> str:
@@ -124,9 +136,17 @@ class Writer(Reader):
         count: int = self._connection.execute(statement.sql, parameters).rowcount
         return count
 
-    def run_many(self, statement: Command, rows: Iterable[Sequence[object]]) -> None:
-        """Run a command once for each row of parameters."""
-        self._connection.executemany(statement.sql, rows)
+    def insert_many(self, statement: Command, rows: Sequence[Sequence[object]]) -> None:
+        """Insert rows with as few statements as their number has binary digits.
+
+        Each statement lets go of the interpreter once; row by row, a busy event loop would keep it every time.
+        """
+        at = 0
+        while at < len(rows):
+            count = min(1 << ((len(rows) - at).bit_length() - 1), ROWS_PER_STATEMENT_MAX)
+            part = rows[at : at + count]
+            self._connection.execute(_repeated(statement.sql, count), [value for row in part for value in row])
+            at += count
 
     def begin(self) -> None:
         """Start a transaction that holds the write lock from its first moment: nothing read in it can move."""
