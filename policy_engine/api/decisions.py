@@ -125,9 +125,12 @@ class DecisionApp:
     def _settle(
         self, models: Sequence[str], decisions: Sequence[Decision], head: Head, caller: Authenticated, began: float
     ) -> None:
-        """Count the decisions, after an allow under another epoch than the caller's has asked for the caller again."""
+        """Count the decisions, after one under another epoch than the caller's has asked for the caller again.
+
+        The decider has denied for a key that ended meanwhile, and recorded it; the caller is told that it has no key.
+        """
         for decision in decisions:
-            if decision.allowed and decision.epoch != caller.epoch:
+            if decision.id and decision.epoch != caller.epoch:
                 identify_again(self._keys, head.authorization, caller)
                 break
         self._metrics.decided(models, decisions, time.perf_counter() - began)

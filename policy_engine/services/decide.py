@@ -83,7 +83,17 @@ class Decider:
 
     async def decide_async(self, request: Request, principal: Principal, *, explained: bool = False) -> Decision:
         """The same, waiting on the running event loop."""
-        return (await self.decide_many_async((request,), principal, explained=explained))[0]
+        item = _Open(request)
+        open_ = (item,)
+        try:
+            for _ in range(ATTEMPTS_COUNT):
+                snapshot, drafts = self._prepare(open_, principal)
+                (result,) = await self._recorder.write_async(drafts, snapshot.state)
+                if isinstance(result, Written) and item.evaluation is not None:
+                    return self._decision(item.evaluation, drafts[0].id, explained)
+            return self._stale(item)
+        except (StoreUnavailable, LoadRefused):
+            return self._away(open_)[0]
 
     def decide_many(
         self, requests: Sequence[Request], principal: Principal, *, semantic: str = EXECUTE_ALL, explained: bool = False

@@ -30,7 +30,7 @@ from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.datakeys import DataKeys, Tags
 from policy_engine.services.drafts import DecisionDraft, NoteDraft
 from policy_engine.services.gap import Gap
-from policy_engine.services.waiting import AnyDraft, Job, LoopWaker, Result, Stale, ThreadWaker, Written, give_up, wake
+from policy_engine.services.waiting import AnyDraft, Job, LoopWaker, Result, Stale, ThreadWaker, Written, wake
 from policy_engine.store.interfaces import Committed, Moved, State, Store
 
 __all__ = ["Recorder", "Result", "Stale", "Written"]
@@ -144,16 +144,13 @@ class Recorder:
         waker = self._wakers.get(loop)
         if waker is None:
             self._wakers = {known: old for known, old in self._wakers.items() if not known.is_closed()}
-            waker = self._wakers[loop] = LoopWaker(loop)
+            waker = self._wakers[loop] = LoopWaker(loop, self._limits.answer_seconds)
         job = Job(drafts, state, waker)
-        future: asyncio.Future[None] = loop.create_future()
-        waker.waiting[job] = future
-        timer = loop.call_later(self._limits.answer_seconds, give_up, job, future)
+        future = waker.wait_for(job)
         try:
             self._submit(job)
             await future
         finally:
-            timer.cancel()
             waker.waiting.pop(job, None)
         return job.outcome()
 

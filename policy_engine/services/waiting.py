@@ -43,7 +43,7 @@ Result = Written | Stale
 class Job:
     """Drafts handed in together, and what became of each."""
 
-    __slots__ = ("drafts", "error", "given_up", "left", "results", "state", "wake")
+    __slots__ = ("deadline", "drafts", "error", "given_up", "left", "results", "state", "wake")
 
     def __init__(self, drafts: Sequence[AnyDraft], state: State, wake: Waker) -> None:
         self.drafts = drafts
@@ -53,6 +53,7 @@ class Job:
         self.left = len(drafts)
         self.error: StoreUnavailable | None = None
         self.given_up = False
+        self.deadline = 0.0
 
     def outcome(self) -> list[Result]:
         """Return the results. Raises `StoreUnavailable` when any draft is not known to be written or stale."""
@@ -83,9 +84,34 @@ class ThreadWaker:
 class LoopWaker:
     """Wakes one event loop, once per batch, and resolves its futures there."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, answer_seconds: float) -> None:
         self.loop = loop
         self.waiting: dict[Job, asyncio.Future[None]] = {}
+        self._answer_seconds = answer_seconds
+        self._watching = False
+
+    def wait_for(self, job: Job) -> asyncio.Future[None]:
+        """Return a future that is done when the job is, or when its time is up.
+
+        One timer watches all that wait, in order: a timer for each would cost more than the decision's look-ups.
+        """
+        future: asyncio.Future[None] = self.loop.create_future()
+        self.waiting[job] = future
+        job.deadline = self.loop.time() + self._answer_seconds
+        if not self._watching:
+            self._watching = True
+            self.loop.call_later(self._answer_seconds, self._watch)
+        return future
+
+    def _watch(self) -> None:
+        """Give up on what waited too long, and look again when the next one's time is up."""
+        now = self.loop.time()
+        for job, future in list(self.waiting.items()):
+            if job.deadline > now:
+                self.loop.call_later(job.deadline - now, self._watch)
+                return
+            give_up(job, future)
+        self._watching = False
 
     def __call__(self, jobs: list[Job]) -> None:
         try:

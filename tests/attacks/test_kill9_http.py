@@ -122,7 +122,7 @@ class Load:
                 writer.write(request)
                 self.in_flight += 1
                 answer = await reader.readuntil(b"\r\n\r\n")
-                length = int(re.search(rb"content-length: (\d+)", answer.lower()).group(1))  # type: ignore[union-attr]
+                length = int(re.search(rb"content-length: (\d+)", answer.lower()).group(1))  # type: ignore[union-attr]  # uvicorn sends it
                 decision = json.loads(await reader.readexactly(length))
                 self.in_flight -= 1
                 if decision["decision"]:

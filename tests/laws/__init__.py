@@ -1,0 +1,1 @@
+"""Laws of the design that need a whole engine: 3, 5, 8 and 9."""
