@@ -14,7 +14,6 @@ from policy_engine.errors import PolicyEngineError
 
 if TYPE_CHECKING:
     from policy_engine.bootstrap import Engine
-    from policy_engine.services.record import Recorder
 
 GAUGES: Final[Mapping[str, str]] = {
     "policy_engine_epoch": "Epoch of the state: grows with every change of release, orders or keys.",
@@ -40,7 +39,7 @@ class Condition:
 def read_condition(engine: Engine) -> Condition:
     """Return the condition now; never raises."""
     reasons: list[tuple[str, str]] = []
-    queued, away = _recording(engine.recorder)
+    queued, away = engine.recorder.queued, engine.recorder.away
     try:
         state = engine.store.state()
     except PolicyEngineError:
@@ -51,14 +50,6 @@ def read_condition(engine: Engine) -> Condition:
     if state.release is None:
         reasons.append(("release.missing", "No release is active."))
     return Condition(state.release, state.epoch, state.sample, queued, away, tuple(reasons))
-
-
-def _recording(recorder: Recorder) -> tuple[int, bool]:
-    """Return how many entries wait, and whether denies are being counted because the log is away.
-
-    The recorder has no public word for either yet; both are single reads of its own state.
-    """
-    return recorder._queued, bool(recorder._gap)
 
 
 def gauges(found: Condition) -> dict[str, float]:

@@ -136,13 +136,21 @@ class Release:
     warnings: tuple[str, ...] = ()
     _plain: itemgetter[Any] | None = field(init=False, repr=False, compare=False)
     _reasons: Mapping[str, Reason] = field(init=False, repr=False, compare=False)
+    _instant_position: int | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         derived = [token.source.removeprefix(DERIVED) for token in self.tokens if token.source.startswith(DERIVED)]
         plain = itemgetter(*derived) if len(derived) == len(self.tokens) > 1 else None
         object.__setattr__(self, "_plain", plain)
+        place = next((at for at, token in enumerate(self.tokens) if token.source == f"{DERIVED}now"), None)
+        object.__setattr__(self, "_instant_position", place)
         reasons = {code: Reason(code, text.label, text.message) for code, text in self.engine_reasons.items()}
         object.__setattr__(self, "_reasons", reasons)
+
+    @property
+    def instant_position(self) -> int | None:
+        """Return where the instant stands in the flat tuple, `None` when rules do not read it."""
+        return self._instant_position
 
     @property
     def reads_paths(self) -> bool:

@@ -26,6 +26,7 @@ from policy_engine.services.snapshot import Snapshot
 
 ALTERNATIVES_COUNT = 4
 _KEPT_PLACES_COUNT = 4_096
+_KEPT_ANSWERS_COUNT = 8_192
 
 
 class Evaluator:
@@ -36,6 +37,8 @@ class Evaluator:
         self._serving_region = serving_region
         self._places: dict[tuple[str | None, str | None, bool], PlaceFacets] = {}
         self._places_reference: Reference | None = None
+        self._answered: dict[tuple[object, ...], Evaluation] = {}
+        self._answered_under: Snapshot | None = None
 
     def evaluate(self, request: Request, principal: Principal, snapshot: Snapshot, at: int) -> Evaluation:
         """Return the evaluation of a request at an instant, with fallback models tried on a deny.
@@ -43,11 +46,34 @@ class Evaluator:
         Alternatives are hints, evaluated the same way; using one needs a request and an entry of its own.
         """
         request = self._bounded(request, principal)
+        key = _question(request, principal)
+        if self._answered_under is snapshot:
+            known = self._answered.get(key)
+            if known is not None and known.at <= at < known.until:
+                return _at(known, snapshot, at)
         evaluation, model = self._one(request, principal, snapshot, at)
         if model is None:
             return evaluation
         alternatives = self._alternatives(evaluation, model, principal, snapshot, at)
-        return evaluation._replace(alternatives=alternatives) if alternatives else evaluation
+        if alternatives:
+            evaluation = evaluation._replace(alternatives=alternatives)
+        self._keep(key, snapshot, evaluation)
+        return evaluation
+
+    def _keep(self, key: tuple[object, ...], snapshot: Snapshot, evaluation: Evaluation) -> None:
+        """Remember an evaluation until anything it rests on may change (law 5: it is a function of just that).
+
+        A snapshot ends with every change of epoch, release or any fact; `until` is the next instant that may matter.
+        Only questions about known persons, tenants and models that reached the rules are kept, so nobody can fill the
+        memory with made-up names.
+        """
+        release = snapshot.release
+        if evaluation.values is None or release is None or release.reads_paths:
+            return
+        if self._answered_under is not snapshot or len(self._answered) >= _KEPT_ANSWERS_COUNT:
+            self._answered = {}
+            self._answered_under = snapshot
+        self._answered[key] = evaluation
 
     def _bounded(self, request: Request, principal: Principal) -> Request:
         """1. The principal bounds the request: what it may not supply is unknown, and is not recorded as believed.
@@ -165,6 +191,33 @@ class Evaluator:
             if other.outcome is Outcome.ALLOW:
                 found.append(name)
         return tuple(found)
+
+
+def _question(request: Request, principal: Principal) -> tuple[object, ...]:
+    """Everything of a request that its evaluation depends on, once the principal has bounded it."""
+    place = request.location
+    return (
+        request.subject_id,
+        request.model,
+        request.action,
+        request.tenant,
+        request.serving_region,
+        None if place is None else (place.country, place.region, place.anonymiser),
+        principal.tenants,
+        request.subject_type,
+        request.resource_type,
+    )
+
+
+def _at(known: Evaluation, snapshot: Snapshot, at: int) -> Evaluation:
+    """Return an evaluation as it is at another instant before its end: the same but for the instant itself."""
+    values = known.values
+    if values is None or snapshot.release is None:
+        raise ValueError("an evaluation that did not reach the rules is not kept")
+    place = snapshot.release.instant_position
+    if place is not None:
+        values = (*values[:place], at, *values[place + 1 :])
+    return known._replace(at=at, values=values)
 
 
 _NO_RELEASE = "No policy is active yet, so nothing can be allowed."

@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from policy_engine.core.decision import Evaluation, Principal
@@ -30,7 +32,8 @@ from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.datakeys import DataKeys, Tags
 from policy_engine.services.drafts import DecisionDraft, NoteDraft
 from policy_engine.services.gap import Gap
-from policy_engine.services.waiting import AnyDraft, Job, LoopWaker, Result, Stale, ThreadWaker, Written, wake
+from policy_engine.services.looped import LoopCommitter, Way
+from policy_engine.services.waiting import AnyDraft, Job, Result, Stale, ThreadWaker, Written, wake
 from policy_engine.store.interfaces import Committed, Moved, State, Store
 
 __all__ = ["Recorder", "Result", "Stale", "Written"]
@@ -65,8 +68,18 @@ class Recorder:
         self._gap = Gap()
         self._unindexed = 1  # unknown at the start, so looked after once
         self._idle = False
+        self._written_at = 0.0
         self._closed = False
-        self._wakers: dict[asyncio.AbstractEventLoop, LoopWaker] = {}
+        self._wakers: dict[asyncio.AbstractEventLoop, LoopCommitter] = {}
+        self._commits = ThreadPoolExecutor(1, "commits")
+        self._way = Way(
+            store=store,
+            commits=self._commits,
+            patiently=self._submit,
+            must_be_patient=lambda: bool(self._gap or self._queue or self._closed),
+            written=self._count_unindexed,
+            batch_entries_count=limits.batch_entries_count,
+        )
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
@@ -144,11 +157,12 @@ class Recorder:
         waker = self._wakers.get(loop)
         if waker is None:
             self._wakers = {known: old for known, old in self._wakers.items() if not known.is_closed()}
-            waker = self._wakers[loop] = LoopWaker(loop, self._limits.answer_seconds)
+            waker = self._wakers[loop] = LoopCommitter(loop, self._limits.answer_seconds, self._way)
         job = Job(drafts, state, waker)
         future = waker.wait_for(job)
         try:
-            self._submit(job)
+            self._check(job, waker.queued)
+            waker.offer(job)
             await future
         finally:
             waker.waiting.pop(job, None)
@@ -179,19 +193,42 @@ class Recorder:
         with self._changed:
             self._closed = True
             self._changed.notify()
+        self._commits.shutdown()
         self._thread.join()
 
-    def _submit(self, job: Job) -> None:
+    @property
+    def queued(self) -> int:
+        """Return how many entries wait for their commit."""
+        return self._queued + sum(waker.queued for waker in self._wakers.values())
+
+    @property
+    def away(self) -> bool:
+        """Return whether denies are being counted because the log is away."""
+        return bool(self._gap)
+
+    def _check(self, job: Job, ahead: int) -> None:
+        """Raise for drafts of another state, for a recorder that is closed, and when too many wait ahead."""
         under = (job.state.epoch, job.state.release)
         if any(draft.under != under for draft in job.drafts):
             raise ValueError("drafts are written under the state that they were evaluated under, and no other")
+        if self._closed:
+            raise StoreUnavailable("the recorder is closed", where="log")
+        if ahead + job.left > self._limits.queue_entries_count:
+            raise StoreUnavailable(
+                f"the log is behind: {self._limits.queue_entries_count} entries wait already", where="log"
+            )
+
+    def _count_unindexed(self, count: int) -> None:
+        """Remember that so many entries are not in the index of tags yet, and wake the thread that puts them there."""
         with self._changed:
-            if self._closed:
-                raise StoreUnavailable("the recorder is closed", where="log")
-            if self._queued + job.left > self._limits.queue_entries_count:
-                raise StoreUnavailable(
-                    f"the log is behind: {self._limits.queue_entries_count} entries wait already", where="log"
-                )
+            self._written_at = time.monotonic()
+            idle, self._unindexed = self._unindexed == 0, self._unindexed + count
+            if idle and self._idle:
+                self._changed.notify()
+
+    def _submit(self, job: Job) -> None:
+        with self._changed:
+            self._check(job, self._queued)
             self._queued += job.left
             self._queue.append(job)
             if self._idle:
@@ -206,7 +243,8 @@ class Recorder:
                 self._commit(jobs)
             else:
                 self._report_gap()
-            if not jobs or self._unindexed > UNINDEXED_COUNT:
+            quiet = not jobs and time.monotonic() - self._written_at >= IDLE_SECONDS
+            if quiet or self._unindexed > UNINDEXED_COUNT:
                 self._index()
             if jobs is None:
                 return

@@ -229,6 +229,15 @@ class StoredRow:
     typed: Mapping[str, str | None]
 
 
+class Staged(Protocol):
+    """A batch that is written and not committed: nobody else writes until it is handed to `Store.commit`."""
+
+    @property
+    def committed(self) -> Committed:
+        """What will be so once the commit has returned, and not before."""
+        ...
+
+
 class LogView(Protocol):
     """Everything a store holds, at one moment, for verifying: nothing written later is seen. Streams in order."""
 
@@ -353,6 +362,18 @@ class Store(ReadStore, Protocol):
         Epoch and release are compared with the snapshot's, and per draft the fact revisions, the boundaries and the
         clock, inside the inserting transaction. Raises `StoreUnavailable` when the outcome is not known to be durable.
         """
+        ...
+
+    def try_stage(self, batch: Sequence[Draft], snapshot: State) -> Staged | None:
+        """Write a batch without committing it, if that needs no waiting and nothing has moved; else do nothing.
+
+        For an event loop that must not wait: `None` sends it to `append`. What is staged must be handed to `commit`,
+        from any thread. Raises as `append`; nothing was written then.
+        """
+        ...
+
+    def commit(self, staged: Staged) -> Committed:
+        """Commit what was staged. Raises `StoreUnavailable` when the outcome is not known to be durable."""
         ...
 
     def change(self, change: Change) -> Committed:

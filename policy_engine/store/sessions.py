@@ -131,6 +131,10 @@ def _lenient(data: bytes) -> str:
 class Writer(Reader):
     """Reads and writes on the one connection that may write."""
 
+    def __init__(self, connection: Any, busy_seconds: float) -> None:
+        super().__init__(connection)
+        self._patience = _patience(busy_seconds)
+
     def run(self, statement: Command, *parameters: object) -> int:
         """Run a command once and return how many rows it changed."""
         count: int = self._connection.execute(statement.sql, parameters).rowcount
@@ -148,9 +152,19 @@ class Writer(Reader):
             self._connection.execute(_repeated(statement.sql, count), [value for row in part for value in row])
             at += count
 
-    def begin(self) -> None:
-        """Start a transaction that holds the write lock from its first moment: nothing read in it can move."""
-        self._connection.execute("BEGIN IMMEDIATE")
+    def begin(self, *, patient: bool = True) -> None:
+        """Start a transaction that holds the write lock from its first moment: nothing read in it can move.
+
+        Without patience a lock that another process holds is an error at once.
+        """
+        if patient:
+            self._connection.execute("BEGIN IMMEDIATE")
+            return
+        self._connection.set_busy_handler(None)
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        finally:
+            self._connection.set_busy_handler(self._patience)
 
     def commit_if_open(self) -> None:
         """Commit what was begun and not rolled back; on return it is durable."""
@@ -257,10 +271,10 @@ def _patience(seconds: float) -> Callable[[int], bool]:
     return wait
 
 
-def make_writer(engine: Engine) -> Writer:
+def make_writer(engine: Engine, busy_seconds: float = 1.0) -> Writer:
     """Return a writer on a connection of its own, outside the pool."""
     fairy = engine.raw_connection()
     fairy.detach()
     connection: Any = fairy.dbapi_connection
     connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
-    return Writer(connection)
+    return Writer(connection, busy_seconds)

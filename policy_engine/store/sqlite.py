@@ -18,7 +18,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from policy_engine.errors import Conflict, StartRefused, StoreUnavailable, VerificationFailed
@@ -35,11 +36,34 @@ from policy_engine.store.interfaces import (
     LogView,
     Moved,
     Row,
+    Staged,
     State,
     StoredEntry,
 )
 from policy_engine.store.sessions import Reader, Writer, database_path, make_engine, make_writer
 from policy_engine.store.view import SqliteView
+
+
+class _Occupied(StoreUnavailable):
+    """Somebody else writes at the moment; nothing was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What a transaction has written and not committed."""
+
+    head: Head
+    committed: Committed
+
+
+@dataclass(frozen=True, slots=True)
+class _Staged:
+    """A transaction that is open, with everything in it but its commit."""
+
+    transaction: ExitStack
+    head: Head
+    epoch: int
+    committed: Committed
 
 
 class SqliteStore:
@@ -86,16 +110,41 @@ class SqliteStore:
         if not 0 < len(batch) <= self._limits.batch_entries_count:
             raise ValueError(f"a batch holds 1 to {self._limits.batch_entries_count} entries")
         with self._transaction() as writer:
-            moment = self._moment(writer)
-            stale = entries.find_stale(writer, batch, snapshot, moment, self._limits)
-            if stale:
-                writer.rollback()
-                return Moved(stale, moment.state, moment.now)
-            encoded = entries.encode_batch(writer, batch, moment)
-            head = entries.write_batch(writer, encoded, moment, moment.state)
-        self._remember(head, moment.state.epoch)
-        first = moment.head.next_seq
-        return Committed(head.log_id, tuple(range(first, head.next_seq)), moment.at)
+            written = self._write(writer, batch, snapshot)
+        if isinstance(written, _Written):
+            self._remember(written.head, snapshot.epoch)
+            return written.committed
+        return written
+
+    def try_stage(self, batch: Sequence[Draft], snapshot: State) -> _Staged | None:
+        """Write a batch without committing it, if nobody else writes; see `interfaces.Store`."""
+        with ExitStack() as open_:
+            try:
+                writer = open_.enter_context(self._transaction(patient=False))
+            except _Occupied:
+                return None
+            written = self._write(writer, batch, snapshot)
+            if isinstance(written, _Written):
+                return _Staged(open_.pop_all(), written.head, snapshot.epoch, written.committed)
+        return None
+
+    def commit(self, staged: Staged) -> Committed:
+        """Commit what was staged; see `interfaces.Store`."""
+        if not isinstance(staged, _Staged):
+            raise TypeError("only what this store has staged can be committed")
+        staged.transaction.close()
+        self._remember(staged.head, staged.epoch)
+        return staged.committed
+
+    def _write(self, writer: Writer, batch: Sequence[Draft], snapshot: State) -> _Written | Moved:
+        moment = self._moment(writer)
+        stale = entries.find_stale(writer, batch, snapshot, moment, self._limits)
+        if stale:
+            writer.rollback()
+            return Moved(stale, moment.state, moment.now)
+        encoded = entries.encode_batch(writer, batch, moment)
+        head = entries.write_batch(writer, encoded, moment, moment.state)
+        return _Written(head, Committed(head.log_id, tuple(range(moment.head.next_seq, head.next_seq)), moment.at))
 
     def change(self, change: Change) -> Committed:
         """Apply a change with its entry; see `interfaces.Store`."""
@@ -132,22 +181,24 @@ class SqliteStore:
             return 0 if head is None else entries.index_tags(writer, head, count)
 
     @contextmanager
-    def _transaction(self) -> Iterator[Writer]:
+    def _transaction(self, *, patient: bool = True) -> Iterator[Writer]:
         """Hold the write lock around a transaction and commit it unless the body rolled back or raised.
 
         Only the lines after `commit` make anything durable known. A locked database leaves no doubt (nothing was
         written); every other error of the driver makes the store suspect, whatever statement it came from.
         """
-        with self._exclusively():
+        with self._exclusively(patient=patient):
             writer = self._ready()
             try:
                 self._check_file()
-                writer.begin()
+                writer.begin(patient=patient)
                 yield writer
                 writer.commit_if_open()
                 self._check_file()
             except BaseException as error:
                 self._abandon(writer, error)
+                if not patient and isinstance(error, faults.DatabaseError) and faults.is_busy(error):
+                    raise _Occupied("another process writes to the log", where="database") from error
                 if isinstance(error, faults.DatabaseError):
                     raise StoreUnavailable(faults.sentence(error), where="database") from error
                 raise
@@ -265,8 +316,11 @@ class SqliteStore:
     # Connections
 
     @contextmanager
-    def _exclusively(self) -> Iterator[None]:
-        if not self._lock.acquire(timeout=self._limits.answer_seconds):
+    def _exclusively(self, *, patient: bool = True) -> Iterator[None]:
+        if not patient:
+            if not self._lock.acquire(blocking=False):
+                raise _Occupied("another thread writes to the log", where="database")
+        elif not self._lock.acquire(timeout=self._limits.answer_seconds):
             raise StoreUnavailable("the log is busy: a commit has not returned in time", where="database")
         try:
             yield
@@ -316,7 +370,7 @@ class SqliteStore:
             self._file = self._identity()
             engine = make_engine(self._path, busy_seconds=self._limits.answer_seconds)
             try:
-                writer, quick = make_writer(engine), make_writer(engine)
+                writer, quick = (make_writer(engine, self._limits.answer_seconds) for _ in range(2))
                 state, head = entries.read_state(writer), entries.read_head(writer)
                 self._check_not_older(state, head)
                 entries.verify_head(writer, head)

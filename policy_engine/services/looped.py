@@ -1,0 +1,135 @@
+"""Committing for an event loop: a batch is written by the loop itself, and only its commit waits in another thread.
+
+Rules:
+- What came while the last commit ran is the next batch. Encoding and inserting on the loop costs no hand-over of the
+  interpreter; the commit, which waits for the disk, is all that another thread does.
+- A store that another writer holds, a gap to report, drafts of several states, anything stale or failing: those drafts
+  go the recorder's patient way. Nothing is answered here that a commit has not returned for.
+- The loop never waits for a lock or a disk.
+Left to others: patience, retries, gaps (`services.record`), what durable means (`store`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from policy_engine.errors import StoreUnavailable
+from policy_engine.services.waiting import Job, LoopWaker, Written
+from policy_engine.store.interfaces import Staged, Store
+
+
+GATHER_TURNS = 2
+"""Turns of the loop before the first batch after a pause: requests that come together are committed together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What a loop's committer needs of the recorder: the patient way, and whether it must be gone."""
+
+    store: Store
+    commits: Executor
+    patiently: Callable[[Job], None]
+    must_be_patient: Callable[[], bool]
+    written: Callable[[int], None]
+    batch_entries_count: int
+
+
+class LoopCommitter(LoopWaker):
+    """The committer of one event loop; every method but `_commit` runs on that loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, answer_seconds: float, way: Way) -> None:
+        super().__init__(loop, answer_seconds)
+        self._way = way
+        self._ready: list[Job] = []
+        self._busy = False
+        self.queued = 0
+        """How many drafts wait here."""
+
+    def offer(self, job: Job) -> None:
+        """Take a job for the next batch."""
+        self._ready.append(job)
+        self.queued += job.left
+        if not self._busy:
+            self._busy = True
+            self.loop.call_soon(self._soon, GATHER_TURNS)
+
+    def _soon(self, turns: int) -> None:
+        """Let the loop take in what has arrived meanwhile, then write: an idle loop turns in microseconds."""
+        if turns:
+            self.loop.call_soon(self._soon, turns - 1)
+        else:
+            self._cycle()
+
+    def _cycle(self) -> None:
+        """Write what is ready and hand it over to be committed, or to the patient way."""
+        jobs = self._take()
+        self._busy = bool(jobs)
+        if not jobs:
+            return
+        staged = None if self._way.must_be_patient() else self._stage(jobs)
+        if staged is None:
+            for job in jobs:
+                self._hand_over(job)
+            self.loop.call_soon(self._cycle)
+        else:
+            self._way.commits.submit(self._commit, staged, jobs)
+
+    def _take(self) -> list[Job]:
+        """Take jobs of one state, up to a batch, in the order in which they came."""
+        jobs: list[Job] = []
+        rest: list[Job] = []
+        count = 0
+        for job in self._ready:
+            if job.given_up:
+                continue
+            fits = not jobs or (job.state is jobs[0].state or job.state == jobs[0].state)
+            if rest or not fits or (jobs and count + job.left > self._way.batch_entries_count):
+                rest.append(job)
+            else:
+                jobs.append(job)
+                count += job.left
+        self._ready = rest
+        self.queued = sum(job.left for job in rest)
+        return jobs
+
+    def _stage(self, jobs: list[Job]) -> Staged | None:
+        drafts = [draft for job in jobs for draft in job.drafts]
+        if len(drafts) > self._way.batch_entries_count:
+            return None
+        try:
+            return self._way.store.try_stage(drafts, jobs[0].state)
+        except Exception:  # noqa: BLE001  nothing was committed; the patient way finds out whose fault it was
+            return None
+
+    def _hand_over(self, job: Job) -> None:
+        try:
+            self._way.patiently(job)
+        except StoreUnavailable as error:
+            job.error = error
+            self._resolve([job])
+
+    def _commit(self, staged: Staged, jobs: list[Job]) -> None:
+        """Commit, in the thread for commits, and say what became of it: `Written` only on a positive answer."""
+        try:
+            committed = self._way.store.commit(staged)
+            seqs = iter(committed.seqs)
+            for job in jobs:
+                for position, draft in enumerate(job.drafts):
+                    draft.stored()
+                    job.results[position] = Written(committed.log_id, next(seqs), committed.at)
+            self._way.written(len(committed.seqs))
+        except Exception as error:  # noqa: BLE001  an unknown outcome is not durable
+            unavailable = StoreUnavailable("the outcome of the commit is not known", where="log")
+            for job in jobs:
+                job.error = error if isinstance(error, StoreUnavailable) else unavailable
+        try:
+            self.loop.call_soon_threadsafe(self._committed, jobs)
+        except RuntimeError:  # the loop was closed meanwhile: nobody waits any more
+            self.waiting.clear()
+
+    def _committed(self, jobs: list[Job]) -> None:
+        self._cycle()  # the next commit first, so that the disk does not wait for answers to be sent
+        self._resolve(jobs)
