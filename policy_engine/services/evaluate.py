@@ -32,13 +32,14 @@ _KEPT_ANSWERS_COUNT = 8_192
 class Evaluator:
     """Evaluates requests against a snapshot and the facts in memory."""
 
-    def __init__(self, facts: FactCache, *, serving_region: str | None) -> None:
+    def __init__(self, facts: FactCache, *, serving_region: str | None, remembers: bool = True) -> None:
         self.facts = facts
         self._serving_region = serving_region
         self._places: dict[tuple[str | None, str | None, bool], PlaceFacets] = {}
         self._places_reference: Reference | None = None
         self._answered: dict[tuple[object, ...], Evaluation] = {}
         self._answered_under: Snapshot | None = None
+        self._remembers = remembers
 
     def evaluate(self, request: Request, principal: Principal, snapshot: Snapshot, at: int) -> Evaluation:
         """Return the evaluation of a request at an instant, with fallback models tried on a deny.
@@ -68,7 +69,7 @@ class Evaluator:
         memory with made-up names.
         """
         release = snapshot.release
-        if evaluation.values is None or release is None or release.reads_paths:
+        if not self._remembers or evaluation.values is None or release is None or release.reads_paths:
             return
         if self._answered_under is not snapshot or len(self._answered) >= _KEPT_ANSWERS_COUNT:
             self._answered = {}

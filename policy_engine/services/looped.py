@@ -20,7 +20,6 @@ from policy_engine.errors import StoreUnavailable
 from policy_engine.services.waiting import Job, LoopWaker, Written
 from policy_engine.store.interfaces import Staged, Store
 
-
 GATHER_TURNS = 2
 """Turns of the loop before the first batch after a pause: requests that come together are committed together."""
 

@@ -1,0 +1,65 @@
+"""Remembered evaluations: the same as fresh ones, until anything they rest on may have changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from policy_engine.core.decision import Evaluation, Request
+from policy_engine.core.facts import Location
+from policy_engine.core.instants import DAY, ENDLESS
+from policy_engine.services.evaluate import Evaluator
+from policy_engine.services.factcache import FactCache
+from policy_engine.services.permissions import LOCAL
+from tests.laws.sample import opened
+
+ASKED = st.tuples(
+    st.sampled_from((("alice", "acme"), ("eve", "acme"), ("bruno", "acme-de"), ("chen", "lab"), ("nobody", "acme"))),
+    st.sampled_from(("fable-5", "fable-latest", "mythos-5", "open-1", "no-such-model")),
+    st.sampled_from(("infer", "fine_tune", "download_weights")),
+    st.sampled_from((Location("US"), Location("GB"), Location("UA", "UA-43"), None)),
+    st.sampled_from((0, 1, DAY, 300 * DAY, 400 * DAY)),
+)
+
+
+def plain(evaluation: Evaluation) -> Evaluation:
+    """Return an evaluation without its facets, which are for explaining and tags."""
+    return evaluation._replace(facets=None)
+
+
+@settings(max_examples=15)
+@given(asked=st.lists(ASKED, min_size=4, max_size=12), letter=st.integers(0, 11))
+def test_a_remembered_evaluation_is_the_fresh_one(
+    asked: list[Any], letter: int, sample_database: Any, compiled: Any
+) -> None:
+    """Asked twice at instants up to a year apart, with a directive between, both evaluators always agree.
+
+    Control: policy_engine/services/evaluate.py: `if known is not None and known.at <= at < known.until:`
+    """
+    with opened(sample_database, compiled) as (engine, keys):
+        facts = FactCache(engine.store)
+        remembering = Evaluator(facts, serving_region="US")
+        fresh = Evaluator(facts, serving_region="US", remembers=False)
+        began = engine.store.now()
+        for number, ((subject, tenant), model, action, place, later) in enumerate((*asked, *asked)):
+            if number == letter:
+                body = {"id": "letter", "models": ["fable-5"], "blocks": ["foreign_person"]}
+                engine.orders.receive(keys["operator"], "directive", body)
+            snapshot = engine.snapshots.refresh()
+            request = Request(subject, action, model, tenant, place, "US")
+            for at in (began + later, began + later + 400 * DAY):
+                found = remembering.evaluate(request, LOCAL, snapshot, at)
+                assert plain(found) == plain(fresh.evaluate(request, LOCAL, snapshot, at))
+                event("with an end" if found.until < ENDLESS else "without an end")
+
+
+def test_what_did_not_reach_the_rules_is_not_remembered(sample_database: Any, compiled: Any) -> None:
+    """Made-up names fill no memory, and neither do more questions than are kept."""
+    with opened(sample_database, compiled) as (engine, _):
+        evaluator = Evaluator(FactCache(engine.store), serving_region="US")
+        snapshot = engine.snapshots.refresh()
+        for number in range(50):
+            evaluator.evaluate(Request(f"made-up-{number}", "infer", "fable-5", "acme"), LOCAL, snapshot, 0)
+        assert evaluator._answered == {}
