@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from policy_engine.errors import Conflict, StartRefused, StoreUnavailable, VerificationFailed
@@ -41,29 +40,8 @@ from policy_engine.store.interfaces import (
     StoredEntry,
 )
 from policy_engine.store.sessions import Reader, Writer, database_path, make_engine, make_writer
+from policy_engine.store.staging import Occupied, StagedBatch, WrittenBatch
 from policy_engine.store.view import SqliteView
-
-
-class _Occupied(StoreUnavailable):
-    """Somebody else writes at the moment; nothing was done."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Written:
-    """What a transaction has written and not committed."""
-
-    head: Head
-    committed: Committed
-
-
-@dataclass(frozen=True, slots=True)
-class _Staged:
-    """A transaction that is open, with everything in it but its commit."""
-
-    transaction: ExitStack
-    head: Head
-    epoch: int
-    committed: Committed
 
 
 class SqliteStore:
@@ -111,32 +89,32 @@ class SqliteStore:
             raise ValueError(f"a batch holds 1 to {self._limits.batch_entries_count} entries")
         with self._transaction() as writer:
             written = self._write(writer, batch, snapshot)
-        if isinstance(written, _Written):
+        if isinstance(written, WrittenBatch):
             self._remember(written.head, snapshot.epoch)
             return written.committed
         return written
 
-    def try_stage(self, batch: Sequence[Draft], snapshot: State) -> _Staged | None:
+    def try_stage(self, batch: Sequence[Draft], snapshot: State) -> StagedBatch | None:
         """Write a batch without committing it, if nobody else writes; see `interfaces.Store`."""
         with ExitStack() as open_:
             try:
                 writer = open_.enter_context(self._transaction(patient=False))
-            except _Occupied:
+            except Occupied:
                 return None
             written = self._write(writer, batch, snapshot)
-            if isinstance(written, _Written):
-                return _Staged(open_.pop_all(), written.head, snapshot.epoch, written.committed)
+            if isinstance(written, WrittenBatch):
+                return StagedBatch(open_.pop_all(), written.head, snapshot.epoch, written.committed)
         return None
 
     def commit(self, staged: Staged) -> Committed:
         """Commit what was staged; see `interfaces.Store`."""
-        if not isinstance(staged, _Staged):
+        if not isinstance(staged, StagedBatch):
             raise TypeError("only what this store has staged can be committed")
         staged.transaction.close()
         self._remember(staged.head, staged.epoch)
         return staged.committed
 
-    def _write(self, writer: Writer, batch: Sequence[Draft], snapshot: State) -> _Written | Moved:
+    def _write(self, writer: Writer, batch: Sequence[Draft], snapshot: State) -> WrittenBatch | Moved:
         moment = self._moment(writer)
         stale = entries.find_stale(writer, batch, snapshot, moment, self._limits)
         if stale:
@@ -144,7 +122,7 @@ class SqliteStore:
             return Moved(stale, moment.state, moment.now)
         encoded = entries.encode_batch(writer, batch, moment)
         head = entries.write_batch(writer, encoded, moment, moment.state)
-        return _Written(head, Committed(head.log_id, tuple(range(moment.head.next_seq, head.next_seq)), moment.at))
+        return WrittenBatch(head, Committed(head.log_id, tuple(range(moment.head.next_seq, head.next_seq)), moment.at))
 
     def change(self, change: Change) -> Committed:
         """Apply a change with its entry; see `interfaces.Store`."""
@@ -198,7 +176,7 @@ class SqliteStore:
             except BaseException as error:
                 self._abandon(writer, error)
                 if not patient and isinstance(error, faults.DatabaseError) and faults.is_busy(error):
-                    raise _Occupied("another process writes to the log", where="database") from error
+                    raise Occupied("another process writes to the log", where="database") from error
                 if isinstance(error, faults.DatabaseError):
                     raise StoreUnavailable(faults.sentence(error), where="database") from error
                 raise
@@ -319,7 +297,7 @@ class SqliteStore:
     def _exclusively(self, *, patient: bool = True) -> Iterator[None]:
         if not patient:
             if not self._lock.acquire(blocking=False):
-                raise _Occupied("another thread writes to the log", where="database")
+                raise Occupied("another thread writes to the log", where="database")
         elif not self._lock.acquire(timeout=self._limits.answer_seconds):
             raise StoreUnavailable("the log is busy: a commit has not returned in time", where="database")
         try:
@@ -371,9 +349,10 @@ class SqliteStore:
             engine = make_engine(self._path, busy_seconds=self._limits.answer_seconds)
             try:
                 writer, quick = (make_writer(engine, self._limits.answer_seconds) for _ in range(2))
-                state, head = entries.read_state(writer), entries.read_head(writer)
-                self._check_not_older(state, head)
-                entries.verify_head(writer, head)
+                with writer.at_one_moment():  # another process may be writing: its next batch is not damage
+                    state, head = entries.read_state(writer), entries.read_head(writer)
+                    self._check_not_older(state, head)
+                    entries.verify_head(writer, head)
             except BaseException:
                 engine.dispose()
                 raise

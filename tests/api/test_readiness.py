@@ -121,7 +121,7 @@ class Standing:
     @property
     def recorder(self) -> Any:
         """Return a recorder with or without denies to report."""
-        return SimpleNamespace(_queued=2, _gap=self.gap)
+        return SimpleNamespace(queued=2, away=self.gap)
 
     @property
     def snapshots(self) -> Any:
