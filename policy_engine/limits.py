@@ -15,7 +15,7 @@ class Limits:
 
     body_bytes: int = 65_536
     json_depth_levels: int = 32
-    json_members_count: int = 2_000
+    json_members_count: int = 5_000
     text_characters: int = 1_024
     id_characters: int = 256
     request_id_characters: int = 256
@@ -38,7 +38,6 @@ class Limits:
     valid_for_milliseconds: int = 2_000
     search_candidates_count: int = 10_000
     query_rows_count: int = 1_000
-    cache_bytes: int = 67_108_864
     proposal_days: int = 7
 
 

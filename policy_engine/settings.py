@@ -12,6 +12,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from policy_engine.limits import LIMITS
+
 
 def _sqlite_or_postgres(url: str) -> str:
     if not url.startswith("sqlite:///"):
@@ -37,7 +39,7 @@ class Settings(BaseSettings):
     workers: int = Field(default=1, ge=1, le=64)
     public_url: str = "https://127.0.0.1:8181"
     """The https identifier of this decision point in the AuthZEN metadata."""
-    valid_for_ms: int = Field(default=2_000, ge=0, le=60_000)
+    valid_for_ms: int = Field(default=LIMITS.valid_for_milliseconds, ge=0, le=60_000)
     sample_world: str = ""
     """`yes` lets a sample world run on a host that is not loopback; it warns."""
     docs: bool = False
