@@ -230,6 +230,8 @@ def _raw(request: Request) -> str:
 
 def _parts(requests: Sequence[Request], semantic: str) -> list[Sequence[Request]]:
     """All at once, or one by one where a decision may end the batch, so that nothing behind the end is decided."""
+    if not requests:
+        return []
     return [requests] if semantic == EXECUTE_ALL else [(request,) for request in requests]
 
 

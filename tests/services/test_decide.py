@@ -1,0 +1,114 @@
+"""Deciding around the happy path: nothing asked, a state that never rests, a log that is away, batches that end early."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from pysqlite3 import dbapi2
+
+from policy_engine.core.decision import Evaluation, Request
+from policy_engine.core.facts import Location
+from policy_engine.services.decide import (
+    ATTEMPTS_COUNT,
+    DENY_ON_FIRST_DENY,
+    EXECUTE_ALL,
+    PERMIT_ON_FIRST_PERMIT,
+    Decider,
+)
+from policy_engine.services.evaluate import Evaluator
+from policy_engine.services.factcache import FactCache
+from policy_engine.services.permissions import LOCAL
+from tests.laws.sample import decisions, opened
+
+ALLOWED = Request("alice", "infer", "fable-5", "acme", Location("US"), "US")
+DENIED = Request("eve", "infer", "fable-5", "acme", Location("US"), "US")
+
+
+class Restless(Evaluator):
+    """An evaluator in whose engine a fact changes after every evaluation."""
+
+    engine: Any = None
+    operator: Any = None
+    count = 0
+
+    def evaluate(self, *arguments: Any) -> Evaluation:
+        """Evaluate, and change what was evaluated."""
+        found = super().evaluate(*arguments)
+        self.count += 1
+        self.engine.facts.set_facts(self.operator, "persons", "alice", {"us_status_detail": f"change {self.count}"})
+        return found
+
+
+def restless(engine: Any, operator: Any) -> tuple[Decider, Restless]:
+    """Return a decider over an engine that never rests."""
+    evaluator = Restless(FactCache(engine.store), serving_region="US", remembers=False)
+    evaluator.engine, evaluator.operator = engine, operator
+    decider = Decider(
+        engine.snapshots,
+        evaluator,
+        engine.recorder,
+        engine.store.now,
+        key_alive=engine.keys.still_alive,
+        valid_for_ms=2_000,
+    )
+    return decider, evaluator
+
+
+@pytest.mark.parametrize("form", ["sync", "async"])
+def test_what_keeps_moving_is_denied_as_stale(form: str, sample_database: Any, compiled: Any) -> None:
+    """After a bounded number of attempts the answer is a deny that says so, and no entry allows."""
+    with opened(sample_database, compiled) as (engine, keys):
+        decider, evaluator = restless(engine, keys["operator"])
+        if form == "sync":
+            decision = decider.decide(ALLOWED, LOCAL)
+        else:
+            decision = asyncio.run(decider.decide_async(ALLOWED, LOCAL))
+        assert not decision.allowed
+        assert [reason.code for reason in decision.reasons] == ["stale"]
+        assert evaluator.count == ATTEMPTS_COUNT
+        assert decisions(engine) == []
+
+
+@pytest.mark.parametrize("form", ["sync", "async", "batch"])
+def test_while_the_log_is_away_every_form_denies(form: str, sample_database: Any, compiled: Any) -> None:
+    """A locked file denies with `log.unavailable`, alone and in a batch, and allows again when it is free."""
+    with opened(sample_database, compiled) as (engine, _):
+        locked = dbapi2.connect(str(engine.settings.database_path), isolation_level=None)
+        locked.execute("BEGIN IMMEDIATE")
+        try:
+            if form == "sync":
+                found = [engine.decider.decide(ALLOWED, LOCAL)]
+            elif form == "async":
+                found = [asyncio.run(engine.decider.decide_async(ALLOWED, LOCAL))]
+            else:
+                found = asyncio.run(engine.decider.decide_many_async((ALLOWED, DENIED), LOCAL))
+        finally:
+            locked.close()
+        assert [[reason.code for reason in each.reasons] for each in found] == [["log.unavailable"]] * len(found)
+        assert engine.decider.decide(ALLOWED, LOCAL).allowed
+
+
+@pytest.mark.parametrize(
+    ("semantic", "asked", "expected"),
+    [
+        (EXECUTE_ALL, "ada", "ada"),
+        (DENY_ON_FIRST_DENY, "aada", "aad"),
+        (DENY_ON_FIRST_DENY, "aa", "aa"),
+        (PERMIT_ON_FIRST_PERMIT, "ddad", "dda"),
+        (PERMIT_ON_FIRST_PERMIT, "dd", "dd"),
+        (EXECUTE_ALL, "", ""),
+    ],
+)
+def test_a_batch_ends_where_its_semantic_ends(
+    semantic: str, asked: str, expected: str, sample_database: Any, compiled: Any
+) -> None:
+    """Nothing behind the end is decided or recorded, on a thread and on a loop alike."""
+    requests = [ALLOWED if letter == "a" else DENIED for letter in asked]
+    with opened(sample_database, compiled) as (engine, _):
+        one = engine.decider.decide_many(requests, LOCAL, semantic=semantic)
+        other = asyncio.run(engine.decider.decide_many_async(requests, LOCAL, semantic=semantic))
+        for found in (one, other):
+            assert "".join("a" if each.allowed else "d" for each in found) == expected
+        assert len(decisions(engine)) == 2 * len(expected)
