@@ -1,4 +1,4 @@
-"""Deciding around the happy path: nothing asked, a state that never rests, a log that is away, batches that end early."""
+"""Deciding beside the happy path: nothing asked, a state that never rests, a log that is away, batches that end."""
 
 from __future__ import annotations
 
