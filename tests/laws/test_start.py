@@ -79,7 +79,7 @@ def test_a_sample_world_is_not_served_to_a_network(host: str, tmp_path: Path, sa
 
 
 def test_a_fact_that_the_caller_may_not_supply_is_unknown(sample_database: Any, compiled: Any) -> None:
-    """Without `location` among its supplies a key's word on the place counts for nothing and is not recorded as believed.
+    """Without `location` among its supplies a key's word on the place counts for nothing.
 
     What it does supply is believed.
     """
