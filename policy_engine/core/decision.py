@@ -83,6 +83,7 @@ class Evaluation(NamedTuple):
     `until` is the next instant at which an order, rule, table or fact used may change the outcome.
     `values` is the flat tuple given to the rules, `None` when they were not reached.
     `revisions` are `(register, id, revision)` of the persons and tenants used (0: no such row).
+    `shared` is where evaluations that differ in their instant alone keep what is the same in their entries.
     """
 
     request: Request
@@ -106,6 +107,7 @@ class Evaluation(NamedTuple):
     obligations: tuple[Mapping[str, Any], ...] = ()
     facets: Mapping[str, Any] | None = None
     hypothetical: bool = False
+    shared: dict[str, Any] | None = None
 
 
 class DecisionDenied(Exception):

@@ -207,6 +207,7 @@ class Decider:
             licences=(),
             revisions=(),
             until=ENDLESS,
+            shared=None,
         )
 
     def _away(self, open_: Sequence[_Open]) -> list[Decision]:

@@ -152,11 +152,16 @@ class DecisionDraft(SealedDraft):
         )
 
     def _body(self) -> bytes:
+        """The sealed part. Of a remembered evaluation only the instant differs from one entry to the next."""
         found = self._evaluation
+        shared = None if self._raw is not None else found.shared
+        if shared is not None and "body" in shared:
+            before, after, self._tagged = shared["body"]
+            return b"%b%d%b" % (before, found.at, after)
         request = found.request
         place = request.location
         self._tagged = tagged_facets(found.facets)
-        return DecisionBody(
+        body = DecisionBody(
             action=request.action,
             model=request.model,
             subject=request.subject_id,
@@ -170,6 +175,12 @@ class DecisionDraft(SealedDraft):
             raw=self._raw,
             tagged=self._tagged or None,
         ).encode()
+        mark = b'"values":[%d,' % found.at  # the last member; inside a text its quotes would be escaped
+        if shared is not None and body.count(mark) == 1:
+            place_of_instant = body.index(mark) + len(b'"values":[')
+            after = body[place_of_instant + len(b"%d" % found.at) :]
+            shared["body"] = (body[:place_of_instant], after, self._tagged)
+        return body
 
     def _entry_tags(self, at: int) -> tuple[bytes, ...]:
         found = self._evaluation

@@ -74,7 +74,7 @@ class Evaluator:
         if self._answered_under is not snapshot or len(self._answered) >= _KEPT_ANSWERS_COUNT:
             self._answered = {}
             self._answered_under = snapshot
-        self._answered[key] = evaluation
+        self._answered[key] = evaluation._replace(shared={})
 
     def _bounded(self, request: Request, principal: Principal) -> Request:
         """1. The principal bounds the request: what it may not supply is unknown, and is not recorded as believed.

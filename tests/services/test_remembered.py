@@ -13,7 +13,7 @@ from policy_engine.core.instants import DAY, ENDLESS
 from policy_engine.services.evaluate import Evaluator
 from policy_engine.services.factcache import FactCache
 from policy_engine.services.permissions import LOCAL
-from tests.laws.sample import opened
+from tests.laws.sample import decisions, opened
 
 ASKED = st.tuples(
     st.sampled_from((("alice", "acme"), ("eve", "acme"), ("bruno", "acme-de"), ("chen", "lab"), ("nobody", "acme"))),
@@ -25,8 +25,8 @@ ASKED = st.tuples(
 
 
 def plain(evaluation: Evaluation) -> Evaluation:
-    """Return an evaluation without its facets, which are for explaining and tags."""
-    return evaluation._replace(facets=None)
+    """Return an evaluation without its facets, which are for explaining and tags, and without what entries share."""
+    return evaluation._replace(facets=None, shared=None)
 
 
 @settings(max_examples=15)
@@ -63,3 +63,21 @@ def test_what_did_not_reach_the_rules_is_not_remembered(sample_database: Any, co
         for number in range(50):
             evaluator.evaluate(Request(f"made-up-{number}", "infer", "fable-5", "acme"), LOCAL, snapshot, 0)
         assert evaluator._answered == {}
+
+
+def test_entries_of_a_remembered_evaluation_differ_in_their_instant_alone(sample_database: Any, compiled: Any) -> None:
+    """The sealed part says the entry's own instant and otherwise what a fresh one says, and the log verifies."""
+    with opened(sample_database, compiled) as (engine, keys):
+        request = Request("chen", "infer", "fable-5", "lab", Location("US"), "US")
+        for _ in range(4):
+            engine.decider.decide(request, keys["enforcement point"])
+        first, *others = decisions(engine)
+        for other in others:
+            assert other.body["values"][0] == other.public["instant"] > first.public["instant"]
+            assert other.body["values"][1:] == first.body["values"][1:]
+            assert {**other.body, "values": 0} == {**first.body, "values": 0}
+        assert engine.evidence.verify().ok
+        engine.keys.revoke(keys["operator"], keys["enforcement point"].key_id)
+        engine.decider.decide(request, keys["enforcement point"])
+        ended = decisions(engine)[-1]
+        assert (ended.public["reached"], ended.body["values"]) == (False, None)
