@@ -58,7 +58,10 @@ def restless(engine: Any, operator: Any) -> tuple[Decider, Restless]:
 
 @pytest.mark.parametrize("form", ["sync", "async"])
 def test_what_keeps_moving_is_denied_as_stale(form: str, sample_database: Any, compiled: Any) -> None:
-    """After a bounded number of attempts the answer is a deny that says so, and no entry allows."""
+    """After a bounded number of attempts the answer is a deny that says so, and no entry allows.
+
+    Control: policy_engine/services/decide.py: `if isinstance(result, Written) and item.evaluation is not None:`
+    """
     with opened(sample_database, compiled) as (engine, keys):
         decider, evaluator = restless(engine, keys["operator"])
         if form == "sync":
