@@ -24,6 +24,8 @@ class Limits:
     document_bytes: int = 1_048_576
     pack_bytes: int = 4_194_304
     table_bytes: int = 33_554_432
+    policy_bytes: int = 33_554_432
+    policy_line_characters: int = 4_096
     release_bytes: int = 134_217_728
     rules_count: int = 200_000
     annex_names_count: int = 10_000
@@ -39,6 +41,14 @@ class Limits:
     search_candidates_count: int = 10_000
     query_rows_count: int = 1_000
     proposal_days: int = 7
+    analysis_steps_count: int = 5_000_000
+    analysis_rule_steps_count: int = 200_000
+    regex_characters: int = 16_384
+    regex_states_count: int = 1_000
+    regex_repeat_count: int = 1_000
+    regex_steps_count: int = 100_000
+    regex_moves_count: int = 50_000
+    pattern_memory_count: int = 4_096
 
 
 LIMITS = Limits()
