@@ -21,7 +21,7 @@ from benchmarks.report import Line
 if TYPE_CHECKING:
     from policy_engine.bootstrap import Engine
     from policy_engine.core.decision import Evaluation
-    from policy_engine.core.release import Release
+    from policy_engine.core.plain import AnyRelease
 
 MATCHING_RULES_MAX = 10
 BOUND_MICROSECONDS = 30.0
@@ -107,7 +107,7 @@ def _timed(evaluate: Callable[[bytes], object], bodies: list[bytes], turns: int)
     return times[unmeasured:]
 
 
-def _stock(release: Release | None, folder: Path, tuples: list[tuple[Any, ...]], turns: int) -> float:
+def _stock(release: AnyRelease | None, folder: Path, tuples: list[tuple[Any, ...]], turns: int) -> float:
     """Return the median microseconds of stock Casbin over the same tuples."""
     from policy_engine.rules.export import export
     from policy_engine.rules.stock import stock_enforcer

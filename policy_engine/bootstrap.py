@@ -23,7 +23,7 @@ import structlog
 
 from policy_engine.errors import StartRefused
 from policy_engine.rules import check_distribution
-from policy_engine.rules.release import read_folder
+from policy_engine.rules.folder import read_folder
 from policy_engine.services.approvals import Approvals
 from policy_engine.services.decide import Decider
 from policy_engine.services.evaluate import Evaluator

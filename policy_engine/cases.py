@@ -40,6 +40,7 @@ from policy_engine.core.orderparse import (
 )
 from policy_engine.errors import InputRefused
 from policy_engine.limits import LIMITS
+from policy_engine.rules.folder import require_packs
 from policy_engine.services.releases import CATALOGUE_FILE, ReleaseLoader
 from policy_engine.settings import Settings
 from policy_engine.store.interfaces import Write
@@ -183,6 +184,7 @@ def run_cases(cases: Iterable[Case], files: Mapping[str, bytes]) -> Iterator[Res
 
 def open_cases(cases: Iterable[Case], files: Mapping[str, bytes]) -> Iterator[tuple[Case, Engine]]:
     """Yield each case with an engine at its time that holds only its state; the next step closes that engine."""
+    require_packs(files, "decision cases")
     loader = ReleaseLoader()
     with tempfile.TemporaryDirectory(prefix="policy-cases-", dir=_memory_folder()) as folder:
         template = Template.create(Path(folder) / "template.db")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +15,8 @@ from policy_engine.core.instants import format_instant
 
 if TYPE_CHECKING:
     from policy_engine.core.decision import Decision, Reason, Request
+    from policy_engine.core.plain import PlainRule
+    from policy_engine.core.release import RuleMeta
     from policy_engine.services.drafts import NoteDraft
     from policy_engine.store.interfaces import State
 
@@ -170,18 +172,22 @@ def _rules(session: Session, decision: Decision) -> list[dict[str, Any]] | None:
         return None
     lifted = set(decision.explanation.get("lifted", ()))
     matching = set(decision.explanation.get("matching_rules", ()))
-    return [
-        {
-            "id": rule.id,
-            "label": rule.label,
-            "effect": rule.effect,
-            "code": rule.code,
-            "authority": rule.authority,
-            "lifted": rule.id in lifted,
-        }
-        for rule in (session.release().rules if matching else ())
-        if rule.id in matching
-    ]
+    rules: Iterable[RuleMeta | PlainRule] = session.release().rules if matching else ()
+    return [_rule(rule, rule.id in lifted) for rule in rules if rule.id in matching]
+
+
+def _rule(rule: RuleMeta | PlainRule, lifted: bool) -> dict[str, Any]:
+    """Return what is shown of a rule; of a row of a plain Casbin folder also its text."""
+    shown: dict[str, Any] = {
+        "id": rule.id,
+        "label": rule.label,
+        "effect": rule.effect,
+        "code": rule.code,
+        "authority": rule.authority,
+        "lifted": lifted,
+    }
+    text = getattr(rule, "text", None)
+    return shown if text is None else {**shown, "row": text}
 
 
 def _table(decision: Decision, answer: Mapping[str, Any]) -> Any:

@@ -103,7 +103,7 @@ def _casbin() -> Check:
 
 def _folder(settings: Settings) -> Check:
     """Load the policies folder as the service would; what it found is the release's hash."""
-    from policy_engine.rules.release import load_release, read_folder
+    from policy_engine.rules.folder import load_release, read_folder
 
     try:
         release = load_release(read_folder(settings.policies))

@@ -15,7 +15,7 @@ from policy_engine.errors import InputRefused, NotFound
 
 if TYPE_CHECKING:
     from policy_engine.cases import Case, Result
-    from policy_engine.core.release import Release
+    from policy_engine.core.plain import AnyRelease
 
 app = typer.Typer(name="policy", help="Lint, test, show, export, publish and activate releases.", no_args_is_help=True)
 
@@ -181,7 +181,7 @@ def find_hash(session: Session, given: str | None) -> str:
 
 
 def _files(folder: Path | None) -> dict[str, bytes]:
-    from policy_engine.rules.release import read_folder
+    from policy_engine.rules.folder import read_folder
 
     return read_folder(read_settings().policies if folder is None else folder)
 
@@ -199,8 +199,8 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
     return [folder / name for name in files]
 
 
-def _load(files: Mapping[str, bytes]) -> Release:
-    from policy_engine.rules.release import load_release
+def _load(files: Mapping[str, bytes]) -> AnyRelease:
+    from policy_engine.rules.folder import load_release
 
     return load_release(files)
 

@@ -18,7 +18,7 @@ from policy_engine.errors import InputRefused, NotFound
 if TYPE_CHECKING:
     from policy_engine.bootstrap import Engine
     from policy_engine.core.decision import Principal
-    from policy_engine.core.release import Release
+    from policy_engine.core.plain import AnyRelease
     from policy_engine.settings import Settings
 
 
@@ -29,7 +29,7 @@ class Session:
     engine: Engine
     principal: Principal
 
-    def release(self) -> Release:
+    def release(self) -> AnyRelease:
         """Return the active release. Raises `NotFound` while none is active."""
         release = self.engine.snapshots.refresh().release
         if release is None:

@@ -84,6 +84,7 @@ class Evaluation(NamedTuple):
     `values` is the flat tuple given to the rules, `None` when they were not reached.
     `revisions` are `(register, id, revision)` of the persons and tenants used (0: no such row).
     `shared` is where evaluations that differ in their instant alone keep what is the same in their entries.
+    `action_known` says whether the policy itself names the action; what only a caller wrote stays sealed.
     """
 
     request: Request
@@ -108,6 +109,7 @@ class Evaluation(NamedTuple):
     facets: Mapping[str, Any] | None = None
     hypothetical: bool = False
     shared: dict[str, Any] | None = None
+    action_known: bool = True
 
 
 class DecisionDenied(Exception):

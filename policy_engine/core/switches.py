@@ -41,7 +41,7 @@ class SwitchQuestion:
     """
 
     models: frozenset[str]
-    tenants: frozenset[str]
+    tenants: frozenset[str] | None
     tenant_types: frozenset[str]
     tier: int | None
     regions: frozenset[str] | None
@@ -52,7 +52,7 @@ def covers(switch: KillSwitch, question: SwitchQuestion) -> bool:
     """Return whether every dimension the switch names is met by the question."""
     return (
         (switch.models is None or not switch.models.isdisjoint(question.models))
-        and (switch.tenants is None or not switch.tenants.isdisjoint(question.tenants))
+        and (switch.tenants is None or question.tenants is None or not switch.tenants.isdisjoint(question.tenants))
         and (
             switch.tenant_types is None
             or "unknown" in question.tenant_types

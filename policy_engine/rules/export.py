@@ -9,20 +9,19 @@ out; a cell that would change is refused. Load with `e = casbin.Enforcer("model.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 from casbin.persist.adapter import _extract_tokens
 
-from policy_engine.core.release import Release
+from policy_engine.core.plain import POLICY_FILE, AnyRelease, PlainRelease
 from policy_engine.errors import LoadRefused
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.rules.release import MODEL_FILE, read_parts
 
-POLICY_FILE: Final = "policy.csv"
 
-
-def export(release: Release, *, limits: Limits = LIMITS) -> dict[str, bytes]:
+def export(release: AnyRelease, *, limits: Limits = LIMITS) -> dict[str, bytes]:
     """Return the two files by name. Raises `LoadRefused` for a cell that Casbin's form cannot hold."""
+    if isinstance(release, PlainRelease):  # it is one already, and its lines were read as Casbin reads them
+        return {name: release.files[name] for name in (MODEL_FILE, POLICY_FILE)}
     model = read_parts(release.files, limits).model
     lines = [_line("p", line) for line in model["p"]["p"].policy]
     for key, roles in (model["g"] or {}).items():

@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from policy_engine.core.release import Release
+from policy_engine.core.plain import AnyRelease
 from policy_engine.errors import LoadRefused
 from policy_engine.limits import LIMITS, Limits
+from policy_engine.rules.folder import load_release
 from policy_engine.rules.models import PATH as CATALOGUE_FILE
 from policy_engine.rules.models import read_models
 from policy_engine.rules.packs import FOLDER
-from policy_engine.rules.release import load_release, read_parts
+from policy_engine.rules.release import read_parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Findings:
 
     refusals: tuple[str, ...]
     warnings: tuple[str, ...]
-    release: Release | None
+    release: AnyRelease | None
 
 
 def lint(files: Mapping[str, bytes], *, limits: Limits = LIMITS) -> Findings:

@@ -8,8 +8,6 @@ Left to others: storing and activating releases (`services.publish`).
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -32,7 +30,7 @@ from policy_engine.rules.groups import group_lines
 from policy_engine.rules.matcher import policy_columns, request_tokens, split_matcher
 from policy_engine.rules.packs import PackRule, read_packs
 from policy_engine.rules.reference import build_reference
-from policy_engine.rules.sources import decode
+from policy_engine.rules.sources import decode, read_within, release_hash
 from policy_engine.rules.stock import fill, read_model
 from policy_engine.rules.tables import Tables, read_tables
 
@@ -75,18 +73,8 @@ def read_folder(path: Path | str) -> dict[str, bytes]:
 
 
 def _content(file: Path, root: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        message = f"the file cannot be read ({type(error).__name__}); check it and its rights"
-        raise LoadRefused(message, where=file.relative_to(root).as_posix()) from None
-
-
-def release_hash(files: Mapping[str, bytes]) -> str:
-    """Return `sha256:…` over the canonical JSON of the sorted paths with the hashes of their content."""
-    listed = [[path, hashlib.sha256(content).hexdigest()] for path, content in sorted(files.items())]
-    text = json.dumps(listed, ensure_ascii=False, separators=(",", ":"))
-    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+    most = LIMITS.table_bytes if file.suffix == ".csv" else LIMITS.pack_bytes
+    return read_within(file, file.relative_to(root).as_posix(), most)
 
 
 def load_release(files: Mapping[str, bytes], *, limits: Limits = LIMITS) -> Release:

@@ -2,13 +2,18 @@
 
 Rules of the room: nothing is guessed. A bare word, a date or a number where a text belongs is refused with the line
 and the way to mend it; what is not UTF-8 or too long is refused before it is parsed.
-Left to others: what the text means.
+A file's size is asked for before it is read. Left to others: what the text means.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+import stat
 import tomllib
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -26,6 +31,28 @@ class Strict(BaseModel):
 
 
 Read = TypeVar("Read", bound=Strict)
+
+
+def release_hash(files: Mapping[str, bytes]) -> str:
+    """Return `sha256:…` over the canonical JSON of the sorted paths with the hashes of their content."""
+    listed = [[path, hashlib.sha256(content).hexdigest()] for path, content in sorted(files.items())]
+    text = json.dumps(listed, ensure_ascii=False, separators=(",", ":"))
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_within(file: Path, name: str, most_bytes: int) -> bytes:
+    """Return the content of a file. Raises `LoadRefused`, before reading, for one that is too large or no file."""
+    try:
+        found = file.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise LoadRefused("this is no ordinary file; put one in its place", where=name)
+        if found.st_size > most_bytes:
+            raise LoadRefused(f"the file is longer than {most_bytes} bytes; split it", where=name)
+        with file.open("rb") as opened:
+            return opened.read(most_bytes + 1)  # one more than may be, so that a file that grew meanwhile is refused
+    except OSError as error:
+        message = f"the file cannot be read ({type(error).__name__}); check it and its rights"
+        raise LoadRefused(message, where=name) from None
 
 
 def decode(path: str, content: bytes, most_bytes: int) -> str:

@@ -19,9 +19,11 @@ from policy_engine.core.facts import Location, Model, Person, Tenant
 from policy_engine.core.index import positions
 from policy_engine.core.instants import ENDLESS
 from policy_engine.core.orders import Asked
+from policy_engine.core.plain import AnyRelease, PlainRelease
 from policy_engine.core.release import Release, RuleMeta
 from policy_engine.core.switches import SwitchQuestion, engaged
 from policy_engine.services.factcache import FactCache, Known
+from policy_engine.services.plain import evaluate_plain
 from policy_engine.services.snapshot import Snapshot
 
 ALTERNATIVES_COUNT = 4
@@ -96,6 +98,8 @@ class Evaluator:
         release = snapshot.release
         if release is None:
             return _refused(request, snapshot, at, [Reason("release.missing", message=_NO_RELEASE)], None), None
+        if isinstance(release, PlainRelease):
+            return evaluate_plain(release, request, principal, snapshot, at), None
         # 3. Alias and derivative resolve to catalogue entries; unknown model or tenant, or no member of it: deny.
         reasons, model, person, tenant = self._resolve(request, principal, snapshot, release)
         if reasons or model is None or person is None or tenant is None:
@@ -228,7 +232,7 @@ def _supplies(principal: Principal, name: str) -> bool:
     return name in principal.supplies or "*" in principal.supplies
 
 
-def _fallbacks(release: Release, model: Model, *, successors_only: bool) -> list[str]:
+def _fallbacks(release: AnyRelease, model: Model, *, successors_only: bool) -> list[str]:
     """Return successor and fallback models of the model, and theirs, each once."""
     seen = [model.id]
     for id in seen:

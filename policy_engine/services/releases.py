@@ -1,6 +1,6 @@
 """Compiled releases by hash: loaded from the store's blobs, compiled once, shared where only the catalogue differs.
 
-Left to others: what a release is (`rules.release`), publishing one (`services.publish`).
+Left to others: what a release is (`rules`), publishing one (`services.publish`).
 """
 
 from __future__ import annotations
@@ -8,43 +8,56 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from threading import Lock
+from typing import TypeVar
 
+from policy_engine.core.plain import AnyRelease
 from policy_engine.core.release import Release
 from policy_engine.errors import LoadRefused
-from policy_engine.rules.release import load_release, release_hash, with_catalogue
+from policy_engine.rules.folder import is_plain, load_release
+from policy_engine.rules.release import with_catalogue
+from policy_engine.rules.sources import release_hash
 from policy_engine.store.interfaces import ReadStore
 
 CATALOGUE_FILE = "models.toml"
 _KEPT_RELEASES_COUNT = 8
+Kept = TypeVar("Kept")
 
 
 class ReleaseLoader:
     """Loads releases and keeps the last few compiled; safe to share between engines of one process.
 
-    Compiled rules are kept apart, so that many catalogues over a few sets of rules compile each set once.
+    Compiled rules are kept apart, so that many catalogues over a few sets of rules compile each set once. A plain
+    Casbin folder is built from the one loaded before it, as far as they agree.
     """
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, Release] = OrderedDict()
+        self._kept: OrderedDict[str, AnyRelease] = OrderedDict()
         self._compiled: OrderedDict[str, Release] = OrderedDict()
+        self._last: AnyRelease | None = None
         self._lock = Lock()
 
-    def load(self, files: Mapping[str, bytes]) -> Release:
+    def load(self, files: Mapping[str, bytes]) -> AnyRelease:
         """Return the compiled release of these files. Raises `LoadRefused` with file, line and a fix."""
         with self._lock:
-            rules = release_hash({path: content for path, content in files.items() if path != CATALOGUE_FILE})
-            compiled = self._compiled.get(rules)
-            if compiled is None or CATALOGUE_FILE not in files:
-                release = load_release(files)
-            elif compiled.files[CATALOGUE_FILE] == files[CATALOGUE_FILE]:
-                release = compiled
-            else:
-                release = with_catalogue(compiled, files)
-            _keep(self._compiled, rules, release)
+            release = load_release(files, previous=self._last) if is_plain(files) else self._packed(files)
+            self._last = release
             _keep(self._kept, release.hash, release)
             return release
 
-    def stored(self, store: ReadStore, hash: str) -> Release:
+    def _packed(self, files: Mapping[str, bytes]) -> AnyRelease:
+        rules = release_hash({path: content for path, content in files.items() if path != CATALOGUE_FILE})
+        compiled = self._compiled.get(rules)
+        if compiled is None or CATALOGUE_FILE not in files:
+            release = load_release(files)
+        elif compiled.files[CATALOGUE_FILE] == files[CATALOGUE_FILE]:
+            release = compiled
+        else:
+            release = with_catalogue(compiled, files)
+        if isinstance(release, Release):
+            _keep(self._compiled, rules, release)
+        return release
+
+    def stored(self, store: ReadStore, hash: str) -> AnyRelease:
         """Return the release with this hash from memory or from the store.
 
         Raises `LoadRefused` when the store lacks it or holds content that does not hash to its name.
@@ -53,13 +66,13 @@ class ReleaseLoader:
         return kept if kept is not None else self._checked(self.load(read_files(store, hash)), hash)
 
     @staticmethod
-    def _checked(release: Release, hash: str) -> Release:
+    def _checked(release: AnyRelease, hash: str) -> AnyRelease:
         if release.hash != hash:
             raise LoadRefused("the stored content does not hash to its name; restore it from a copy", where=hash)
         return release
 
 
-def _keep(kept: OrderedDict[str, Release], key: str, release: Release) -> None:
+def _keep(kept: OrderedDict[str, Kept], key: str, release: Kept) -> None:
     kept[key] = release
     kept.move_to_end(key)
     while len(kept) > _KEPT_RELEASES_COUNT:

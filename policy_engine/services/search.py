@@ -13,7 +13,8 @@ from typing import Any
 
 from policy_engine.core.decision import Outcome, Principal, Request
 from policy_engine.core.facts import Location
-from policy_engine.errors import StoreUnavailable
+from policy_engine.core.plain import PlainRelease
+from policy_engine.errors import InputRefused, StoreUnavailable
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.evaluate import Evaluator
 from policy_engine.services.factcache import read_person
@@ -24,6 +25,7 @@ from policy_engine.store.interfaces import Store
 
 ATTEMPTS_COUNT = 8
 _PAGE_COUNT = 500
+_NOT_PLAIN = "the active release is a plain Casbin folder, whose subjects no register lists; ask with `check` instead"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ class Search:
         require(principal, "decide")
         for _ in range(ATTEMPTS_COUNT):
             snapshot = self._snapshots.refresh()
+            if isinstance(snapshot.release, PlainRelease):
+                raise InputRefused(_NOT_PLAIN)
             at = self._store.now()
             hits, complete = self._hits(principal, query, snapshot, at)
             body = {
@@ -125,7 +129,7 @@ class Search:
 
     def _candidates(self, query: Query, snapshot: Snapshot) -> Iterator[Request]:
         release = snapshot.release
-        if release is None:
+        if release is None or isinstance(release, PlainRelease):
             return
         models = [query.model] if query.model is not None else sorted(release.catalogue.models)
         actions = [query.action] if query.action is not None else sorted(release.reference.actions)

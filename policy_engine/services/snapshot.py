@@ -16,7 +16,7 @@ from typing import Any
 from policy_engine.core.instants import ENDLESS
 from policy_engine.core.orderparse import parse_directive, parse_grant, parse_licence, parse_override
 from policy_engine.core.orders import Directive, Licence, OrderBook
-from policy_engine.core.release import Release
+from policy_engine.core.plain import AnyRelease
 from policy_engine.core.switches import KillSwitch, read_kill_switch
 from policy_engine.errors import InputRefused, StoreUnavailable
 from policy_engine.services.releases import ReleaseLoader
@@ -28,7 +28,7 @@ class Snapshot:
     """What every decision of one epoch is evaluated under. `orders=None`: the register could not be read."""
 
     state: State
-    release: Release | None
+    release: AnyRelease | None
     orders: OrderBook | None
     switches: tuple[KillSwitch, ...]
     boundaries: tuple[int, ...]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from policy_engine.core.places import Gazetteer
-from policy_engine.core.release import Release
+from policy_engine.core.plain import AnyRelease, PlainRelease
 from policy_engine.errors import InputRefused
 from policy_engine.limits import Limits
 
@@ -76,14 +76,17 @@ VocabularyOf = Callable[[str], Vocabulary]
 """Gives the vocabulary of a release by its hash."""
 
 
-def vocabulary_of(release: Release) -> Vocabulary:
+def vocabulary_of(release: AnyRelease) -> Vocabulary:
     """Return what a loaded release knows by name."""
     catalogue = release.catalogue
     if not catalogue.models:
         return ANYTHING
+    names = frozenset(name for id in catalogue.models for name in catalogue.names(id))
+    if isinstance(release, PlainRelease):
+        return Vocabulary(models=frozenset(catalogue.models), names=names, actions=None, gazetteer=None)
     return Vocabulary(
         models=frozenset(catalogue.models),
-        names=frozenset(name for id in catalogue.models for name in catalogue.names(id)),
+        names=names,
         actions=release.reference.actions,
         gazetteer=release.reference.gazetteer,
         evidence_days=release.reference.evidence_days,

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query
 from policy_engine.api.access import READING, READING_ONE, Caller, OpenEngine, route_options
 from policy_engine.api.documents import Id, Shown, Strict, plain
 from policy_engine.core.facts import Model
-from policy_engine.core.release import Release
+from policy_engine.core.plain import AnyRelease
 from policy_engine.errors import NotFound
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -64,7 +64,7 @@ def show_model(engine: OpenEngine, principal: Caller, id: Id) -> ModelShown:
     return _shown(model)
 
 
-def _active(engine: OpenEngine) -> Release:
+def _active(engine: OpenEngine) -> AnyRelease:
     release = engine.snapshots.refresh().release
     if release is None:
         raise NotFound("no release is active, so there is no catalogue")

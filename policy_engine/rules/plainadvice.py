@@ -1,0 +1,83 @@
+"""What is doubtful in a plain Casbin folder that loads: warnings, one sentence each, with file and line.
+
+Rules of the room: a warning never stops a folder; what packs refuse and Casbin's users are used to is warned of here.
+Warnings of one kind are counted after the first few. Left to others: what is refused (`rules.plainmodel`,
+`rules.plainpolicy`), rules that can never fire (`core.analysis`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from policy_engine.core.plain import ALLOW, POLICY_FILE, PolicyRows, Row
+from policy_engine.rules.matcher import PATTERNS
+from policy_engine.rules.plainmodel import ALLOW_OVERRIDE, PlainModel
+
+SHOWN_COUNT = 20
+"""Warnings of one kind that are shown; the others are counted."""
+_ANY = frozenset(("*", ""))
+
+
+def warnings_of(model: PlainModel, rows: PolicyRows) -> tuple[str, ...]:
+    """Return the warnings of a folder that loads."""
+    numbered = [(number, row) for number, row in enumerate(rows.entries, 1) if row is not None]
+    rules = [(number, row) for number, row in numbered if row[0] == "p"]
+    return (
+        *_of_model(model),
+        *_shown(_repeated(numbered), "lines that repeat another"),
+        *_shown(_unconditional(rules, rows), "allow rules without a condition"),
+        *_shown(_quoted(numbered), "values in quotes"),
+        *_shown(_without_effect(rules, model, rows), "rules that change nothing"),
+    )
+
+
+def _of_model(model: PlainModel) -> Iterator[str]:
+    for name, line in model.repeated:
+        yield f"model.conf:{line}: `{name}` is defined again further down, and Casbin takes the last; remove one"
+    if "eft" not in model.columns:
+        yield f"{model.where('p')}: there is no column `eft`, so every rule allows; add it to write deny rules"
+    for name in sorted(model.functions & (PATTERNS | {"eval"})):
+        what = "evaluates texts of the policy" if name == "eval" else "is an unbounded pattern"
+        yield f"{model.where('m')}: `{name}` {what}: its cost is not bounded by the number of rules that match"
+
+
+def _repeated(rows: Iterable[tuple[int, Row]]) -> Iterator[str]:
+    first: dict[Row, int] = {}
+    for number, row in rows:
+        earlier = first.setdefault(row, number)
+        if earlier != number:
+            yield f"{POLICY_FILE}:{number}: repeats line {earlier} and adds nothing"
+
+
+def _unconditional(rules: Iterable[tuple[int, Row]], rows: PolicyRows) -> Iterator[str]:
+    conditions = [at for at, name in enumerate(rows.columns, 1) if name != "eft"]
+    for number, row in rules:
+        if rows.effect(row[1:]) == ALLOW and all(row[at] in _ANY for at in conditions):
+            yield f"{POLICY_FILE}:{number}: an allow rule with nothing but `*` may allow everything"
+
+
+def _quoted(rows: Iterable[tuple[int, Row]]) -> Iterator[str]:
+    for number, row in rows:
+        if any(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in row):
+            yield f"{POLICY_FILE}:{number}: Casbin's policy file knows no quotes; they are part of the value"
+
+
+def _without_effect(rules: Iterable[tuple[int, Row]], model: PlainModel, rows: PolicyRows) -> Iterator[str]:
+    held = list(rules)
+    if all(rows.effect(row[1:]) != ALLOW for _, row in held):
+        yield f"{POLICY_FILE}: no rule allows, so everything is denied"
+    elif model.effect == ALLOW_OVERRIDE:
+        for number, row in held:
+            if rows.effect(row[1:]) != ALLOW:
+                yield f"{POLICY_FILE}:{number}: under this effect a deny rule changes nothing"
+
+
+def _shown(found: Iterable[str], what: str) -> Iterator[str]:
+    left = 0
+    for at, warning in enumerate(found):
+        if at < SHOWN_COUNT:
+            yield warning
+        else:
+            left += 1
+    if left:
+        yield f"{POLICY_FILE}: and {left} more {what}"
