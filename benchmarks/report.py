@@ -14,14 +14,25 @@ from typing import Any
 
 BUSY_LOAD = 0.7
 BUSY_DISK_MICROSECONDS = 1_000
-PACKAGES = ("policy-engine", "pycasbin", "cryptography", "orjson", "pysqlite3", "sqlalchemy", "uvicorn", "uvloop")
+PACKAGES = (
+    "policy-engine",
+    "pycasbin",
+    "cedarpy",
+    "cryptography",
+    "orjson",
+    "pysqlite3",
+    "sqlalchemy",
+    "uvicorn",
+    "uvloop",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
     """One measured line. `figure` is what is judged: at most `bound` when `at_most`, else at least `bound`.
 
-    `ours` and `theirs` are the two raw figures in `unit` (`theirs` is `None` where nothing stands beside).
+    `ours` and `theirs` are the two raw figures in `unit` (`theirs` is `None` where nothing stands beside). Without a
+    bound the line is shown and not judged.
     """
 
     name: str
@@ -29,13 +40,15 @@ class Line:
     ours: float
     theirs: float | None
     figure: float
-    bound: float
+    bound: float | None
     at_most: bool = False
     detail: dict[str, Any] = field(default_factory=dict)
 
     @property
     def met(self) -> bool:
-        """Whether the line keeps its bound."""
+        """Whether the line keeps its bound, if it has one."""
+        if self.bound is None:
+            return True
         return self.figure <= self.bound if self.at_most else self.figure >= self.bound
 
 
@@ -44,9 +57,10 @@ def table(lines: list[Line]) -> str:
     rows = [("what", "ours", "other side", "judged", "bound", "")]
     for line in lines:
         other = "-" if line.theirs is None else f"{_rounded(line.theirs)} {line.unit}"
-        bound = f"{'<=' if line.at_most else '>='} {line.bound:g}"
+        bound = "-" if line.bound is None else f"{'<=' if line.at_most else '>='} {line.bound:g}"
+        verdict = "shown" if line.bound is None else "met" if line.met else "MISSED"
         own = f"{_rounded(line.ours)} {line.unit}"
-        rows.append((line.name, own, other, f"{line.figure:.3g}", bound, "met" if line.met else "MISSED"))
+        rows.append((line.name, own, other, f"{line.figure:.3g}", bound, verdict))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 
