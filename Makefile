@@ -64,7 +64,7 @@ coverage: setup ## branch coverage: all of core, at least 95% elsewhere
 	$(BIN)/coverage report --include='policy_engine/core/*' --fail-under=100
 	$(BIN)/coverage report --omit='policy_engine/core/*' --fail-under=95
 
-bench: setup ## speed, side by side with a do-nothing server, in one run
+bench: setup ## speed, side by side with other engines and a do-nothing server
 	$(BIN)/python -m benchmarks $(BENCH)
 
 nightly: setup ## every test with many more examples, and the long campaigns
