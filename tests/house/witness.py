@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import tempfile
 from bisect import bisect_right
 from dataclasses import dataclass, field
@@ -51,7 +52,8 @@ class Witness:
             for (rules, _), (values, outcome) in self.answers.items():
                 if rules not in enforcers:
                     enforcers[rules] = stock(self.rules[rules], Path(folder))
-                if ("allow" if enforcers[rules].enforce(*values) else "deny") != outcome:
+                read = as_read(self.rules[rules], values)
+                if ("allow" if enforcers[rules].enforce(*read) else "deny") != outcome:
                     found.append(f"recorded {outcome}, stock Casbin says otherwise: {values}")
         return found
 
@@ -68,12 +70,28 @@ def rules_of(release: Any) -> str:
 
 def same_question(release: Any, values: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the tuple with its instant replaced by the interval between boundaries that it lies in, and hashable."""
+    from policy_engine.core.plain import PlainRelease
+    from policy_engine.ledger.decisions import flat_text
+
+    if isinstance(release, PlainRelease):
+        return (flat_text(values),)  # it may hold objects; it knows no instant
     names = [token.name for token in release.tokens]
     plain = []
     for name, value in zip(names, values, strict=True):
         instant = name == "now" and isinstance(value, int)
         plain.append(bisect_right(release.boundaries, value) if instant else value)
     return tuple(frozenset(value) if isinstance(value, (list, set)) else value for value in plain)
+
+
+def as_read(release: Any, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a flat tuple as its rules read it; under a plain folder by way of the text that its entry holds."""
+    from policy_engine.core.plain import PlainRelease
+    from policy_engine.core.views import views
+    from policy_engine.ledger.decisions import flat_text, flat_values
+
+    if not isinstance(release, PlainRelease):
+        return values
+    return views(release.tokens, flat_values(json.loads(flat_text(values))))
 
 
 def stock(release: Any, folder: Path) -> Any:
@@ -94,20 +112,28 @@ def stock(release: Any, folder: Path) -> Any:
 
 def attend(witness: Witness) -> None:
     """Let the witness see, from now on, every release that is loaded and every decision entry that is stored."""
+    from policy_engine.core.plain import PlainRelease
     from policy_engine.core.release import Release
     from policy_engine.services.drafts import DecisionDraft
 
-    made, stored = Release.__init__, DecisionDraft.stored
-
-    @functools.wraps(made)
-    def making(self: Any, *arguments: Any, **named: Any) -> None:
-        made(self, *arguments, **named)
-        witness.releases[self.hash] = self
+    stored = DecisionDraft.stored
+    for kind in (Release, PlainRelease):
+        _see_made(witness, kind)
 
     @functools.wraps(stored)
     def storing(self: Any) -> None:
         stored(self)
         witness.saw(self._evaluation)
 
-    Release.__init__ = making  # type: ignore[method-assign]  # seen whoever loads it
     DecisionDraft.stored = storing  # type: ignore[method-assign]  # seen once the entry is durable
+
+
+def _see_made(witness: Witness, kind: Any) -> None:
+    made = kind.__init__
+
+    @functools.wraps(made)
+    def making(self: Any, *arguments: Any, **named: Any) -> None:
+        made(self, *arguments, **named)
+        witness.releases[self.hash] = self
+
+    kind.__init__ = making  # seen whoever loads it
