@@ -48,7 +48,8 @@ class Limits:
     regex_repeat_count: int = 1_000
     regex_steps_count: int = 100_000
     regex_moves_count: int = 50_000
-    pattern_memory_count: int = 4_096
+    glob_characters: int = 4_096
+    pattern_memory_bytes: int = 33_554_432
 
 
 LIMITS = Limits()

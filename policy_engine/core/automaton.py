@@ -185,6 +185,11 @@ class Automaton:
         for leap, (number, _) in enumerate(self._leaps):
             self._precede(number + 1, number, self._stays(leap))
 
+    @property
+    def states_count(self) -> int:
+        """Return how many states there are, those of lookarounds and atomic groups not counted."""
+        return len(self._states)
+
     def _precede(self, target: int, number: int, needed: int) -> None:
         self._before[target] = (*self._before.get(target, ()), (number, needed))
 
@@ -194,10 +199,10 @@ class Automaton:
 
     def matches(self, text: str, start: int = 0) -> bool:
         """Return whether the pattern matches from a place on, whatever comes after the match."""
-        live = 0
+        found = 0
         for _, live in self._sets(text, start):
-            pass
-        return bool(live & 1)
+            found = live & 1
+        return bool(found)
 
     def places(self, text: str) -> bytearray:
         """Return for each place of the text, its end included, whether the pattern matches from there on."""
@@ -249,11 +254,10 @@ class Automaton:
         known = memory.consumed.get
         row = memory.origin
         for place in range(len(text), start - 1, -1):
-            move: int | None = 0
+            move = 0
             if place < len(text):
-                move = known(text[place])
-                if move is None:
-                    move = self._consumed(text[place], memory)
+                consumed = known(text[place])
+                move = self._consumed(text[place], memory) if consumed is None else consumed
             if marks is not None:
                 move |= marks[place]
             if leaping is not None:

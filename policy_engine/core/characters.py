@@ -2,7 +2,7 @@
 
 Rules of the room:
 - Nothing here guesses what a class, a flag or an anchor means: one parsed item is compiled alone by `re`'s own
-  compiler, and the compiled item is asked. So case folding, Unicode classes and anchors are those of the running Python.
+  compiler, and the compiled item is asked. So case folding, classes and anchors are those of the running Python.
 - A mask tells which next characters an item may accept: one bit for each ASCII character, one for all others together,
   one for the end of the text. It may say too much, never too little.
 Left to others: judging a pattern (`regexrisk`), running it (`automaton`, `regexes`).
@@ -112,8 +112,9 @@ def _ascii_only(item: Item, flags: int) -> bool:
     op, value = item
     if op is not _parser.IN or flags & re.IGNORECASE:
         return False
-    highest = {_parser.LITERAL: lambda code: code, _parser.RANGE: lambda bounds: bounds[1]}
-    return all(kind in highest and highest[kind](part) < ASCII_COUNT for kind, part in value)
+    highest = [part[1] if kind is _parser.RANGE else part for kind, part in value]
+    plain = all(kind in (_parser.LITERAL, _parser.RANGE) for kind, _ in value)
+    return plain and max(highest, default=0) < ASCII_COUNT
 
 
 def literals(items: Sequence[Item], flags: int) -> Iterator[str | None]:

@@ -26,24 +26,36 @@ _HARMLESS_FACTOR: Final = 1_000
 class Regex:
     """A compiled pattern: call it with a text, and it returns whether the text matches from a place on."""
 
-    __slots__ = ("_automaton", "_cost", "_match", "_steps")
+    __slots__ = ("_automaton", "_cost", "_match", "_pattern", "_steps")
 
     def __init__(self, compiled: re.Pattern[str], cost: Cost, automaton: Automaton | None, steps: int) -> None:
         self._match = compiled.match
+        self._pattern = compiled.pattern
         self._cost = cost
         self._automaton = automaton
         self._steps = steps
 
     def __call__(self, text: str, start: int = 0) -> bool:
         """Return what `re.compile(pattern).match(text, start) is not None` returns."""
-        if self._automaton is None or (self._cost.degree < EXPLOSIVE and self._cost.steps(len(text)) <= self._steps):
+        if self._automaton is None or self.within(len(text)):
             return self._match(text, start) is not None
         return self._automaton.matches(text, start)
+
+    def within(self, size: int) -> bool:
+        """Return whether `re` itself answers for a text of so many characters, as that takes little time."""
+        cost = self._cost
+        return self._automaton is None or (cost.degree < EXPLOSIVE and cost.steps(size) <= self._steps)
 
     @property
     def harmless(self) -> bool:
         """Return whether `re` itself answers, whatever the text."""
         return self._automaton is None
+
+    @property
+    def size_bytes(self) -> int:
+        """Return about how much memory this takes, without what automata remember."""
+        states = 0 if self._automaton is None else self._automaton.states_count
+        return 1_000 + 40 * len(self._pattern) + 400 * states
 
 
 def compile_regex(pattern: str, *, limits: Limits = LIMITS, always_bounded: bool = False) -> Regex:
@@ -72,7 +84,7 @@ def literal_prefix(pattern: str) -> str:
     Raises what `re.compile` raises for a bad pattern.
     """
     tree = parse(pattern)
-    found = []
+    found: list[str] = []
     try:
         for character in literals(tree.items, tree.flags):
             if character is None or len(found) >= LIMITS.regex_characters:

@@ -52,7 +52,7 @@ class Cost:
 
     def steps(self, size: int) -> int:
         """Return a bound on the work for a text of so many characters."""
-        return self.factor * max(size, 1) ** self.degree
+        return int(self.factor * max(size, 1) ** self.degree)
 
 
 ACCEPTED: Final = Cost(0, 1, False, ALL)
