@@ -12,6 +12,7 @@ from policy_engine.cli.options import SubjectType, instant_of
 from policy_engine.cli.output import FormOption
 from policy_engine.cli.session import Session, opened
 from policy_engine.core.instants import format_instant
+from policy_engine.errors import InputRefused
 
 if TYPE_CHECKING:
     from policy_engine.core.decision import Decision, Reason, Request
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from policy_engine.services.drafts import NoteDraft
     from policy_engine.store.interfaces import State
 
+MODEL_TYPE = "model"
 AWAY = frozenset(("log.unavailable", "stale"))
 """Reason codes that say nothing of the policy: nothing could be recorded, or the state would not hold still."""
 
@@ -60,8 +62,11 @@ def check(
     location: LocationOption = None,
     serving_region: ServingOption = None,
     subject_type: Annotated[
-        SubjectType, typer.Option(help="What the subject is: person or service.")
-    ] = SubjectType.PERSON,
+        str, typer.Option(help="What the subject is: person or service; in a plain Casbin folder any type.")
+    ] = str(SubjectType.PERSON),
+    resource_type: Annotated[
+        str, typer.Option(help="What the resource is: model; in a plain Casbin folder any type.")
+    ] = MODEL_TYPE,
     at: Annotated[
         str | None, typer.Option(help="As it would be at this instant: marked hypothetical, needs audit:read.")
     ] = None,
@@ -80,9 +85,11 @@ def check(
         tenant=tenant,
         location=parse_location(location, "--location"),
         serving_region=serving_region,
-        subject_type=str(subject_type),
+        subject_type=subject_type,
+        resource_type=resource_type,
     )
     with opened() as session:
+        _require_types(session, request)
         if instant is None:
             decision = session.engine.decider.decide(request, session.principal, explained=explain)
         else:
@@ -97,6 +104,18 @@ def check(
     if not decision.allowed:
         away = any(reason.code in AWAY for reason in decision.reasons)
         raise typer.Exit(exits.Code.UNREACHABLE if away else exits.Code.DENY)
+
+
+def _require_types(session: Session, request: Request) -> None:
+    """Raise `InputRefused` for a type that no subject or resource has where packs decide."""
+    from policy_engine.core.plain import PlainRelease
+
+    if isinstance(session.engine.snapshots.current().release, PlainRelease):
+        return
+    if request.subject_type not in tuple(SubjectType):
+        raise InputRefused(f"must be {' or '.join(SubjectType)}", where="--subject-type")
+    if request.resource_type != MODEL_TYPE:
+        raise InputRefused(f"must be {MODEL_TYPE}", where="--resource-type")
 
 
 def _supposed(session: Session, request: Request, at: int, explain: bool) -> Decision:
