@@ -20,7 +20,8 @@ from casbin import util
 from policy_engine.core.regexes import Regex, compile_regex
 from policy_engine.errors import LoadRefused
 from policy_engine.limits import LIMITS
-from policy_engine.rules.patterns import Bound, bind, braced
+from policy_engine.rules.bounds import Bound
+from policy_engine.rules.patterns import bind, braced
 
 Function = Callable[..., object]
 
