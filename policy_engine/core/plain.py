@@ -11,7 +11,7 @@ Left to others: reading and refusing files (`rules.plain`), switches and entries
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol, overload
 
@@ -53,6 +53,10 @@ class Answering(Protocol):
 
     def explain(self, *rvals: Any) -> Sequence[Sequence[str]]:
         """Return every matching row."""
+        ...
+
+    def updated(self, add: Iterable[Sequence[str]], remove: Iterable[Sequence[str]]) -> Answering:
+        """Return an enforcer with rows, their kind first, taken out and added at the end."""
         ...
 
 
@@ -99,6 +103,10 @@ class PolicyRows:
         """Return the rule that a row is. Raises `KeyError` for a row that is not of this policy."""
         key = ("p", *row)
         return self.at(self._lines[key], key)
+
+    def place(self, row: Sequence[str]) -> str:
+        """Return file and line of a row. Raises `KeyError` for a row that is not of this policy."""
+        return f"{POLICY_FILE}:{self._lines['p', *row]}"
 
     def at(self, line: int, key: Row) -> PlainRule:
         """Return the `p` row of a line as a rule."""
@@ -179,6 +187,10 @@ class PlainRelease:
     engine_reasons: Mapping[str, ReasonText]
     advise: Callable[[], tuple[str, ...]] = field(repr=False, compare=False)
     basis: Any = field(repr=False, compare=False)
+    _reads_objects: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_reads_objects", any(token.kind == OBJECT for token in self.tokens))
 
     @property
     def catalogue(self) -> Catalogue:
@@ -239,8 +251,8 @@ class PlainRelease:
 
     def judge(self, values: Sequence[Any]) -> Judged:
         """Return what the policy says of a flat tuple. Raises whatever a rule raises: the caller denies."""
-        read = views(self.tokens, values)
-        matching = tuple(self.rows.rule(row).id for row in self.enforcer.explain(*read))
+        read = views(self.tokens, values) if self._reads_objects else values
+        matching = tuple([self.rows.place(row) for row in self.enforcer.explain(*read)])
         allowed, row = self.enforcer.enforce_ex(*read)
         rule = self.rows.rule(row) if row else None
         if rule is not None and (rule.effect != (ALLOW if allowed else DENY) or (self.allow_override and not allowed)):

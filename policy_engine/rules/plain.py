@@ -12,6 +12,7 @@ Left to others: packs (`rules.release`), which of both a folder is (`rules.folde
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +21,7 @@ from casbin.persist import Adapter
 
 from policy_engine.core.plain import POLICY_FILE, Answering, PlainRelease, PolicyRows
 from policy_engine.core.release import Token
-from policy_engine.errors import LoadRefused
+from policy_engine.errors import InputRefused, LoadRefused
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.rules import models
 from policy_engine.rules.enforcer import CompiledEnforcer
@@ -121,10 +122,9 @@ def _enforcer(model: PlainModel, rows: PolicyRows, change: Change | None, previo
         if not change.added and not change.removed:
             return previous.enforcer
         # Where order decides, Casbin sorts the rows by itself; those policies are always read as a whole.
-        updated = None if "priority" in model.effect.lower() else getattr(previous.enforcer, "updated", None)
-        if change.appended and updated is not None:
-            changed: Answering = updated(add=_listed(change.added), remove=_listed(change.removed))
-            return changed
+        if change.appended and "priority" not in model.effect.lower():
+            with suppress(LoadRefused, InputRefused):  # what cannot be changed is built anew, and refused there
+                return previous.enforcer.updated(add=_listed(change.added), remove=_listed(change.removed))
     try:
         return CompiledEnforcer(model.casbin(), RowsAdapter(rows))
     except LoadRefused as refused:
