@@ -110,7 +110,7 @@ class _Case:
         self.steps = steps
         self.used = used
 
-    def open(self, clause: Clause) -> Clause | None:
+    def unsettled(self, clause: Clause) -> Clause | None:
         """Return the literals that may hold or fail here, `None` where one holds in any case."""
         left: list[Literal] = []
         for variable, values in clause:
@@ -143,7 +143,7 @@ class _Case:
     def _settle_must(self) -> bool:
         kept: list[Clause] = []
         for clause in self.must:
-            left = self.open(clause)
+            left = self.unsettled(clause)
             if left is None:
                 continue
             if not left or (len(left) == 1 and not self.take(*left[0])):
@@ -156,7 +156,7 @@ class _Case:
     def _settle_avoid(self) -> bool:
         kept: list[tuple[int, Sequence[Clause]]] = []
         for name, clauses in self.avoid:
-            left = self._unsettled(clauses)
+            left = self._pending(clauses)
             if left is None:
                 continue
             if len(left) > 1:
@@ -168,11 +168,11 @@ class _Case:
         self.avoid = kept
         return True
 
-    def _unsettled(self, clauses: Sequence[Clause]) -> list[Clause] | None:
+    def _pending(self, clauses: Sequence[Clause]) -> list[Clause] | None:
         """Return the clauses of a rule that may hold or fail here, `None` where the rule cannot match any more."""
         left: list[Clause] = []
         for clause in clauses:
-            part = self.open(clause)
+            part = self.unsettled(clause)
             if part is None:
                 continue
             if not part:

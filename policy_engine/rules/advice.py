@@ -1,7 +1,8 @@
 """What is doubtful in a release that loads: warnings, one sentence each.
 
 Rules of the room: a warning never stops a release; whatever could open is refused instead, where it is read.
-Left to others: the checks that refuse (`rules.packs`, `rules.facets`, `rules.tables`, `rules.models`).
+Left to others: the checks that refuse (`rules.packs`, `rules.facets`, `rules.tables`, `rules.models`), rules that
+change nothing (`rules.findings`).
 """
 
 from __future__ import annotations
@@ -20,21 +21,10 @@ _EVIDENCE_FROM_TIER = "3"
 def warnings_of(rules: Sequence[PackRule], columns: Columns, facets: Facets, catalogue: Catalogue) -> tuple[str, ...]:
     """Return the warnings of a release that loads, each beginning with file and line."""
     return (
-        *_repeated(rules),
         *_unrequired(rules, columns),
         *_unused_lifts(rules, facets),
         *_catalogue(catalogue),
     )
-
-
-def _repeated(rules: Sequence[PackRule]) -> list[str]:
-    seen: dict[tuple[str, frozenset[tuple[str, str]]], PackRule] = {}
-    found: list[str] = []
-    for rule in rules:
-        first = seen.setdefault((rule.meta.effect, frozenset(rule.conditions.items())), rule)
-        if first is not rule:
-            found.append(f"{_place(rule)}: `{rule.meta.id}` has the conditions of `{first.meta.id}` and adds nothing")
-    return found
 
 
 def _unrequired(rules: Sequence[PackRule], columns: Columns) -> list[str]:

@@ -2,7 +2,8 @@
 
 Rules of the room: what is refused here is what loading refuses, by the same code. Each pack and the catalogue are also
 tried by themselves, so that one mistake does not hide those of another file.
-Left to others: the checks (`rules.release`, `rules.advice`), showing the findings (`cli`).
+Rules that change nothing are looked for here alone, so that loading a release to serve it does not wait for that.
+Left to others: the checks (`rules.release`, `rules.advice`), the analysis (`rules.findings`), showing it all (`cli`).
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from policy_engine.core.plain import AnyRelease
+from policy_engine.core.release import Release
 from policy_engine.errors import LoadRefused
 from policy_engine.limits import LIMITS, Limits
+from policy_engine.rules.findings import analyse_release
 from policy_engine.rules.folder import load_release
 from policy_engine.rules.models import PATH as CATALOGUE_FILE
 from policy_engine.rules.models import read_models
@@ -37,7 +40,10 @@ def lint(files: Mapping[str, bytes], *, limits: Limits = LIMITS) -> Findings:
     except LoadRefused as first:
         refusals = {str(first): None}
     else:
-        return Findings((), release.warnings, release)
+        idle: tuple[str, ...] = ()
+        if isinstance(release, Release):
+            idle = analyse_release(read_parts(files, limits), release.reference.groups, limits=limits)
+        return Findings((), (*release.warnings, *idle), release)
     packs = [path for path in files if path.startswith(FOLDER)]
     for pack in packs if len(packs) > 1 else ():
         alone = {path: content for path, content in files.items() if path == pack or path not in packs}

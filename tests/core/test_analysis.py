@@ -322,6 +322,21 @@ def test_cases_that_need_many_splits_are_decided_or_said_not_to_be() -> None:
     assert analyse(facets, rules[:-1], Combining.ALLOW_AND_DENY) == ()  # two may meet in the last hole
 
 
+@pytest.mark.parametrize("name", ["analysis_steps_count", "analysis_rule_steps_count"])
+def test_the_limits_are_met_at_their_edge(name: str) -> None:
+    """With the steps that are needed all is decided, with one less it is not."""
+    rules = [allow(has("tier", "1")), deny(has("tier", "1", "2"), has("held", "p")), deny(has("held", "p", "q"))]
+
+    def undecided(steps: int) -> bool:
+        limits = Limits(**{name: steps})
+        return any(f.why is Why.UNDECIDED for f in analyse(FACETS, rules, Combining.ALLOW_AND_DENY, limits=limits))
+
+    needed = next(steps for steps in range(1_000) if not undecided(steps))
+    assert needed > 1
+    assert undecided(needed - 1) and not undecided(needed)
+    assert not any(undecided(steps) for steps in range(needed, needed + 50))
+
+
 def test_segments_are_the_instants_between_all_bounds() -> None:
     """An interval is the segments from its start to its end; an endless side reaches to the end."""
     segments = Segments((20, 10, 30, ENDLESS, -ENDLESS))
