@@ -69,6 +69,9 @@ def _write(found: Found, location: str | None, form: Form | None) -> None:
     record = output.plain(found)
     output.emit(record, form, lambda: output.rows_table(record["hits"], _COLUMNS))
     if not found.complete:
-        output.note("The search stopped at its limit; there may be more. Narrow it by tenant or action.")
+        output.note(
+            "There may be more: the search stopped at its limit, or a plain Casbin folder has no entities.jsonl to say "
+            "who and what there is. Narrow it by tenant or action."
+        )
     if location is None:
         output.note("No --location was given: what needs a known location is not listed.")

@@ -14,18 +14,18 @@ from typing import Any
 from policy_engine.core.decision import Outcome, Principal, Request
 from policy_engine.core.facts import Location
 from policy_engine.core.plain import PlainRelease
-from policy_engine.errors import InputRefused, StoreUnavailable
+from policy_engine.errors import StoreUnavailable
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.evaluate import Evaluator
 from policy_engine.services.factcache import read_person
 from policy_engine.services.permissions import require
+from policy_engine.services.plainsearch import is_complete, plain_candidates, public_word
 from policy_engine.services.record import Recorder, Written
 from policy_engine.services.snapshot import Snapshot, Snapshots
 from policy_engine.store.interfaces import Store
 
 ATTEMPTS_COUNT = 8
 _PAGE_COUNT = 500
-_NOT_PLAIN = "the active release is a plain Casbin folder, whose subjects no register lists; ask with `check` instead"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +42,19 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One allowed combination."""
+    """One allowed combination. Types are what a plain Casbin folder's entities are found by."""
 
     subject: str
     tenant: str
     model: str
     action: str
+    subject_type: str = "person"
+    resource_type: str = "model"
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a search found. `complete=False`: it stopped at the limit and more may be allowed."""
+    """What a search found. `complete=False`: it stopped at the limit, or nothing says what there is."""
 
     id: str
     hits: tuple[Hit, ...]
@@ -86,8 +88,6 @@ class Search:
         require(principal, "decide")
         for _ in range(ATTEMPTS_COUNT):
             snapshot = self._snapshots.refresh()
-            if isinstance(snapshot.release, PlainRelease):
-                raise InputRefused(_NOT_PLAIN)
             at = self._store.now()
             hits, complete = self._hits(principal, query, snapshot, at)
             body = {
@@ -100,8 +100,7 @@ class Search:
                 "search",
                 {
                     "search": kind,
-                    "model": query.model,
-                    "action": query.action,
+                    **_public(query, snapshot),
                     "count": len(hits),
                     "complete": complete,
                 },
@@ -124,12 +123,16 @@ class Search:
                 return tuple(hits), False
             evaluation = self._evaluator.evaluate(request, principal, snapshot, at)
             if evaluation.outcome is Outcome.ALLOW:
-                hits.append(Hit(request.subject_id, request.tenant or "", request.model, request.action))
-        return tuple(hits), True
+                hits.append(_hit(request))
+        release = snapshot.release
+        return tuple(hits), not isinstance(release, PlainRelease) or is_complete(release)
 
     def _candidates(self, query: Query, snapshot: Snapshot) -> Iterator[Request]:
         release = snapshot.release
-        if release is None or isinstance(release, PlainRelease):
+        if release is None:
+            return
+        if isinstance(release, PlainRelease):
+            yield from plain_candidates(release, query)
             return
         models = [query.model] if query.model is not None else sorted(release.catalogue.models)
         actions = [query.action] if query.action is not None else sorted(release.reference.actions)
@@ -158,3 +161,24 @@ class Search:
         while rows := self._store.rows("persons", after=after, limit=_PAGE_COUNT):
             yield from rows
             after = rows[-1].id
+
+
+def _hit(request: Request) -> Hit:
+    return Hit(
+        request.subject_id,
+        request.tenant or "",
+        request.model,
+        request.action,
+        request.subject_type,
+        request.resource_type,
+    )
+
+
+def _public(query: Query, snapshot: Snapshot) -> dict[str, str | None]:
+    """Return the words of a query that may stand in the log's public part."""
+    release = snapshot.release
+    if not isinstance(release, PlainRelease):
+        return {"model": query.model, "action": query.action}
+    known = release.find(query.model) if query.model is not None and release.models is not None else None
+    model = public_word(release, "resource.id", query.model) if known is None else known[0]
+    return {"model": model, "action": public_word(release, "action.name", query.action)}

@@ -97,13 +97,23 @@ def test_an_export_is_what_stock_casbin_reads(run: Any, tmp_path: Path) -> None:
 
 
 def test_what_a_plain_folder_has_not_is_said(run: Any, tmp_path: Path) -> None:
-    """Decision cases and listings are refused by one sentence each."""
+    """Decision cases are refused by one sentence."""
     cases = tmp_path / "cases.jsonl"
     cases.write_text("", encoding="utf-8")
-    for words in (("policy", "test", "--cases", str(cases)), ("who-can", "--model", "doc"), ("what-can", "alice")):
-        ran = run(*words)
-        assert ran.code == Code.USAGE
-        assert "plain Casbin folder" in ran.err and ran.err.count("\n") == 1
+    ran = run("policy", "test", "--cases", str(cases))
+    assert ran.code == Code.USAGE
+    assert "plain Casbin folder" in ran.err and ran.err.count("\n") == 1
+
+
+def test_listings_agree_with_check(run: Any, tmp_path: Path) -> None:
+    """Whoever is listed is allowed when asked; without entities the listing says that there may be more."""
+    ran = run("who-can", "--model", "doc", "--action", "read")
+    listed = {hit["subject"] for hit in ran.json["hits"]}
+    assert (ran.code, ran.json["complete"]) == (Code.OK, False)
+    assert listed == {"alice", "reader", "writer"} and "There may be more" in ran.err
+    for subject in ("alice", "writer", "mallory", "eve"):
+        assert (checked(run, subject).code == Code.OK) == (subject in listed)
+    assert [hit["action"] for hit in run("what-can", "writer").json["hits"]] == ["read", "write"]
 
 
 def test_serve_refuses_a_folder_that_does_not_load(run: Any, tmp_path: Path) -> None:

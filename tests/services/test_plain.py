@@ -300,10 +300,48 @@ def test_another_policy_is_published_and_decides(opened: Opened, tmp_path: Path)
     assert loaded.judge(("eve", "doc", "read")).allowed
 
 
-def test_search_is_refused_by_a_sentence(opened: Opened) -> None:
-    """Who may use a model is not listed for a plain folder, and nothing is written for the attempt."""
+ENTITIES = """{"type": "user", "id": "alice", "properties": {"role": "reader"}}
+{"type": "robot", "id": "alice", "properties": {"role": "none"}}
+{"type": "user", "id": "carol", "properties": {"role": "writer"}}
+{"type": "document", "id": "doc"}
+"""
+
+
+def test_a_search_lists_entities_by_type(opened: Opened) -> None:
+    """With entities.jsonl exactly the entities that are allowed are listed, each with its type, and nobody else."""
+    engine = opened(folder(facets_toml=ROLE, entities_jsonl=ENTITIES))
+    found = engine.search.who_can(LOCAL, Query(model="doc"))
+    assert found.complete
+    shown = {(hit.subject_type, hit.subject, hit.resource_type, hit.action) for hit in found.hits}
+    assert shown == {
+        ("user", "alice", "document", "read"),
+        ("user", "carol", "document", "read"),
+        ("user", "carol", "document", "write"),
+    }
+    for kind, id in (("user", "alice"), ("robot", "alice"), ("user", "carol"), ("document", "doc")):
+        for action in ("read", "write"):
+            request = Request(id, action, "doc", subject_type=kind, resource_type="document")
+            assert asked(engine, request, LOCAL).allowed == ((kind, id, "document", action) in shown)
+
+
+def test_a_search_is_one_entry_without_words_of_the_caller(opened: Opened) -> None:
+    """A search writes one entry; what only the caller named is not in its public part."""
     engine = opened(folder())
-    head = engine.store.head()
-    with pytest.raises(InputRefused, match="plain Casbin folder"):
-        engine.search.who_can(LOCAL, Query(model="doc"))
-    assert engine.store.head() == head
+    before = engine.store.head()
+    found = engine.search.who_can(LOCAL, Query(model="planted-model", action="planted-action"))
+    after = engine.store.head()
+    assert found.hits == () and after is not None and before is not None and after.next_seq == before.next_seq + 1
+    (newest,) = engine.evidence.query(AUDITOR, Filters(kind="search", limit=1)).entries
+    assert "planted" not in json.dumps(newest)
+
+
+def test_a_search_tries_the_domains_that_the_policy_names(opened: Opened) -> None:
+    """Where the policy reads a tenant, each domain of its rows is tried; the policy without actions needs one named."""
+    engine = opened(folder("p, alice, acme, doc, read, allow\np, alice, other, doc, read, deny\n", DOMAINS))
+    hits = engine.search.what_can(LOCAL, Query(subject="alice")).hits
+    assert [(hit.tenant, hit.model, hit.action) for hit in hits] == [("acme", "doc", "read")]
+    unnamed = DOMAINS.replace("p = sub, dom, obj, act", "p = sub, dom, obj, verb").replace("p.act", "p.verb")
+    nameless = opened(folder("p, alice, acme, doc, read, allow\n", unnamed))
+    with pytest.raises(InputRefused, match="--action"):
+        nameless.search.what_can(LOCAL, Query(subject="alice"))
+    assert len(nameless.search.what_can(LOCAL, Query(subject="alice", action="read")).hits) == 1
