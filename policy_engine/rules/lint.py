@@ -12,8 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from policy_engine.core.plain import AnyRelease
-from policy_engine.core.release import Release
+from policy_engine.core.plain import AnyRelease, PlainRelease
 from policy_engine.errors import LoadRefused
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.rules.findings import analyse_release
@@ -21,6 +20,7 @@ from policy_engine.rules.folder import load_release
 from policy_engine.rules.models import PATH as CATALOGUE_FILE
 from policy_engine.rules.models import read_models
 from policy_engine.rules.packs import FOLDER
+from policy_engine.rules.plainlint import plain_warnings
 from policy_engine.rules.release import read_parts
 
 
@@ -40,9 +40,9 @@ def lint(files: Mapping[str, bytes], *, limits: Limits = LIMITS) -> Findings:
     except LoadRefused as first:
         refusals = {str(first): None}
     else:
-        idle: tuple[str, ...] = ()
-        if isinstance(release, Release):
-            idle = analyse_release(read_parts(files, limits), release.reference.groups, limits=limits)
+        if isinstance(release, PlainRelease):
+            return Findings((), plain_warnings(release, limits=limits), release)
+        idle = analyse_release(read_parts(files, limits), release.reference.groups, limits=limits)
         return Findings((), (*release.warnings, *idle), release)
     packs = [path for path in files if path.startswith(FOLDER)]
     for pack in packs if len(packs) > 1 else ():

@@ -18,16 +18,16 @@ SHOWN_COUNT = 20
 _ANY = frozenset(("*", ""))
 
 
-def warnings_of(model: PlainModel, rows: PolicyRows) -> tuple[str, ...]:
-    """Return the warnings of a folder that loads."""
+def warnings_of(model: PlainModel, rows: PolicyRows, spoken: frozenset[int] = frozenset()) -> tuple[str, ...]:
+    """Return the warnings of a folder that loads; that a line changes nothing is left out where that is `spoken` of."""
     numbered = [(number, row) for number, row in enumerate(rows.entries, 1) if row is not None]
     rules = [(number, row) for number, row in numbered if row[0] == "p"]
     return (
         *_of_model(model),
-        *_shown(_repeated(numbered), "lines that repeat another"),
+        *_shown(_repeated(numbered, spoken), "lines that repeat another"),
         *_shown(_unconditional(rules, rows), "allow rules without a condition"),
         *_shown(_quoted(numbered), "values in quotes"),
-        *_shown(_without_effect(rules, model, rows), "rules that change nothing"),
+        *_shown(_without_effect(rules, model, rows, spoken), "rules that change nothing"),
     )
 
 
@@ -41,11 +41,11 @@ def _of_model(model: PlainModel) -> Iterator[str]:
         yield f"{model.where('m')}: `{name}` {what}: its cost is not bounded by the number of rules that match"
 
 
-def _repeated(rows: Iterable[tuple[int, Row]]) -> Iterator[str]:
+def _repeated(rows: Iterable[tuple[int, Row]], spoken: frozenset[int]) -> Iterator[str]:
     first: dict[Row, int] = {}
     for number, row in rows:
         earlier = first.setdefault(row, number)
-        if earlier != number:
+        if earlier != number and number not in spoken:
             yield f"{POLICY_FILE}:{number}: repeats line {earlier} and adds nothing"
 
 
@@ -62,13 +62,15 @@ def _quoted(rows: Iterable[tuple[int, Row]]) -> Iterator[str]:
             yield f"{POLICY_FILE}:{number}: Casbin's policy file knows no quotes; they are part of the value"
 
 
-def _without_effect(rules: Iterable[tuple[int, Row]], model: PlainModel, rows: PolicyRows) -> Iterator[str]:
+def _without_effect(
+    rules: Iterable[tuple[int, Row]], model: PlainModel, rows: PolicyRows, spoken: frozenset[int]
+) -> Iterator[str]:
     held = list(rules)
     if all(rows.effect(row[1:]) != ALLOW for _, row in held):
         yield f"{POLICY_FILE}: no rule allows, so everything is denied"
     elif model.effect == ALLOW_OVERRIDE:
         for number, row in held:
-            if rows.effect(row[1:]) != ALLOW:
+            if rows.effect(row[1:]) != ALLOW and number not in spoken:
                 yield f"{POLICY_FILE}:{number}: under this effect a deny rule changes nothing"
 
 

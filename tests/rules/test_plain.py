@@ -216,6 +216,9 @@ def test_under_allow_override_a_deny_row_is_no_reason() -> None:
     assert loaded(only_deny).judge(("mallory", "doc", "read")).deciding is None
 
 
+EVALUATED = with_effect("some(where (p.eft == allow))")["model.conf"].decode().replace("g(r.sub, p.sub)", "eval(p.sub)")
+
+
 def with_effect_text(name: str) -> str:
     """Return the model text under another effect."""
     effects = {"allow-override": "some(where (p.eft == allow))"}
@@ -229,7 +232,11 @@ def with_effect_text(name: str) -> str:
         (with_line("p, *, *, *, allow"), "policy.csv:9: an allow rule with nothing but `*`"),
         (with_line('p, "bob", doc, read, allow'), "policy.csv:9: Casbin's policy file knows no quotes"),
         (folder("p, a, doc, read, deny\n"), "policy.csv: no rule allows, so everything is denied"),
-        (with_effect("some(where (p.eft == allow))"), "policy.csv:5: under this effect a deny rule changes nothing"),
+        (with_effect("some(where (p.eft == allow))"), "policy.csv:5: this row never changes an outcome"),
+        (
+            folder("p, r.obj == 'y', doc, read, deny\np, r.obj == 'x', doc, read, allow\n", EVALUATED),
+            "policy.csv:1: under this effect a deny rule changes nothing",
+        ),
         (folder(model=MODEL + "m = g(r.sub, p.sub)\n"), "model.conf:14: `m` is defined again further down"),
         (
             folder("p, a, doc, read\n", MODEL.replace(", eft\n", "\n")),
@@ -251,8 +258,28 @@ def test_a_good_folder_has_no_warnings() -> None:
 
 def test_many_warnings_of_one_kind_are_counted() -> None:
     """Of 100 repeated lines the first 20 are listed."""
-    found = lint(folder("p, a, doc, read, allow\n" * 101)).warnings
+    found = lint(folder("p, a, doc, read, allow\n" + "g, a, b\n" * 101)).warnings
     assert len(found) == 21 and found[-1] == "policy.csv: and 80 more lines that repeat another"
+
+
+def test_lint_finds_rules_that_change_nothing() -> None:
+    """What the analysis finds is said with its line, and not once more in plainer words."""
+    found = lint(with_line("p, writer, doc, read, allow\np, reader, doc, read, allow")).warnings
+    assert [warning.split(":")[1] for warning in found] == ["9", "10"]
+    assert "never changes an outcome: line 2 allows whatever it allows" in found[0]
+    assert "is a duplicate of line 2" in found[1]
+
+
+def test_what_the_analysis_cannot_read_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A matcher that is not analysed gives one sentence beside the other warnings, and so does a fault of ours."""
+    files = with_matcher("r.sub == p.sub && r.obj == p.obj && (r.act == p.act || p.act == p.obj)")
+    assert [warning for warning in lint(files).warnings if "not analysed" in warning]
+
+    def failing(*_: Any, **__: Any) -> Any:
+        raise KeyError("value")
+
+    monkeypatch.setattr("policy_engine.rules.plainlint.analyse_model", failing)
+    assert lint(folder()).warnings == ("policy.csv: not analysed: the analysis failed (KeyError)",)
 
 
 def test_lint_says_what_loading_refuses() -> None:
