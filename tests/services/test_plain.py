@@ -152,7 +152,10 @@ PLACED = {"location": Location("US", "US-CA"), "serving_region": "DE"}
     ],
 )
 def test_kill_switches_cover(opened: Opened, scope: Any, request_more: Any, covered: bool) -> None:
-    """A switch denies what it names, and what is unknown about a request; one that cannot be read covers all."""
+    """A switch denies what it names, and what is unknown about a request; one that cannot be read covers all.
+
+    Control: policy_engine/services/plain.py: `if ids:`
+    """
     engine = opened(folder(), stop={"scope": scope, "from": None, "until": None})
     decision = asked(engine, Request("alice", "read", "doc", **request_more))
     assert decision.allowed is not covered
@@ -197,7 +200,10 @@ DOMAINS = DOMAINS.replace("r.obj ==", "r.dom == p.dom && r.obj ==")
 
 
 def test_an_absent_tenant_is_unknown(opened: Opened) -> None:
-    """A token that the request does not hold is unknown and denies; the missing path is named, no value."""
+    """A token that the request does not hold is unknown and denies; the missing path is named, no value.
+
+    Control: policy_engine/services/plain.py: `if flat.unknown:`
+    """
     engine = opened(folder("p, alice, acme, doc, read, allow\n", DOMAINS))
     assert asked(engine, Request("alice", "read", "doc", "acme"), LOCAL).allowed
     decision = asked(engine)
@@ -215,7 +221,11 @@ def with_role(subject: str, role: Any) -> Request:
 
 
 def test_only_a_trusted_key_is_believed_about_the_request(opened: Opened) -> None:
-    """A token that reads more of a request than ids works for keys with `*` alone; for others it is unknown."""
+    """A token that reads more of a request than ids works for keys with `*` alone; for others it is unknown.
+
+    Control: policy_engine/services/plain.py:
+    `flat = release.flat(asked.request, asked.resource_id or "", supplied="*" in asked.principal.supplies)`
+    """
     engine = opened(folder(facets_toml=ROLE))
     assert asked(engine, with_role("alice", "reader")).allowed
     decision = asked(engine, with_role("alice", "reader"), LOCAL)
@@ -259,7 +269,10 @@ class _Opens:
 
 @pytest.mark.parametrize("enforcer", [_Errs(), _Opens()])
 def test_a_rule_that_errs_denies(opened: Opened, enforcer: Any) -> None:
-    """An error of a rule, and an allow that no rule gives, are denies with a reason of their own and an entry."""
+    """An error of a rule, and an allow that no rule gives, are denies with a reason of their own and an entry.
+
+    Control: policy_engine/services/plain.py: `if judged.allowed and rule is None:`
+    """
     engine = opened(folder())
     release = engine.snapshots.current().release
     assert isinstance(release, PlainRelease)
