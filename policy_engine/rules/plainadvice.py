@@ -7,6 +7,8 @@ Warnings of one kind are counted after the first few. Left to others: what is re
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Iterable, Iterator
 
 from policy_engine.core.plain import ALLOW, POLICY_FILE, PolicyRows, Row
@@ -27,6 +29,7 @@ def warnings_of(model: PlainModel, rows: PolicyRows, spoken: frozenset[int] = fr
         *_shown(_repeated(numbered, spoken), "lines that repeat another"),
         *_shown(_unconditional(rules, rows), "allow rules without a condition"),
         *_shown(_quoted(numbered), "values in quotes"),
+        *_shown(_broken(rules, model), "patterns that are no regular expressions"),
         *_shown(_without_effect(rules, model, rows, spoken), "rules that change nothing"),
     )
 
@@ -60,6 +63,26 @@ def _quoted(rows: Iterable[tuple[int, Row]]) -> Iterator[str]:
     for number, row in rows:
         if any(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in row):
             yield f"{POLICY_FILE}:{number}: Casbin's policy file knows no quotes; they are part of the value"
+
+
+def _broken(rules: Iterable[tuple[int, Row]], model: PlainModel) -> Iterator[str]:
+    places = [model.columns.index(name) + 1 for name in sorted(model.expressions)]
+    for number, row in rules:
+        if any(not _is_expression(row[place]) for place in places):
+            yield (
+                f"{POLICY_FILE}:{number}: the pattern is no regular expression, so every request that gets to it is "
+                "denied; correct it"
+            )
+
+
+def _is_expression(text: str) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            re.compile(text)
+        except (re.error, OverflowError, RecursionError):
+            return False
+    return True
 
 
 def _without_effect(

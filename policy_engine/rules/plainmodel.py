@@ -51,7 +51,8 @@ _OF_EVALUATOR: Final = frozenset(("eval", "list", "tuple", "dict", "set"))
 class PlainModel:
     """A checked model: request tokens, policy columns, role definitions with their places, effect, evaluated columns.
 
-    `lines` says where each definition (`r`, `m`, `g2`, …) stands; `functions` are those that the matcher calls.
+    `lines` says where each definition (`r`, `m`, `g2`, …) stands; `functions` are those that the matcher calls,
+    `expressions` the columns that it reads as regular expressions.
     """
 
     text: str
@@ -61,6 +62,7 @@ class PlainModel:
     effect: str
     evaluated: frozenset[str]
     functions: frozenset[str]
+    expressions: frozenset[str]
     lines: Mapping[str, int]
     repeated: tuple[tuple[str, int], ...]
 
@@ -75,7 +77,8 @@ class PlainModel:
     def check_expression(self, text: str, where: str) -> None:
         """Raise `LoadRefused` for a text of a policy row that the matcher evaluates and that is no expression."""
         names = _names(self.tokens, self.columns)
-        _checked(escape_assertion(text), names, frozenset(self.roles), where, "the rule that `eval()` reads")
+        what = "the rule that `eval()` reads"
+        _checked(_parsed(escape_assertion(text), where, what), names, frozenset(self.roles), where, what)
 
 
 def read_plain_model(content: bytes, limits: Limits) -> PlainModel:
@@ -99,8 +102,9 @@ def read_plain_model(content: bytes, limits: Limits) -> PlainModel:
     effect = "".join(held["e"]["e"].value.split())
     _check_effect(effect, where("e"))
     names = _names(tokens, columns)
-    functions, evaluated = _checked(held["m"]["m"].value, names, frozenset(roles), where("m"), "the matcher")
-    return PlainModel(text, tokens, columns, roles, effect, evaluated, functions, lines, repeated)
+    tree = _parsed(held["m"]["m"].value, where("m"), "the matcher")
+    functions, evaluated = _checked(tree, names, frozenset(roles), where("m"), "the matcher")
+    return PlainModel(text, tokens, columns, roles, effect, evaluated, functions, _expressions(tree), lines, repeated)
 
 
 def _definitions(text: str, limits: Limits) -> tuple[dict[str, int], tuple[tuple[str, int], ...]]:
@@ -173,10 +177,9 @@ def _names(tokens: tuple[str, ...], columns: tuple[str, ...]) -> frozenset[str]:
 
 
 def _checked(
-    text: str, names: frozenset[str], roles: frozenset[str], where: str, what: str
+    tree: ast.expr, names: frozenset[str], roles: frozenset[str], where: str, what: str
 ) -> tuple[frozenset[str], frozenset[str]]:
     """Return the functions that an expression calls and the policy columns that it evaluates."""
-    tree = _parsed(text, where, what)
     known = frozenset(FunctionMap.load_function_map().get_functions()) | frozenset(PUBLISHED) | roles | _OF_EVALUATOR
     bound = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     called = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
@@ -205,6 +208,14 @@ def _parsed(text: str, where: str, what: str) -> ast.expr:
     if len(body) != 1 or not isinstance(body[0], ast.Expr):
         raise LoadRefused(f"{what} is no expression; correct it (compare with ==, join with && and ||)", where=where)
     return body[0].value
+
+
+def _expressions(tree: ast.expr) -> frozenset[str]:
+    """Return the policy columns that are the pattern of a `regexMatch`."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    read = [node.args[1] for node in calls if ast.unparse(node.func) == "regexMatch" and len(node.args) == 2]
+    names = [node.id for node in read if isinstance(node, ast.Name)]
+    return frozenset(name.removeprefix("p_") for name in names if name.startswith("p_"))
 
 
 def _is_eval(node: ast.Call) -> bool:

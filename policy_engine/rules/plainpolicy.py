@@ -63,6 +63,7 @@ def read_policy(
         entries = [reader.row(line, number) for number, line in enumerate(lines, 1)]
         count = _rules(row for row in entries if row is not None)
         _check_rows(entries, model.roles, count, limits)
+        _check_priorities(entries, model)
         return PolicyText(lines, PolicyRows(entries, model.columns), count), None
     old = previous.rows.entries
     new = [reader.row(lines[at], at + 1) for at in range(before, before + changed)]
@@ -71,6 +72,7 @@ def read_policy(
     entries = [*old[:before], *new, *old[len(old) - after :]]
     count = previous.count + _rules(added) - _rules(removed)
     _check_rows(entries, {row[0] for row in (*added, *removed)} & model.roles.keys(), count, limits)
+    _check_priorities(entries, model)
     numbered = _renumbered(previous.rows, entries, before, after) if all(row[0] != "p" for row in removed) else None
     rows = PolicyRows(entries, model.columns, numbered)
     return PolicyText(lines, rows, count), Change(added, removed, _appended(previous.rows, rows, added, removed, after))
@@ -142,6 +144,21 @@ def _check_rows(entries: Sequence[Row | None], roles: Iterable[str], count: int,
         if line is not None:
             message = f"this `{kind}` line makes a role its own member, directly or through others; take one link out"
             raise LoadRefused(message, where=f"{POLICY_FILE}:{line}")
+
+
+def _check_priorities(entries: Sequence[Row | None], model: PlainModel) -> None:
+    """Raise `LoadRefused` where some priorities are numbers and some are not: Casbin cannot put those in order."""
+    if "priority" not in model.columns:
+        return
+    place = model.columns.index("priority") + 1
+    first: bool | None = None
+    for number, row in enumerate(entries, 1):
+        if row is None or row[0] != "p":
+            continue
+        first = row[place].isdigit() if first is None else first
+        if row[place].isdigit() is not first:
+            message = "priorities are whole numbers in some lines and not in others, which have no order; write numbers"
+            raise LoadRefused(message, where=f"{POLICY_FILE}:{number}")
 
 
 class _Reader:

@@ -23,6 +23,7 @@ from policy_engine.rules.sources import release_hash
 from tests.rules.plainfolders import MODEL, POLICY, folder, loaded, with_effect, with_line, with_matcher
 from tests.rules.sample import files as sample_files
 
+PRIORITY = MODEL.replace("p = sub, obj", "p = priority, obj").replace("g(r.sub, p.sub) && ", "")
 ENTITY = '{"type": "user", "id": "alice", "properties": {"role": "admin"}}'
 
 
@@ -74,6 +75,7 @@ def refused(files: Mapping[str, bytes], **limits: int) -> str:
         (folder(model=MODEL.replace("sub, obj, act\n", "sub, obj, obj\n")), "model.conf:2", "names `obj` twice"),
         (folder(model=MODEL.replace("r = sub", "r2 = sub, obj\nr = sub")), "model.conf:2", "second definition `r2`"),
         (folder(model=""), "model.conf", "section [request_definition] is missing"),
+        (folder("p, 1, a, b, allow\np, x, a, b, allow\n", PRIORITY), "policy.csv:2", "priorities are whole numbers in"),
     ],
 )
 def test_what_is_refused(files: Mapping[str, bytes], where: str, sentence: str) -> None:
@@ -232,6 +234,11 @@ def with_effect_text(name: str) -> str:
         (with_line("p, *, *, *, allow"), "policy.csv:9: an allow rule with nothing but `*`"),
         (with_line('p, "bob", doc, read, allow'), "policy.csv:9: Casbin's policy file knows no quotes"),
         (folder("p, a, doc, read, deny\n"), "policy.csv: no rule allows, so everything is denied"),
+        (
+            with_matcher("regexMatch(r.sub, p.sub)", "p, a.*, x, y, allow\np, *a, x, y, allow\n"),
+            "policy.csv:2: the pattern is no regular expression",
+        ),
+        (with_matcher("regexMatch(r.sub, p.sub)"), "model.conf:14: `regexMatch` is an unbounded pattern"),
         (with_effect("some(where (p.eft == allow))"), "policy.csv:5: this row never changes an outcome"),
         (
             folder("p, r.obj == 'y', doc, read, deny\np, r.obj == 'x', doc, read, allow\n", EVALUATED),
