@@ -127,7 +127,7 @@ class DecisionDraft(SealedDraft):
     def _members(self) -> DecisionMembers:
         found = self._evaluation
         request = found.request
-        known = found.values is not None and found.action_known and "action" not in found.missing
+        known = found.values is not None and found.action_known
         return DecisionMembers(
             id=self.id,
             outcome=found.outcome.value,

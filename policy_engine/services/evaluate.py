@@ -186,9 +186,7 @@ class Evaluator:
         self, evaluation: Evaluation, model: Model, principal: Principal, snapshot: Snapshot, at: int
     ) -> tuple[str, ...]:
         allowed = evaluation.outcome is Outcome.ALLOW
-        if allowed and model.superseded_by is None:
-            return ()
-        if snapshot.release is None:
+        if snapshot.release is None or (allowed and model.superseded_by is None):
             return ()
         found: list[str] = []
         for name in _fallbacks(snapshot.release, model, successors_only=allowed):
@@ -377,6 +375,7 @@ def _judged(
         revisions=_revisions(request, person, tenant),
         flags=found.flags,
         facets=found.facets,
+        action_known="action" not in found.facets["unknown"],
     )
 
 
