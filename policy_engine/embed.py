@@ -48,11 +48,13 @@ class PolicyEngine:
         location: str | Mapping[str, Any] | None = None,
         serving_region: str | None = None,
         subject_type: str = "person",
+        resource_type: str = "model",
         explain: bool = False,
     ) -> Decision:
         """Return the decision after its entry is durable. Never raises for policy reasons.
 
         `location` is `"US"`, `"UA-65"` or `{country, region, anonymiser}`. Raises `InputRefused` for a malformed one.
+        Other types than `person`, `service` and `model` are those of a plain Casbin folder's entities.
         """
         from policy_engine.services.permissions import LOCAL
 
@@ -64,6 +66,7 @@ class PolicyEngine:
             location=parse_location(location),
             serving_region=serving_region,
             subject_type=subject_type,
+            resource_type=resource_type,
         )
         return self._engine.decider.decide(request, LOCAL, explained=explain)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from policy_engine import PolicyEngine
 from policy_engine.bootstrap import Engine, open_engine
 from policy_engine.core.decision import Decision, Principal, PrincipalKind, Request
 from policy_engine.core.facts import Location
@@ -358,3 +359,16 @@ def test_a_search_tries_the_domains_that_the_policy_names(opened: Opened) -> Non
     with pytest.raises(InputRefused, match="--action"):
         nameless.search.what_can(LOCAL, Query(subject="alice"))
     assert len(nameless.search.what_can(LOCAL, Query(subject="alice", action="read")).hits) == 1
+
+
+def test_the_embedded_engine_serves_a_plain_folder(tmp_path: Path) -> None:
+    """`PolicyEngine.open` takes a plain folder as it takes packs, and asks about entities by their types."""
+    place = tmp_path / "plain"
+    place.mkdir()
+    for name, content in folder(facets_toml=ROLE, entities_jsonl=ENTITIES).items():
+        (place / name).write_bytes(content)
+    with PolicyEngine.open(place, database=f"sqlite:///{tmp_path / 'embedded.db'}") as engine:
+        about = {"subject": "alice", "model": "doc", "action": "read", "resource_type": "document"}
+        assert engine.decide(**about, subject_type="user")
+        assert not engine.decide(**about, subject_type="robot")
+        assert engine.decide(**about).missing == ("subject.properties.role",)
