@@ -56,6 +56,7 @@ class Exact(Bound):
     exact = True
 
     def test(self, text: str) -> bool:
+        """Return whether the text is the one."""
         return text == self.prefix
 
 
@@ -66,6 +67,7 @@ class Beginning(Bound):
     whole_prefix = True
 
     def test(self, text: str) -> bool:
+        """Return whether the text begins so."""
         return text.startswith(self.prefix)
 
 
@@ -80,6 +82,7 @@ class Pieces(Bound):
         self._cut = cut
 
     def test(self, text: str) -> bool:
+        """Return whether the pieces stand in the text one after the other, to its end where the cell says so."""
         if self._cut:
             text = text.partition("?")[0]
         if not text.startswith(self.prefix):
@@ -99,6 +102,7 @@ class Pieces(Bound):
 
     @property
     def size_bytes(self) -> int:
+        """Return about how much memory is held, at most."""
         return 300 + 4 * (len(self.prefix) + len(self._rest))
 
 
@@ -114,12 +118,14 @@ class Expression(Bound):
         self._cut = cut
 
     def test(self, text: str) -> bool:
+        """Return whether the text begins so and the expression matches from there."""
         if self._cut:
             text = text.partition("?")[0]
         return text.startswith(self.prefix) and self._regex(text, self._start)
 
     @property
     def size_bytes(self) -> int:
+        """Return about how much memory is held, at most."""
         return 300 + 4 * len(self.prefix) + self._regex.size_bytes
 
 
@@ -130,6 +136,7 @@ class Miscounted(Expression):
     total = False
 
     def test(self, text: str) -> bool:
+        """Return false, or raise what Casbin raises for a text that matches."""
         if super().test(text):
             raise Exception("KeyMatch4: number of tokens is not equal to number of values")
         return False
@@ -146,6 +153,7 @@ class Repeated(Bound):
         self._names = tuple(names)
 
     def test(self, text: str) -> bool:
+        """Return whether the expression matches and equal names stand for equal segments."""
         found = self._expression.match(text)
         if found is None:
             return False
@@ -154,6 +162,7 @@ class Repeated(Bound):
 
     @property
     def size_bytes(self) -> int:
+        """Return about how much memory is held, at most."""
         return 2_000 + 60 * len(self._expression.pattern)
 
 
@@ -168,6 +177,7 @@ class Network(Bound):
         self._network = network
 
     def test(self, text: str) -> bool:
+        """Return whether the address is in the network; raise `ValueError` for what is no address."""
         address = ipaddress.ip_address(text)
         return self._network is not None and address in self._network
 
