@@ -23,6 +23,7 @@ from policy_engine.core.views import OBJECT, SET, views
 POLICY_FILE: Final = "policy.csv"
 BASIC: Final = frozenset(("subject.id", "resource.id", "action.name", "context.tenant"))
 """What is read from every caller: a request is about nothing without it."""
+_BASIC_MEMBERS: Final = {"subject.id": "subject_id", "action.name": "action", "context.tenant": "tenant"}
 ALLOW: Final = "allow"
 DENY: Final = "deny"
 
@@ -245,8 +246,10 @@ class PlainRelease:
         `supplied` says whether the caller is believed about the whole request.
         """
         reader = _Reader(request, resource_id, supplied, self.entities)
-        values = tuple(reader.value(token) for token in self.tokens)
-        unknown = (token.source for token, value in zip(self.tokens, values, strict=True) if value is None)
+        values = tuple([reader.value(token) for token in self.tokens])
+        if None not in values:
+            return FlatTuple(values, ())
+        unknown = [token.source for token, value in zip(self.tokens, values, strict=True) if value is None]
         return FlatTuple(values, tuple(dict.fromkeys(unknown)))
 
     def judge(self, values: Sequence[Any]) -> Judged:
@@ -282,15 +285,12 @@ class _Reader:
         self._entities = entities
 
     def value(self, token: Token) -> Any:
-        request = self._request
-        if token.source in BASIC:
-            return {
-                "subject.id": request.subject_id,
-                "resource.id": self._resource_id,
-                "action.name": request.action,
-                "context.tenant": request.tenant,
-            }[token.source]
-        root, *path = token.source.split(".")
+        source = token.source
+        if source == "resource.id":
+            return self._resource_id
+        if source in _BASIC_MEMBERS:
+            return getattr(self._request, _BASIC_MEMBERS[source])
+        root, *path = source.split(".")
         found: Any = self._root(root)
         for name in path:
             found = found.get(name) if isinstance(found, Mapping) else None

@@ -70,6 +70,8 @@ def read_policy(
     added = tuple(row for row in new if row is not None)
     removed = tuple(row for row in old[before : len(old) - after] if row is not None)
     entries = [*old[:before], *new, *old[len(old) - after :]]
+    # The lines that stayed are the previous texts themselves, so that two releases hold them once.
+    lines = [*previous.lines[:before], *lines[before : before + changed], *previous.lines[len(old) - after :]]
     count = previous.count + _rules(added) - _rules(removed)
     _check_rows(entries, {row[0] for row in (*added, *removed)} & model.roles.keys(), count, limits)
     _check_priorities(entries, model)

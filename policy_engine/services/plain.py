@@ -36,8 +36,8 @@ class _Asked:
     principal: Principal
     snapshot: Snapshot
     at: int
-    resource_id: str | None = None
-    model: Model | None = None
+    resource_id: str | None
+    model: Model | None
 
     def found(self, outcome: Outcome, reasons: Iterable[Reason], **more: Any) -> Evaluation:
         """Return the evaluation; what is not said is nothing."""
@@ -75,14 +75,14 @@ def evaluate_plain(
     release: PlainRelease, request: Request, principal: Principal, snapshot: Snapshot, at: int
 ) -> Evaluation:
     """Return the evaluation of a request, already bounded by its principal, at an instant. Never raises."""
-    asked = _Asked(release, request, principal, snapshot, at)
-    if principal.tenants is not None and request.tenant not in principal.tenants:
-        return asked.denied("tenant.not-permitted")
     # 3. An alias resolves to its catalogue entry, where there is a catalogue; otherwise a resource id is itself.
     meant = release.find(request.model)
+    resource_id, model = (None, None) if meant is None else meant
+    asked = _Asked(release, request, principal, snapshot, at, resource_id, model)
+    if principal.tenants is not None and request.tenant not in principal.tenants:
+        return asked.denied("tenant.not-permitted")
     if meant is None:
         return asked.denied("model.unknown", missing=("resource.id",))
-    asked = replace(asked, resource_id=meant[0], model=meant[1])
     try:
         return _with_rules(asked)
     except Exception:  # noqa: BLE001  whatever errs denies; the values must not reach a log or a traceback
@@ -93,7 +93,11 @@ def _with_rules(asked: _Asked) -> Evaluation:
     release = asked.release
     # 6. Kill switches are checked first, by code that shares nothing with the rules.
     switches = asked.snapshot.switches
-    ids = engaged(switches, _question(asked.request, asked.resource_id or "", asked, switches), asked.at)
+    ids = (
+        engaged(switches, _question(asked.request, asked.resource_id or "", asked, switches), asked.at)
+        if switches
+        else ()
+    )
     if ids:
         return asked.found(Outcome.DENY, (replace(release.reason("switch.engaged"), orders=ids),))
     # 4. and 5. The flat tuple: what the principal may supply, and what `entities.jsonl` says of subject and resource.

@@ -107,13 +107,13 @@ def test_separators_and_brackets_split_as_casbin_splits(lines: list[tuple[str, s
         test(f"{kind}, {', '.join(cells)}, allow" if "p" in kind else f"{kind}, {', '.join(cells[:2])}")
 
 
-def test_a_million_lines_of_roles_in_a_row_end() -> None:
+def test_a_hundred_thousand_roles_in_a_row_end() -> None:
     """A chain of roles as long as a file holds is checked for circles without recursion and in time."""
     chain = "".join(f"g, r{at}, r{at + 1}\n" for at in range(100_000))
     began = perf_counter()
     with pytest.raises(LoadRefused, match=r"^policy.csv:100009: .*its own member"):
         load_plain(folder(f"{POLICY}{chain}g, r100000, r0\n"))
-    assert perf_counter() - began < 10
+    assert perf_counter() - began < 20
 
 
 @pytest.mark.parametrize(
