@@ -44,6 +44,12 @@ SHAPES: dict[str, tuple[str, str, str, str]] = {
     "sets": ("sub, obj", "sub, obj, eft", "", "has(r.sub, p.sub) && known(r.obj, p.obj)"),
     "tiers and instants": ("tier, now", "sub, obj, eft", "", "within(r.tier, p.sub) && during(r.now, p.obj)"),
     "lifts": ("sub, obj", "sub, obj, eft", "", f"{ANY_SUBJECT} && unlifted(r.obj, p.obj)"),
+    "a set read in three ways": (
+        "obj",
+        "sub, dom, obj, eft",
+        "",
+        "has(r.obj, p.sub) && unlifted(r.obj, p.obj) && known(r.obj, p.dom)",
+    ),
     "an explicit priority": ("sub, obj", "priority, sub, obj, eft", "g = _, _", "g(r.sub, p.sub) && r.obj == p.obj"),
 }
 SUBSETS = [(), ("a",), ("b",), ("a", "b"), ("a", "z")]
@@ -52,6 +58,7 @@ SPANS = ("*", *(f"{one}/{two}" for one, two in (DAYS[:2], DAYS[1:], DAYS[::2])),
 CELLS: dict[str, dict[str, Sequence[str]]] = {
     "tiers and instants": {"sub": ("*", "1", "2", "1-2", "3+", "4+"), "obj": SPANS},
     "sets": {"sub": ("*", "a", "b"), "obj": ("*", "a", "b", "a|b")},
+    "a set read in three ways": {"sub": ("*", "a", "b"), "dom": ("*", "a", "b"), "obj": ("-", "a", "b")},
     "lifts": {"sub": ("*", "a", "b"), "obj": ("-", "a", "b")},
     "groups": {"sub": ("*", "a", "b", "r1", "r2")},
     "outside groups": {"sub": ("*", "a", "b", "r1", "r2")},
@@ -70,7 +77,13 @@ def values(shape: str, token: str) -> Sequence[Any]:
     """Return every kind of value that a request token can have, one of each class at least."""
     if shape == "tiers and instants":
         return ("1", "2", "3", "4", "5", "unclassified") if token == "tier" else INSTANTS
-    if (shape, token) in (("sets", "sub"), ("sets", "obj"), ("lifts", "obj"), ("groups", "sub")):
+    if (shape, token) in (
+        ("sets", "sub"),
+        ("sets", "obj"),
+        ("lifts", "obj"),
+        ("groups", "sub"),
+        ("a set read in three ways", "obj"),
+    ):
         return SUBSETS if shape != "groups" else (*SUBSETS, "r1", ("r2",))
     if shape in ("groups", "outside groups") and token == "dom":
         return ((), ("d1",), ("d2",), ("d1", "d2"), ("z",))
