@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policy_engine.bootstrap import Engine, open_engine
-from policy_engine.core.decision import Decision, Principal, PrincipalKind, Request
+from policy_engine.core.decision import Decision, Outcome, Principal, PrincipalKind, Request
 from policy_engine.core.plain import PlainRelease
 from policy_engine.ledger.decisions import flat_text, flat_values
 from policy_engine.ledger.encoding import parse_public
 from policy_engine.services.permissions import LOCAL
 from policy_engine.services.unseal import Unsealer
 from policy_engine.settings import Settings
+from tests.house.witness import Witness
 from tests.rules.plainfolders import folder, loaded
 
 TRUSTED = Principal("gateway", PrincipalKind.SERVICE, frozenset(("decide",)), None, frozenset(("*",)))
@@ -157,6 +158,21 @@ def test_objects_are_recorded_canonically(engine_of: Callable[..., Engine]) -> N
     assert body["values"][0] == {"json": text}
     assert body["values"][2] == "read"
     assert json.loads(body["raw"])["subject"]["properties"]["role"] == "user"
+
+
+@pytest.mark.parametrize("role", ["admin", "user"])
+def test_the_witness_of_law_6_objects_to_a_forged_entry(engine_of: Callable[..., Engine], role: str) -> None:
+    """Stock Casbin agrees with a recorded tuple that holds objects, and disagrees when its outcome is turned round."""
+    engine = engine_of('r.sub.role == "admin"')
+    evaluation = engine.decider.evaluate(asking({"role": role}), TRUSTED)
+    release = engine.snapshots.current().release
+    assert isinstance(release, PlainRelease)
+    honest, forged = (Witness(releases={release.hash: release}) for _ in range(2))
+    honest.saw(evaluation)
+    assert (len(honest.answers), honest.disagreements()) == (1, [])
+    other = Outcome.DENY if evaluation.outcome is Outcome.ALLOW else Outcome.ALLOW
+    forged.saw(evaluation._replace(outcome=other))
+    assert len(forged.disagreements()) == 1
 
 
 @given(PROPERTIES, PROPERTIES, st.lists(st.sampled_from(RULES), min_size=1, max_size=3))
