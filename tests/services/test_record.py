@@ -82,21 +82,21 @@ def test_what_a_caller_made_up_stays_sealed(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("action", "missing", "values", "shown"),
+    ("action", "known", "values", "shown"),
     [
-        ("infer", (), None, "infer"),
-        ("custom", (), ("custom",), "custom"),
-        ("custom", (), None, None),
-        ("custom", ("action",), ("custom",), None),
-        ("infer", ("action",), ("infer",), "infer"),
+        ("infer", True, None, "infer"),
+        ("custom", True, ("custom",), "custom"),
+        ("custom", True, None, None),
+        ("custom", False, ("custom",), None),
+        ("infer", False, ("infer",), "infer"),
     ],
 )
 def test_an_action_is_public_when_it_is_a_known_word(
-    desk: Desk, action: str, missing: tuple[str, ...], values: Any, shown: str | None
+    desk: Desk, action: str, known: bool, values: Any, shown: str | None
 ) -> None:
     """A standard action, or one that the rules knew, is public; any other word is sealed."""
     request = Request("alice", action, "fable-5", "acme")
-    (result,) = desk.decide(desk.evaluation(request=request, missing=missing, values=values, allowed=False))
+    (result,) = desk.decide(desk.evaluation(request=request, action_known=known, values=values, allowed=False))
     assert entries(desk)[result.seq]["action"] == shown
 
 
