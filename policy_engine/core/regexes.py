@@ -85,11 +85,8 @@ def literal_prefix(pattern: str) -> str:
     """
     tree = parse(pattern)
     found: list[str] = []
-    try:
-        for character in literals(tree.items, tree.flags):
-            if character is None or len(found) >= LIMITS.regex_characters:
-                break
-            found.append(character)
-    except RecursionError:
-        return ""
+    for character in literals(tree.items, tree.flags):
+        if character is None or len(found) >= LIMITS.regex_characters:
+            break
+        found.append(character)
     return "".join(found)

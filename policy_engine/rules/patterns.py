@@ -47,7 +47,7 @@ PATTERN_FUNCTIONS: Final = (
 
 _PLAIN: Final = r"[\w/\-:~@,=;%&!<>\"' #]"
 """A character that stands for itself in every regular expression without the verbose flag."""
-_BEGINNING: Final = re.compile(rf"\^?({_PLAIN}*)(.*)", re.DOTALL)
+_BEGINNING: Final = re.compile(rf"\^?({_PLAIN}*)")
 _SEGMENTS: Final = re.compile(r"\[\^\\?/\]\+|\(\[\^/\]\+\)")
 _PIECES: Final = re.compile(rf"(?:\0(?=/|\$?\Z)|{_PLAIN}(?![*+?{{]))*(?:[\w.]\*)?\$?")
 
@@ -132,10 +132,8 @@ def _repeated(expression: str, names: Sequence[str]) -> Bound:
 
 def _matching(expression: str, *, cut: bool = False) -> Bound:
     """Return what `re.match` does with the expression and a text (cut at its first `?` where so asked)."""
-    found = _BEGINNING.fullmatch(expression)
-    if found is None:  # it matches every text; this is for the type checker
-        raise ValueError(expression)
-    prefix, rest = found.groups()
+    found = next(_BEGINNING.finditer(expression))
+    prefix, rest = found.group(1), expression[found.end() :]
     if rest and rest[0] in "*+?{":
         prefix, rest = prefix[:-1], prefix[-1:] + rest
     pieces = _SEGMENTS.sub(SEGMENT, rest) if SEGMENT not in rest else rest
@@ -148,8 +146,7 @@ def _matching(expression: str, *, cut: bool = False) -> Bound:
     try:
         return Expression(prefix, shared(rest), len(prefix), cut=cut)
     except re.error:
-        re.compile(expression)  # says where in the whole expression the trouble is
-        raise
+        return Expression("", shared(expression), 0, cut=cut)  # says where in the whole of it the trouble is
 
 
 def _boundless(pieces: str) -> bool:

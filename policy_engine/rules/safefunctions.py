@@ -115,10 +115,10 @@ def _three(args: tuple[Any, ...]) -> bool:
 def _said(function: str, key: str, pattern: str, names: list[str], wanted: Any) -> object:
     expression = f"^{'(.*)' if pattern == '*' else pattern}$"
     regex = KEPT.regex(function, expression)
-    if not regex(key):
-        return ""
     if not regex.within(len(key)):
-        raise LoadRefused(f"this {function} pattern may take unbounded time; keep at most one `*` in it")
+        if regex(key):
+            raise LoadRefused(f"this {function} pattern may take unbounded time; keep at most one `*` in it")
+        return ""
     found = re.match(expression, key)
     if found is None:
         return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +21,8 @@ from policy_engine.limits import LIMITS
 
 LETTERS = "abcABk/.1 _-\n\r\x1céÉ²\u017f\u212a\u0130\U0001f600"
 """Letters that patterns name, and those on which case, word, digit and line rules turn."""
-SECONDS_MAX = 0.5
+SECONDS_MAX = 0.5 if sys.gettrace() is None else 5.0
+"""Of the processor's time; more where coverage is traced."""
 
 SINGLE = ["a", "b", "c", "A", "k", "/", "é", "1", " ", r"\.", ".", r"\d", r"\D", r"\w", r"\W", r"\s", r"\S", r"\n"]
 CLASSES = ["[ab]", "[^a]", "[a-c/]", r"[^\w]", "[^/]", "[^\n]", r"[\d.k]", "[A-C]"]
@@ -175,9 +177,9 @@ def test_no_classic_explosion_takes_long(pattern: str) -> None:
     regex = compile_regex(pattern)
     assert not regex.harmless
     for text in HOSTILE:
-        began = time.perf_counter()
+        began = time.process_time()
         regex(text)
-        assert time.perf_counter() - began < SECONDS_MAX, text[:8]
+        assert time.process_time() - began < SECONDS_MAX, text[:8]
 
 
 @pytest.mark.parametrize(
@@ -201,9 +203,9 @@ def test_ordinary_patterns_go_to_re(pattern: str) -> None:
     regex = compile_regex(pattern)
     assert regex.harmless
     for text in HOSTILE:
-        began = time.perf_counter()
+        began = time.process_time()
         regex(text)
-        assert time.perf_counter() - began < SECONDS_MAX
+        assert time.process_time() - began < SECONDS_MAX
 
 
 RISKY_PARTS = st.recursive(
@@ -230,10 +232,10 @@ def check_bound(pattern: str) -> None:
     for base in ("a", "ab", "aab", "a/", "ba", "/", "c"):
         for size in (32, 600, 3_000):
             text = (base * size)[:size] + "!"
-            began = time.perf_counter()
+            began = time.process_time()
             if regex.within(len(text)):
                 regex(text)
-            assert time.perf_counter() - began < SECONDS_MAX, (pattern, text[:6], size)
+            assert time.process_time() - began < SECONDS_MAX, (pattern, text[:6], size)
 
 
 @given(pattern=RISKY_PARTS, end=st.sampled_from(["$", "z", ""]))
@@ -265,6 +267,12 @@ def test_what_goes_to_re_does_not_take_long_at_length(pattern: str, end: str) ->
         ("(?:[a-z]+-)*[A-Z]", 1),
         ("(?:.*.*.*b|)", 3),
         ("(?>a*)(?>a*)a*b", 1),
+        ("a*+b*+a*+c", 1),
+        ("(?:a|ab)*+c", EXPLOSIVE),
+        (r"(?:a(b)\1)*c", EXPLOSIVE),
+        (r"(?:a(?:b{0}c)?)*d", 1),
+        (r"(?:a(?=b*c))*d", EXPLOSIVE),
+        (r"(a)?b(?(1)c*|d)$", 1),
         (".*(?=.*x)y", 2),
     ],
 )
@@ -323,6 +331,7 @@ def test_a_pattern_too_deep_to_judge_is_refused() -> None:
     with pytest.raises(LoadRefused, match="and nests its groups too deeply; take groups away"):
         compile_regex(deep)
     assert literal_prefix(deep) == ""
+    assert literal_prefix("(" * 100 + "a" + ")" * 100) == "a"
 
 
 def test_limits_are_those_given() -> None:
@@ -330,6 +339,14 @@ def test_limits_are_those_given() -> None:
     assert compile_regex("(a+)+b{1001}", limits=replace(LIMITS, regex_repeat_count=2_000, regex_states_count=5_000))
     with pytest.raises(LoadRefused, match="more than 5 states"):
         compile_regex("(a+)+bbbb", limits=replace(LIMITS, regex_states_count=5))
+
+
+def test_answers_are_the_same_when_nothing_can_be_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An automaton whose memory is full goes on without it."""
+    for room in range(12):
+        monkeypatch.setattr(automaton, "MEMORIES", automaton._Memories(room))
+        regex = compile_regex("(?:a|ab)*c", always_bounded=True)
+        assert [regex("ababac"), regex("ababa"), regex("abc!"), regex("abbc")] == [True, False, True, False]
 
 
 def test_what_automata_remember_is_bounded() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Mapping
@@ -24,7 +25,11 @@ from policy_engine.rules.safefunctions import SAFE_FUNCTIONS, Kept
 STOCK: Mapping[str, Callable[..., Any]] = FunctionMap.load_function_map().get_functions()
 TEXT_FUNCTIONS = tuple(name for name in PATTERN_FUNCTIONS if name != "ipMatch")
 GETS = {"keyGet": util.key_get, "keyGet2": util.key_get2, "keyGet3": util.key_get3}
-SECONDS_MAX = 0.5
+SECONDS_MAX = 0.5 if sys.gettrace() is None else 5.0
+"""Of the processor's time; more where coverage is traced."""
+
+pytestmark = pytest.mark.filterwarnings("ignore:Possible .* set at position:FutureWarning")
+"""Python warns of patterns such as `[[a]`; stock and we read them differently often, and answer alike."""
 
 PATHS = ["/", "/", "/", "/*", "*", "a", "b", "ab", "x*", ":id", ":x", "{id}", "{x}", "{id}", "-", "**", "1", "_", "a.b"]
 ODD = [
@@ -133,6 +138,7 @@ def test_a_bound_cell_answers_as_stock_casbin_at_length(name: str, pair: tuple[s
         ("keyMatch4", "/a/{id}/b/{id}", "/a/7/b/8", bounds.Repeated, False),
         ("keyMatch4", "/a/{id}/b/{no}", "/a/7/b/8", bounds.Pieces, True),
         ("keyMatch4", "/a/(b)", "/a/c", bounds.Miscounted, False),
+        ("keyMatch4", "/{id}/{id}(b)", "/a/a", bounds.Miscounted, False),
         ("keyMatch5", "/a/{id}", "/a/7?status=1&type=2", bounds.Pieces, True),
         ("keyMatch5", "/a/{id}", "/a/?status=1", bounds.Pieces, False),
         ("keyMatch5", "/a/b?c", "/a/?c", bounds.Expression, False),
@@ -291,9 +297,9 @@ def test_no_cell_takes_long(name: str, cell: str) -> None:
     """Cells that would keep stock Casbin for years answer about 5,000 hostile characters within half a second."""
     bound = bind(name, cell)
     for text in HOSTILE:
-        began = time.perf_counter()
+        began = time.process_time()
         bound.test(text)
-        assert time.perf_counter() - began < SECONDS_MAX, text[:8]
+        assert time.process_time() - began < SECONDS_MAX, text[:8]
 
 
 @pytest.mark.parametrize("name", TEXT_FUNCTIONS)
@@ -301,9 +307,9 @@ def test_a_pattern_that_a_request_names_takes_not_long(name: str) -> None:
     """Hostile cells, which a matcher may take from the request, are bound or refused within half a second."""
     for part in ("{", "{a", ":", "/:", "(", "[", "*", "/*", "/**", "**", "{a,", "{1..", "\\", "^", "?", "{a}"):
         cell = (part * 4_000)[:4_000]
-        began = time.perf_counter()
+        began = time.process_time()
         outcome(SAFE_FUNCTIONS[name], "/a" * 2_000, cell)
-        assert time.perf_counter() - began < 2 * SECONDS_MAX, part
+        assert time.process_time() - began < 2 * SECONDS_MAX, part
 
 
 @given(cell=CELLS)
@@ -337,7 +343,7 @@ def test_ordinary_cells_load_fast_and_stay_small(name: str, cell: str) -> None:
     """20,000 ordinary cells are bound in a fifth of the time that 100,000 may take, in under 300 bytes each."""
     cells = [cell.format(number) for number in range(20_000)]
     began = min(_seconds(lambda: [bind(name, each) for each in cells]) for _ in range(3))
-    assert began < 0.3
+    assert began < 0.5 * SECONDS_MAX
     tracemalloc.start()
     held = [bind(name, each) for each in cells]
     size, _ = tracemalloc.get_traced_memory()
@@ -346,9 +352,9 @@ def test_ordinary_cells_load_fast_and_stay_small(name: str, cell: str) -> None:
 
 
 def _seconds(run: Callable[[], object]) -> float:
-    began = time.perf_counter()
+    began = time.process_time()
     run()
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 def test_patterns_kept_for_the_evaluator_are_bounded_in_bytes() -> None:
@@ -359,6 +365,8 @@ def test_patterns_kept_for_the_evaluator_are_bounded_in_bytes() -> None:
         assert kept.size_bytes <= 100_000
     assert kept.bound("keyMatch", "/a*") is kept.bound("keyMatch", "/a*")
     assert kept.bound("keyMatch", "/a" * 100_000).exact
+    for name, cell in (("keyMatch4", "/{a}/{a}"), ("ipMatch", "::1"), ("keyMatch2", "/:a"), ("globMatch", "[a]*")):
+        assert 0 < kept.bound(name, cell).size_bytes < 20_000
     assert LIMITS.pattern_memory_bytes >= 1_000_000
 
 
