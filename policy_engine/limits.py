@@ -24,6 +24,7 @@ class Limits:
     document_bytes: int = 1_048_576
     pack_bytes: int = 4_194_304
     table_bytes: int = 33_554_432
+    remembered_bytes: int = 16_777_216
     policy_bytes: int = 33_554_432
     policy_line_characters: int = 4_096
     release_bytes: int = 134_217_728

@@ -13,24 +13,18 @@ Left to others: what a condition's text means and where terms come from (`rules.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import reduce
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from policy_engine.core.instants import ENDLESS
+from policy_engine.core.postings import Accepted, Postings, spread
 from policy_engine.errors import InputRefused
-
-Accepted = frozenset[Any] | None
-"""What one rule accepts in one term: the values, or `None` for no condition."""
 
 _Select = Callable[[Sequence[Any]], int]
 _Plain = tuple[int, Mapping[Any, int], int, _Select]
 
 _SETS: Final = frozenset((frozenset, set, tuple, list))
 _SCALARS: Final = frozenset((str, int, float, bool, type(None)))
-_FEW_POSITIONS: Final = 16
-_DENSE_BYTES: Final = 4_194_304
-"""Up to so many bytes a term keeps all its values as bits, which is fastest."""
 _NARROW_BITS: Final = 512
 
 
@@ -104,45 +98,6 @@ def positions(found: int) -> tuple[int, ...]:
     return tuple(places)
 
 
-class _Postings:
-    """Value -> rules that name it, with the rules that have no condition (`free`) already among them."""
-
-    __slots__ = ("dense", "few", "free", "weight")
-
-    def __init__(self, accepted: Sequence[Accepted]) -> None:
-        self.free = _spread(position for position, values in enumerate(accepted) if values is None)
-        lists: dict[Any, list[int]] = {}
-        for position, values in enumerate(accepted):
-            for value in values or ():
-                lists.setdefault(value, []).append(position)
-        small = len(lists) * len(accepted) // 8 <= _DENSE_BYTES
-        self.few = {v: tuple(at) for v, at in lists.items() if not small and len(at) <= _FEW_POSITIONS}
-        self.dense = {v: self.free | _spread(at) for v, at in lists.items() if v not in self.few}
-        named = sum(map(len, lists.values()))
-        self.weight = self.free.bit_count() + named / max(1, len(lists))
-
-    def of(self, value: Any) -> int:
-        """Return the rules that accept a value."""
-        found = self.dense.get(value)
-        if found is None:
-            few = self.few.get(value)
-            return self.free if few is None else self.free | _spread(few)
-        return found
-
-    def of_any(self, values: Collection[Any]) -> int:
-        """Return the rules that accept at least one of the values."""
-        found = self.free
-        get = self.dense.get
-        few = self.few
-        for value in values:
-            more = get(value)
-            if more is not None:
-                found |= more
-            elif value in few:
-                found |= _spread(few[value])
-        return found
-
-
 class OneOf:
     """The value, or one element of a set of values, is among those that the rule accepts.
 
@@ -153,7 +108,7 @@ class OneOf:
 
     def __init__(self, position: int, accepted: Sequence[Accepted], vocabulary: frozenset[Any] | None = None) -> None:
         self._position = position
-        self._postings = _Postings(accepted)
+        self._postings = Postings(accepted)
         self._vocabulary = vocabulary
         self.weight = self._postings.weight
         simple = vocabulary is None and not self._postings.few
@@ -184,7 +139,7 @@ class Equal:
 
     def __init__(self, position: int, accepted: Sequence[Accepted]) -> None:
         self._position = position
-        self._postings = _Postings(accepted)
+        self._postings = Postings(accepted)
         self.weight = self._postings.weight
 
     def select(self, values: Sequence[Any]) -> int:
@@ -204,7 +159,7 @@ class NoneOf:
 
     def __init__(self, position: int, refused: Sequence[frozenset[Any]]) -> None:
         self._position = position
-        self._postings = _Postings(refused)
+        self._postings = Postings(refused)
         self._all = (1 << len(refused)) - 1
         self.weight = float(len(refused))
 
@@ -242,7 +197,7 @@ class Linked:
         self._domain_position = domain_position
         self._outside = outside
         self._all = (1 << len(groups)) - 1
-        self._free = _spread(at for at, group in enumerate(groups) if group is None)
+        self._free = spread([at for at, group in enumerate(groups) if group is None])
         self._own = _invert(groups, {})
         self._domains = {domain: _invert(groups, members) for domain, members in links.items()}
         self._merged = {domains: self._merge(domains) for domains in expected if domains}
@@ -311,7 +266,7 @@ class Role:
             else:
                 own = "" if domains is None else domains[at]
                 accepted.append(frozenset(name for name, domain in reach[role] if domain == own) | {role})
-        self._postings = _Postings(accepted)
+        self._postings = Postings(accepted)
         self.weight = self._postings.weight
 
     def select(self, values: Sequence[Any]) -> int:
@@ -337,7 +292,7 @@ class Between:
         self._position = position
         self._starts = sorted({-ENDLESS} | {instant for interval in intervals for instant in interval})
         self._found = [
-            _spread(at for at, (start, until) in enumerate(intervals) if start <= instant < until)
+            spread([at for at, (start, until) in enumerate(intervals) if start <= instant < until])
             for instant in self._starts
         ]
         self.weight = float(len(intervals))
@@ -351,10 +306,6 @@ class Between:
     def readable(self, values: Sequence[Any]) -> bool:
         value = values[self._position]
         return type(value) is int and value >= -ENDLESS
-
-
-def _spread(positions: Iterable[int]) -> int:
-    return reduce(lambda found, position: found | 1 << position, positions, 0)
 
 
 def _invert(groups: Sequence[str | None], links: Mapping[str, Iterable[str]]) -> dict[str, int]:

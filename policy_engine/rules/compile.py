@@ -75,27 +75,16 @@ class _Builder:
             return Equal(first, [frozenset((value,)) for value in written])
         if part.function in (self._model["g"] or {}):
             return self._role(part, written, positions)
-        if part.function == "unlifted":
-            refused = self._parsed(written, lambda key: frozenset(() if key == NO_LIFT else (key,)))
-            return NoneOf(first, refused) if any(refused) else None
-        if all(value == ANY for value in written):
-            return None
         if part.function == EQUAL_OR_ANY:
+            if all(value == ANY for value in written):
+                return None
             return Equal(first, [None if value == ANY else frozenset((value,)) for value in written])
-        if part.function == "has":
-            return OneOf(first, [None if value == ANY else frozenset((value,)) for value in written])
-        if part.function == "within":
-            tiers = self._parsed(written, lambda value: None if value == ANY else parse_tiers(value))
-            return OneOf(first, tiers, TIER_WORDS)
-        if part.function == "known":
-            return NoneOf(first, [frozenset() if value == ANY else parse_names(value) for value in written])
-        if part.function == "during":
-            whole = (-ENDLESS, ENDLESS)
-            return Between(first, self._parsed(written, lambda value: whole if value == ANY else parse_interval(value)))
-        groups = [None if value == ANY else value for value in written]
-        links = _links(self._model, "g", {group for group in groups if group is not None})
-        outside = part.function == "outside"
-        return Linked(first, positions[1], groups, links, expected=self._editions, outside=outside)
+        links = lambda wanted: _links(self._model, "g", wanted)  # noqa: E731  asked for by two functions of seven
+        try:
+            return published_term(part.function, positions, written, links, self._editions)
+        except ValueError as error:
+            place = next(at for at, value in enumerate(written) if not _readable(part.function, value))
+            raise LoadRefused(f"policy line {place + 1}: {error}", where=self._where) from None
 
     def _role(self, part: Conjunct, written: Sequence[str], positions: list[int]) -> Role:
         domains: int | Sequence[str] | None = None
@@ -114,14 +103,44 @@ class _Builder:
         place = self._columns.index(name)
         return [line[place] for line in self._lines]
 
-    def _parsed(self, written: Sequence[str], parse: Callable[[str], Any]) -> list[Any]:
-        parsed: list[Any] = []
-        for number, value in enumerate(written):
-            try:
-                parsed.append(parse(value))
-            except ValueError as error:
-                raise LoadRefused(f"policy line {number + 1}: {error}", where=self._where) from None
-        return parsed
+
+def published_term(
+    function: str,
+    positions: Sequence[int],
+    written: Sequence[str],
+    links: Callable[[set[str]], Mapping[str, Mapping[str, frozenset[str]]]],
+    editions: Iterable[frozenset[str]] = (),
+) -> Term | None:
+    """Return the term of a published function over a column as it is written, `None` where no row has a condition.
+
+    `links(groups)` gives domain -> group -> members. Raises `ValueError` for a cell that the function cannot read.
+    """
+    first = positions[0]
+    if function == "unlifted":
+        refused = [frozenset(() if key == NO_LIFT else (key,)) for key in written]
+        return NoneOf(first, refused) if any(refused) else None
+    if all(value == ANY for value in written):
+        return None
+    if function == "has":
+        return OneOf(first, [None if value == ANY else frozenset((value,)) for value in written])
+    if function == "within":
+        return OneOf(first, [None if value == ANY else parse_tiers(value) for value in written], TIER_WORDS)
+    if function == "known":
+        return NoneOf(first, [frozenset() if value == ANY else parse_names(value) for value in written])
+    if function == "during":
+        whole = (-ENDLESS, ENDLESS)
+        return Between(first, [whole if value == ANY else parse_interval(value) for value in written])
+    groups = [None if value == ANY else value for value in written]
+    members = links({group for group in groups if group is not None})
+    return Linked(first, positions[1], groups, members, expected=editions, outside=function == "outside")
+
+
+def _readable(function: str, value: str) -> bool:
+    try:
+        published_term(function, (0, 0), (value,), lambda wanted: {})
+    except ValueError:
+        return False
+    return True
 
 
 def _links(model: Any, key: str, wanted: set[str]) -> Mapping[str, Mapping[str, frozenset[str]]]:

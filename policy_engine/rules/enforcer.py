@@ -1,30 +1,33 @@
-"""`CompiledEnforcer`: what `casbin.Enforcer(model, policy)` answers, from the compiled index.
+"""`CompiledEnforcer`: what `casbin.Enforcer(model, policy)` answers, at a cost that grows with the rules that match.
 
 Rules of the room:
-- It takes what `casbin.Enforcer` takes and returns what that returns; where that raises, it raises the same.
-- Every conjunct of the matcher is inverted when it is built; what cannot be inverted is refused by name. A request
-  with a value of a kind that the terms cannot read is answered by the stock enforcer itself, held beside the index.
-- It is frozen: management calls, contexts (`r2`, `p2`), conditional roles and other effects are refused by name.
-Left to others: strictness about packs (`rules.release`); here a policy means what Casbin says it means.
+- It takes what `casbin.Enforcer` takes, returns what that returns and raises where that raises. What it does not
+  support is refused by name when it is built, never when it is asked.
+- The index narrows, the scan confirms: rows are found by the request's values; rows and values that the index cannot
+  read are judged by Casbin's own evaluator, in Casbin's order, and no more of them than Casbin would have visited.
+- Frozen: `updated` returns another enforcer, which shares what did not change.
+Left to others: taking a matcher apart (`rules.selectors`), rows under one matcher (`rules.rowgroups`), what an effect
+makes of rows (`core.effects`), strictness about packs and served folders (`rules.release`, `rules.plain`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Final, NoReturn
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from heapq import heappop, heappush, heapreplace
+from typing import Any, NoReturn
 
 import casbin
 
-from policy_engine.core.index import Index, positions
+from policy_engine.core.effects import Answer
 from policy_engine.errors import LoadRefused
-from policy_engine.rules.compile import compile_index
-from policy_engine.rules.matcher import policy_columns, request_tokens, split_matcher
-from policy_engine.rules.stock import stock_enforcer
+from policy_engine.limits import LIMITS, Limits
+from policy_engine.rules.functions import Declared
+from policy_engine.rules.rowgroups import Group
+from policy_engine.rules.rows import Rows
+from policy_engine.rules.rulebook import Rulebook
 
-_ALLOW_OVERRIDE: Final = "some(where (p_eft == allow))"
-_DENY_OVERRIDE: Final = "!some(where (p_eft == deny))"
-_ALLOW_AND_DENY: Final = f"{_ALLOW_OVERRIDE} && {_DENY_OVERRIDE}"
-_PRIORITY: Final = ("priority(p_eft) || deny", "subjectPriority(p_eft) || deny")
+Row = Sequence[Any]
+Matching = Callable[[Any, Any], bool]
 
 
 class NotSupported(LoadRefused, AttributeError):
@@ -32,87 +35,174 @@ class NotSupported(LoadRefused, AttributeError):
 
 
 class CompiledEnforcer:
-    """Answers like `casbin.Enforcer`, at a cost that grows with the rules that match.
+    """Answers like `casbin.Enforcer`.
 
-    Raises `LoadRefused` by name for a model that cannot be compiled, and otherwise what Casbin raises.
+    `functions` are functions of your own by name, each with its purity declared. `matching` and `domain_matching` are,
+    by role definition (`g`), functions that tell whether a name or a domain fits a pattern, as
+    `add_named_matching_func` takes them. Raises `LoadRefused` by name for what cannot be compiled, `TooLarge` beyond a
+    limit, and otherwise what Casbin raises while loading.
     """
 
-    def __init__(self, model: Any, policy: Any = None) -> None:
-        where = model if isinstance(model, str) else "model"
-        self._stock = stock_enforcer(model, policy)
-        held = self._stock.get_model()
-        split_matcher(held, where)
-        self._lines: Sequence[Sequence[str]] = held["p"]["p"].policy
-        self._request_size = len(request_tokens(held))
-        self._index = self._compiled(held, where)
-        self._scan = None if self._index is None else _Scan(held["e"]["e"].value, self._lines, policy_columns(held))
+    def __init__(
+        self,
+        model: Any,
+        policy: Any = None,
+        *,
+        functions: Mapping[str, Declared] | None = None,
+        matching: Mapping[str, Matching] | None = None,
+        domain_matching: Mapping[str, Matching] | None = None,
+        limits: Limits = LIMITS,
+    ) -> None:
+        book = Rulebook.read(model, policy, functions or {}, matching or {}, domain_matching or {}, limits)
+        self._take(Rows.of(book))
+
+    def _take(self, rows: Rows) -> None:
+        self._rows = rows
+        self._size = len(rows.book.policy.tokens)
+        self._effect = rows.effect
+        self._only = rows.only
+        self._lines = rows.lines
 
     def enforce(self, *rvals: Any) -> bool:
-        """Return whether the request is allowed."""
+        """Return whether the request is allowed. Raises what `casbin.Enforcer.enforce` raises."""
+        only = self._only
+        if only is not None and len(rvals) == self._size and only.rest is None:
+            values = only.values(rvals)
+            selection = only.selection
+            if selection.whole and self._effect.ranks is None and selection.readable(values):
+                return self._effect.of_leaves(selection.leaves(values))[0]
         return self.enforce_ex(*rvals)[0]
 
-    def enforce_ex(self, *rvals: Any) -> tuple[bool, Sequence[str]]:
+    def enforce_ex(self, *rvals: Any) -> tuple[bool, Row]:
         """Return the answer and the one row that Casbin names for it (empty where none matched)."""
-        index, scan = self._index, self._scan
         if rvals and isinstance(rvals[0], casbin.core_enforcer.EnforceContext):
             raise NotSupported("contexts are not supported by a compiled enforcer; ask without one")
-        if index is None or scan is None or len(rvals) != self._request_size or not index.readable(rvals):
-            result: tuple[bool, Sequence[str]] = self._stock.enforce_ex(*rvals)
-            return result
-        return scan.answer(index.matching(rvals))
+        if len(rvals) != self._size:
+            raise RuntimeError("invalid request size")
+        if not self._rows.count:
+            return self._rows.answer_without_rows(rvals), []
+        allowed, slot = self._answer(rvals)
+        return allowed, [] if slot is None else self._lines[slot]
 
     def batch_enforce(self, rvals: Iterable[Sequence[Any]]) -> list[bool]:
         """Return the answers to several requests, in order."""
         return [self.enforce(*request) for request in rvals]
 
-    def explain(self, *rvals: Any) -> list[Sequence[str]]:
-        """Return every matching row, in order of the policy.
+    def explain(self, *rvals: Any) -> list[Row]:
+        """Return every matching row, in the order of Casbin's scan. Raises where any row of the policy raises."""
+        if len(rvals) != self._size:
+            raise RuntimeError("invalid request size")
+        return [self._lines[slot] for slot in self._matching(rvals)]
 
-        Raises `InputRefused` for a value that the terms cannot read, `LoadRefused` where nothing is compiled.
+    def updated(self, add: Iterable[Row] = (), remove: Iterable[Row] = ()) -> CompiledEnforcer:
+        """Return an enforcer with rows removed and then added at the end; this one stays as it is.
+
+        A row is a line of the policy file as a list, its kind first (`["p", "alice", "data1", "read"]`,
+        `["g", "alice", "admin"]`); without a kind it is a `p` row. Of equal rows the first is removed. Raises
+        `InputRefused` for a row that is not there or fits no definition; nothing is changed then.
         """
-        if self._index is None or len(rvals) != self._request_size:
-            raise NotSupported("there is nothing to explain: no rows, or a request of another size")
-        return [self._lines[at] for at in positions(self._index.matching(rvals))]
+        copy: CompiledEnforcer = object.__new__(CompiledEnforcer)
+        copy._take(self._rows.updated([list(row) for row in add], [list(row) for row in remove]))
+        return copy
+
+    @property
+    def memory_bytes(self) -> int:
+        """What rows, index and remembered evaluations take in memory; counted anew at each call, which takes time."""
+        return self._rows.memory_bytes()
+
+    @property
+    def rules_count(self) -> int:
+        """How many `p` rows there are."""
+        return self._rows.count
 
     def __getattr__(self, name: str) -> NoReturn:
         """Refuse what `casbin.Enforcer` has and this does not, by name."""
         if not name.startswith("_") and hasattr(casbin.Enforcer, name):
-            message = f"`{name}` is a management call and this enforcer is frozen; change the policy and build another"
+            message = f"`{name}` is a management call and this enforcer is frozen; use `updated`, or build another"
             raise NotSupported(message)
         raise AttributeError(name)
 
-    def _compiled(self, held: Any, where: str) -> Index | None:
-        """Without rows, or with rows of another size, Casbin evaluates or raises in ways of its own: left to it."""
-        size = len(policy_columns(held))
-        if not self._lines or any(len(line) != size for line in self._lines):
-            return None
-        return compile_index(held, where)
+    def _answer(self, rvals: Sequence[Any]) -> Answer:
+        """Return what the effect makes of the rows: all at once where nothing can raise, else one after another."""
+        only = self._only
+        if only is not None and only.rest is None:
+            values = only.values(rvals)
+            selection = only.selection
+            if selection.readable(values):
+                if selection.whole and self._effect.ranks is None:
+                    return self._effect.of_leaves(selection.leaves(values))
+                found, tests = selection.find(values)
+                if not tests:
+                    return self._effect.of(found)
+                return self._effect.among(found, lambda slot: all(term.test(values, slot) for term in tests))
+        return self._effect.scan(self._matching(rvals))
+
+    def _matching(self, rvals: Sequence[Any]) -> Iterator[int]:
+        """Yield the slots of matching rows in the order of Casbin's scan, each judged when its turn comes."""
+        ranks = self._effect.ranks
+        candidates: Iterable[tuple[int, Callable[[], bool]]] = self._candidates(rvals)
+        if ranks is not None:
+            candidates = sorted(candidates, key=lambda candidate: ranks[candidate[0]])
+        judge = self._rows.book.evaluation.judge(rvals)
+        for slot, matches in candidates:
+            try:
+                found = matches()
+            except Exception:  # noqa: BLE001  whatever it is, Casbin's own loop says what it raises here
+                found = judge(self._lines[slot])
+            if found:
+                yield slot
+
+    def _candidates(self, rvals: Sequence[Any]) -> Iterator[tuple[int, Callable[[], bool]]]:
+        """Yield rows that may match and what judges each, by slot; a group is opened when its first row may be next."""
+        groups = self._rows.sources
+        opened: list[tuple[int, int, Iterator[tuple[int, Callable[[], bool]]], Callable[[], bool]]] = []
+        waiting = 0
+        while True:
+            while waiting < len(groups) and (not opened or groups[waiting][0] <= opened[0][0]):
+                source = self._opened(groups[waiting][1], rvals)
+                first = next(source, None)
+                if first is not None:
+                    heappush(opened, (first[0], waiting, source, first[1]))
+                waiting += 1
+            if not opened:
+                return
+            slot, number, source, matches = opened[0]
+            yield slot, matches
+            following = next(source, None)
+            if following is None:
+                heappop(opened)
+            else:
+                heapreplace(opened, (following[0], number, source, following[1]))
+
+    def _opened(self, source: Group | Sequence[int], rvals: Sequence[Any]) -> Iterator[tuple[int, Callable[[], bool]]]:
+        judge = self._rows.book.evaluation.judge(rvals)
+        lines = self._lines
+        if not isinstance(source, Group):
+            for slot in source:
+                yield slot, _judging(judge, lines[slot])
+            return
+        values = source.values(rvals)
+        if not source.selection.readable(values):
+            for slot in self._rows.slots_of(source):
+                yield slot, _judging(judge, lines[slot])
+            return
+        found, tests = source.selection.find(values)
+        rest = None if source.rest is None else source.rest.judge(rvals)
+        for place in source.ordered(found):
+            yield source.slots[place], _testing(tests, values, place, rest, source.rows[place])
 
 
-class _Scan:
-    """What a scan in order of the policy would answer, told from the set of matching rows."""
+def _judging(judge: Callable[[Row], bool], row: Row) -> Callable[[], bool]:
+    return lambda: judge(row)
 
-    def __init__(self, effect: str, lines: Sequence[Sequence[str]], columns: tuple[str, ...]) -> None:
-        self._lines = lines
-        place = columns.index("eft") if "eft" in columns else None
-        words = ["allow" if place is None else line[place] for line in lines]
-        self._allows = sum(1 << at for at, word in enumerate(words) if word == "allow")
-        self._denies = sum(1 << at for at, word in enumerate(words) if word == "deny")
-        self._deciding = {
-            _ALLOW_OVERRIDE: self._allows,
-            _DENY_OVERRIDE: self._denies,
-            _ALLOW_AND_DENY: self._denies,
-            **dict.fromkeys(_PRIORITY, self._allows | self._denies),
-        }[effect]
-        self._effect = effect
 
-    def answer(self, found: int) -> tuple[bool, Sequence[str]]:
-        """Return the answer and the row at which the scan stopped, else the last that matched."""
-        deciding = found & self._deciding
-        if deciding:
-            first = deciding & -deciding
-            return bool(first & self._allows), self._lines[first.bit_length() - 1]
-        row: Sequence[str] = self._lines[found.bit_length() - 1] if found else []
-        if self._effect == _DENY_OVERRIDE:
-            return True, row
-        return self._effect == _ALLOW_AND_DENY and bool(found & self._allows), row
+def _testing(
+    tests: Sequence[Any], values: Sequence[Any], place: int, rest: Callable[[Row], bool] | None, row: Row
+) -> Callable[[], bool]:
+    def matches() -> bool:
+        for term in tests:
+            if not term.test(values, place):
+                return False
+        return rest is None or rest(row)
+
+    return matches

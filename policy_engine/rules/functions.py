@@ -37,6 +37,19 @@ class Published:
     inversion: str
 
 
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A function for matchers, with what is promised of it.
+
+    `pure`: its answer depends on its arguments alone, so it may be remembered. `total`: it returns true or false for
+    any arguments and never raises, so it may be asked later than it stands in the matcher.
+    """
+
+    function: Callable[..., Any]
+    pure: bool
+    total: bool = False
+
+
 PUBLISHED: Final = {
     function.name: function
     for function in (
@@ -94,10 +107,15 @@ def add_functions(enforcer: Any) -> None:
 
     `grouped` and `outside` ask the role manager of `g` at each call, so that reloading the policy is seen.
     """
+    for name, function in published(lambda *link: enforcer.get_role_manager().has_link(*link)).items():
+        enforcer.add_function(name, function)
+
+
+def published(has_link: Callable[[str, str, str], bool]) -> dict[str, Callable[..., bool]]:
+    """Return the published functions by name; `has_link(code, group, domain)` answers for the links of `g`."""
 
     def linked(code: str, group: str, domains: Any) -> bool:
-        roles = enforcer.get_role_manager()
-        return any(roles.has_link(code, group, domain) for domain in _members(domains))
+        return any(has_link(code, group, domain) for domain in _members(domains))
 
     def grouped(value: Any, group: str, domains: Any) -> bool:
         """Return whether a code, or one of a set of codes, is linked to the group in one of the domains."""
@@ -114,7 +132,7 @@ def add_functions(enforcer: Any) -> None:
             raise TypeError("`outside` reads one code")
         return not linked(value, group, domains)
 
-    functions: dict[str, Callable[..., bool]] = {
+    return {
         "has": has,
         "within": within,
         "grouped": grouped,
@@ -123,8 +141,6 @@ def add_functions(enforcer: Any) -> None:
         "during": during,
         "unlifted": unlifted,
     }
-    for name in PUBLISHED:
-        enforcer.add_function(name, functions[name])
 
 
 @lru_cache(maxsize=1_024)

@@ -51,7 +51,7 @@ def policy_columns(model: Any) -> tuple[str, ...]:
 
 def split_matcher(model: Any, where: str) -> tuple[Conjunct, ...]:
     """Return the conjuncts of a Casbin model's matcher. Raises `LoadRefused` by name for what is not understood."""
-    _refuse_contexts(model, where)
+    refuse_contexts(model, where)
     text = model["m"]["m"].value
     try:
         # The same text that the stock enforcer evaluates: `&&` is `and`, `||` is `or`, `!` is `not`.
@@ -68,7 +68,8 @@ def _flatten(node: ast.expr) -> list[ast.expr]:
     return [node]
 
 
-def _refuse_contexts(model: Any, where: str) -> None:
+def refuse_contexts(model: Any, where: str) -> None:
+    """Refuse second definitions (`r2`), conditional roles and roles of other places by name. Raises `LoadRefused`."""
     for section in ("r", "p", "e", "m"):
         for key in model[section]:
             if key != section:

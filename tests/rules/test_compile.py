@@ -96,7 +96,7 @@ def test_published_functions_compile_to_what_stock_casbin_answers(rows: list[Any
 def test_a_line_that_a_function_cannot_read_is_refused(line: str, words: str) -> None:
     """A policy cell that a published function would raise on is refused at load, by its line."""
     with pytest.raises(LoadRefused, match=words):
-        CompiledEnforcer(read_model(TEXT, "model"), StringAdapter(line))
+        compile_index(stock_enforcer(read_model(TEXT, "model"), StringAdapter(line)).get_model(), "model")
 
 
 def test_a_line_of_another_arity_is_not_compiled() -> None:

@@ -1,0 +1,160 @@
+"""Keys of the lookup: what a keyed column is compared with.
+
+Left to others: the lookup itself (`core.lookup`), which terms of a matcher may be keys (`rules.selectors`).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from policy_engine.core.roles import NO_DOMAIN, Roles
+from policy_engine.core.terms import ADDRESSES, COLLECTIONS, SCALARS, TEXT, Bound, Kinds, networks_of
+
+
+class EqualKey:
+    """The cell equals the value."""
+
+    single = True
+    plain = True
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        self.kinds: Kinds = {position: SCALARS}
+
+    def cell(self, cell: Any) -> Any:
+        """Return what the lookup keeps for a row's cell."""
+        return cell
+
+    def accepts(self, values: Sequence[Any]) -> Collection[Any]:
+        return (values[self.position],)
+
+    def holds(self, values: Sequence[Any], cell: Any) -> bool:
+        return bool(cell == values[self.position])
+
+
+class ValuesKey:
+    """The cell is one of the value's elements."""
+
+    single = False
+    plain = True
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        self.kinds: Kinds = {position: COLLECTIONS}
+
+    def cell(self, cell: Any) -> Any:
+        """Return what the lookup keeps for a row's cell."""
+        return cell
+
+    def accepts(self, values: Sequence[Any]) -> Collection[Any]:
+        return frozenset(values[self.position])
+
+    def holds(self, values: Sequence[Any], cell: Any) -> bool:
+        return cell in values[self.position]
+
+
+class HeldKey:
+    """The cell is the value, or one of its elements."""
+
+    single = False
+    plain = True
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        self.kinds: Kinds = {position: TEXT | COLLECTIONS}
+
+    def cell(self, cell: Any) -> Any:
+        """Return what the lookup keeps for a row's cell."""
+        return cell
+
+    def accepts(self, values: Sequence[Any]) -> Collection[Any]:
+        value = values[self.position]
+        return (value,) if type(value) is str else frozenset(value)
+
+    def holds(self, values: Sequence[Any], cell: Any) -> bool:
+        value = values[self.position]
+        return bool(cell == value) if type(value) is str else cell in value
+
+
+class RoleKey:
+    """The cell is a role of the value; `roles` is where the graph of the day stands among the values."""
+
+    single = False
+    plain = True
+
+    def __init__(self, position: int, domain: int | None, roles: int) -> None:
+        self.position = position
+        self.domain = domain
+        self.roles = roles
+        self.kinds: Kinds = {position: TEXT} if domain is None else {position: TEXT, domain: TEXT}
+
+    def cell(self, cell: Any) -> Any:
+        """Return what the lookup keeps for a row's cell."""
+        return cell
+
+    def accepts(self, values: Sequence[Any]) -> Collection[Any]:
+        roles: Roles = values[self.roles]
+        return roles.reach(values[self.position], NO_DOMAIN if self.domain is None else values[self.domain])
+
+    def holds(self, values: Sequence[Any], cell: Any) -> bool:
+        return cell in self.accepts(values)
+
+
+class AddressKey:
+    """The cell is a network in which the value, an IP address, lies; `lengths` only grow, as in `PrefixKey`."""
+
+    single = False
+    plain = False
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        self.lengths: tuple[tuple[int, int], ...] = ()
+        self.kinds: Kinds = {position: ADDRESSES}
+
+    def cell(self, cell: Any) -> Any:
+        """Return what the lookup keeps for a row's cell."""
+        if cell[:2] not in self.lengths:
+            self.lengths = (*self.lengths, cell[:2])
+        return cell
+
+    def accepts(self, values: Sequence[Any]) -> Collection[Any]:
+        return networks_of(values[self.position], self.lengths)
+
+    def holds(self, values: Sequence[Any], cell: Any) -> bool:
+        return cell in networks_of(values[self.position], (cell[:2],))
+
+
+class PrefixKey:
+    """The cell is a pattern: a whole text, or one whose matches have a beginning, which the value has.
+
+    `lengths` are those of the beginnings that rows name; they only grow, which costs look-ups and never an answer.
+    """
+
+    single = False
+    plain = False
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        self.lengths: tuple[int, ...] = ()
+        self.kinds: Kinds = {position: TEXT}
+
+    def cell(self, cell: Any) -> Any:
+        """Return what the lookup keeps for a row's cell: a text, or a beginning as a tuple of one."""
+        bound: Bound = cell
+        if bound.exact:  # nothing but the text itself matches
+            return bound.prefix
+        length = len(bound.prefix)
+        if length not in self.lengths:
+            self.lengths = tuple(sorted((*self.lengths, length)))
+        return (bound.prefix,)
+
+    def accepts(self, values: Sequence[Any]) -> Collection[Any]:
+        text = values[self.position]
+        ends = self.lengths[: bisect_right(self.lengths, len(text))]
+        return [text, *((text[:end],) for end in ends)]
+
+    def holds(self, values: Sequence[Any], cell: Any) -> bool:
+        text: str = values[self.position]
+        return text.startswith(cell[0]) if type(cell) is tuple else bool(text == cell)

@@ -1,0 +1,162 @@
+"""A Casbin model with its policy, read as `casbin.Enforcer` reads them: the same rows, order and errors.
+
+Rules of the room: whatever `casbin.Enforcer(model, policy)` takes is taken, and what it raises while loading is raised;
+a policy file is read line by line as Casbin's file adapter reads it, only faster, and within limits. What cannot be
+compiled (contexts, conditional roles) is refused by name.
+Left to others: what a served folder is refused beyond that (`rules.plain`), the matcher (`rules.expressions`).
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from casbin.core_enforcer import CoreEnforcer
+from casbin.effect import get_effector
+from casbin.model import Model
+from casbin.persist import Adapter
+from casbin.persist.adapter import _extract_tokens
+
+from policy_engine.core.roles import NO_DOMAIN, Link
+from policy_engine.errors import LoadRefused, TooLarge
+from policy_engine.limits import Limits
+from policy_engine.rules.matcher import refuse_contexts
+from policy_engine.rules.stock import silence
+
+Row = Sequence[Any]
+_BRACKETS = re.compile(r"[\[\]()]")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A model and its rows in the order of Casbin's scan; `lines` are the rows of each role definition, as written."""
+
+    model: Any
+    where: str
+    rows: list[Row]
+    lines: dict[str, list[Row]]
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The request tokens as matchers name them, `r_sub`."""
+        return tuple(self.model["r"]["r"].tokens)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The policy columns as matchers name them, `p_sub`."""
+        return tuple(self.model["p"]["p"].tokens)
+
+    @property
+    def effect(self) -> str:
+        """The effect as Casbin holds it."""
+        text: str = self.model["e"]["e"].value
+        return text
+
+    @property
+    def matcher(self) -> str:
+        """The matcher as Casbin holds it, with `r.` and `p.` escaped."""
+        text: str = self.model["m"]["m"].value
+        return text
+
+    @property
+    def places(self) -> dict[str, int]:
+        """How many places `_` each role definition has."""
+        return {key: roles.value.count("_") for key, roles in (self.model["g"] or {}).items()}
+
+    def links(self, key: str) -> list[Link]:
+        """Return the links of a role definition. Raises `RuntimeError` as Casbin does for a line that is too short."""
+        return [link_of(line, self.places[key]) for line in self.lines.get(key, ())]
+
+    @property
+    def sorts(self) -> bool:
+        """Whether Casbin sorts the rows after reading them."""
+        return self.effect == "subjectPriority(p_eft) || deny" or "p_priority" in self.columns
+
+    def ordered(self, rows: Sequence[Row], lines: dict[str, list[Row]]) -> list[Row]:
+        """Return rows in the order of Casbin's scan; the very row objects, so that each can be told from its equals."""
+        if not self.sorts:
+            return list(rows)
+        model = copy.deepcopy(self.model)
+        model.clear_policy()
+        model["p"]["p"].policy = list(rows)
+        for key, held in lines.items():
+            model["g"][key].policy = held
+        model.sort_policies_by_subject_hierarchy()
+        model.sort_policies_by_priority()
+        return list(model["p"]["p"].policy)
+
+
+def link_of(line: Row, places: int) -> Link:
+    """Return the link that a line of a role definition makes. Raises `RuntimeError`, as Casbin does, if it is short."""
+    if len(line) < places:
+        raise RuntimeError("grouping policy elements do not meet role definition")
+    return line[0], line[1], line[2] if places > 2 else NO_DOMAIN
+
+
+def load(model: Any, policy: Any, limits: Limits) -> Policy:
+    """Return model and policy. Raises `LoadRefused` for what cannot be compiled, else what Casbin raises."""
+    silence()
+    where = model if isinstance(model, str) else "model"
+    if isinstance(model, str):
+        held = CoreEnforcer.new_model(model)
+    elif isinstance(policy, str) or not isinstance(model, Model):
+        raise RuntimeError("Invalid parameters for enforcer.")
+    else:
+        held = model
+    if policy is not None and not isinstance(policy, str | Adapter):
+        raise RuntimeError("Invalid parameters for enforcer.")
+    _check(held, where)
+    get_effector(held["e"]["e"].value)
+    if policy is None or (not isinstance(policy, str) and hasattr(policy, "is_filtered") and policy.is_filtered()):
+        return Policy(held, where, list(held["p"]["p"].policy), {})
+    held = copy.deepcopy(held)
+    held.clear_policy()
+    if isinstance(policy, str):
+        _read(policy, held, limits)
+    else:
+        policy.load_policy(held)
+    rows = held["p"]["p"].policy
+    if len(rows) > limits.rules_count:
+        raise TooLarge(f"the policy has more than {limits.rules_count} rules (rules_count); split it", where=where)
+    lines = {key: list(roles.policy) for key, roles in (held["g"] or {}).items()}
+    for key, places in {key: roles.value.count("_") for key, roles in (held["g"] or {}).items()}.items():
+        for line in lines[key]:
+            link_of(line, places)
+    found = Policy(held, where, [], lines)
+    found.rows.extend(found.ordered(rows, lines))
+    return found
+
+
+def _check(model: Any, where: str) -> None:
+    for section, title in (("r", "request_definition"), ("p", "policy_definition"), ("m", "matchers")):
+        if section not in (model[section] or {}):
+            raise LoadRefused(f"the section [{title}] is missing; add it with a line `{section} = ...`", where=where)
+    refuse_contexts(model, where)
+
+
+def _read(path: str, model: Any, limits: Limits) -> None:
+    """Append the lines of a file as Casbin's file adapter does; a line without brackets is simply split at commas."""
+    if not os.path.isfile(path):
+        raise RuntimeError("invalid file path, file path cannot be empty")
+    if os.stat(path).st_size > limits.policy_bytes:
+        message = f"the policy is longer than {limits.policy_bytes} bytes (policy_bytes); split it"
+        raise TooLarge(message, where=path)
+    known = {key: held.policy for section in ("p", "g") for key, held in (model[section] or {}).items()}
+    with open(path, "rb") as file:
+        for raw in file:
+            line = raw.decode().strip()
+            if _BRACKETS.search(line) is None:
+                tokens = None if not line or line[0] == "#" else [cell.strip() for cell in line.split(",")]
+            else:
+                tokens = _extract_tokens(line)
+            if tokens is None:
+                continue
+            rows = known.get(tokens[0])
+            if rows is not None:
+                rows.append(tokens[1:])
+            elif not tokens[0]:
+                raise IndexError("string index out of range")

@@ -1,0 +1,297 @@
+"""A group of rows under one matcher: the selection that finds them, and what is left to Casbin's evaluator.
+
+Rules of the room: rows of a group have places of their own from 0; `slots` says which row of the policy each one is.
+What the evaluator found for a row is remembered only under scalars (type and value) that the request showed, never an
+object, in a store of so many bytes that is emptied when it is full.
+Left to others: the order among groups and the effect (`rules.enforcer`), taking a matcher apart (`rules.selectors`).
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from policy_engine.core.effects import Words
+from policy_engine.core.keys import EqualKey, HeldKey
+from policy_engine.core.lookup import FREE, Found
+from policy_engine.core.postings import ascending
+from policy_engine.core.roles import Roles
+from policy_engine.core.selection import Columns, Selection
+from policy_engine.core.terms import SCALARS, Column, Selector
+from policy_engine.limits import Limits
+from policy_engine.rules.evaluation import Evaluation, as_match
+from policy_engine.rules.expressions import IMPURE, REQUEST, Names, reads
+from policy_engine.rules.readers import Reader, reader_of
+from policy_engine.rules.selectors import Cell, Inverter, Joined, Leaf, NotFit, Part, Positions
+
+_TABLES_COUNT = 64
+"""Keys are taken as long as they do not part the rows into more tables than this, by where rows have conditions."""
+_NARROWED_KINDS_MIN = 8
+"""A key that only narrows is worth its step from so many beginnings of patterns on."""
+_REMEMBERED_OVERHEAD_BYTES = 200
+
+
+Row = Sequence[Any]
+
+
+class Layout:
+    """A matcher taken apart: where cells come from, how terms are built, what is read of a request."""
+
+    def __init__(self, tree: ast.expr, names: Names, roles: Mapping[str, int]) -> None:
+        self.names = names
+        positions = Positions(names, tuple(roles))
+        split = Inverter(names, roles, positions).split(tree)
+        self.leaves: list[Leaf] = []
+        self.parts = tuple(self._numbered(part) for part in split.parts)
+        self.cells = [leaf.cell for leaf in self.leaves if leaf.cell is not None]
+        self.rest = split.rest
+        self.asked = tuple(positions.nodes)
+
+    def _numbered(self, part: Part) -> Part:
+        if isinstance(part, Joined):
+            return Joined(part.kind, tuple(self._numbered(inner) for inner in part.parts))
+        self.leaves.append(part)
+        return part
+
+    def fit(self, rows: Sequence[Row], evaluation: Evaluation) -> tuple[list[list[Any]], set[int]]:
+        """Return the columns of cells of some rows, and the places of rows that the terms cannot hold."""
+        unfit: set[int] = set()
+        columns = [self._column(cell, rows, evaluation, unfit) for cell in self.cells]
+        return columns, unfit
+
+    def _column(self, cell: Cell, rows: Sequence[Row], evaluation: Evaluation, unfit: set[int]) -> list[Any]:
+        """Return one column; a cell is read once for all rows that say the same in the same types."""
+        places = self._places(cell)
+        known: dict[Any, Any] = {}
+        column: list[Any] = []
+        for place, row in enumerate(rows):
+            said = tuple([row[at] for at in places])
+            key = (said, *map(type, said))
+            if key not in known:
+                try:
+                    known[key] = self._cell(cell, row, evaluation)
+                except NotFit:
+                    known[key] = NotFit
+            found = known[key]
+            if found is NotFit:
+                unfit.add(place)
+            column.append(found)
+        return column
+
+    def _places(self, cell: Cell) -> list[int]:
+        nodes = [*cell.nodes, *([] if cell.free is None else [cell.free])]
+        named = {part.id for node in nodes for part in ast.walk(node) if isinstance(part, ast.Name)}
+        return [place for name, place in self.names.columns.items() if name in named]
+
+    def _cell(self, cell: Cell, row: Row, evaluation: Evaluation) -> Any:
+        free = cell.free is not None and self._value(cell.free, row, evaluation)
+        if type(free) is not bool:
+            raise NotFit
+        values = [self._value(node, row, evaluation) for node in cell.nodes]
+        return FREE if free else cell.read(values[0] if len(values) == 1 else values)
+
+    def _value(self, node: ast.expr, row: Row, evaluation: Evaluation) -> Any:
+        if isinstance(node, ast.Name):
+            return row[self.names.columns[node.id]]
+        if isinstance(node, ast.Constant):
+            return node.value
+        if isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], ast.Eq):
+            sides = [self._value(side, row, evaluation) for side in (node.left, node.comparators[0])]
+            if all(type(side) in SCALARS for side in sides):
+                return sides[0] == sides[1]
+        try:
+            return evaluation.of(node, dict(zip(self.names.columns, row, strict=False)))
+        except Exception:  # noqa: BLE001  a row that raises by itself is asked one by one, and raises then
+            raise NotFit from None
+
+    def built(self, part: Part, columns: Columns) -> Selector:
+        """Return the term of a part over these columns."""
+        if isinstance(part, Joined):
+            term: Selector = part.kind([self.built(inner, columns) for inner in part.parts])
+            return term
+        if part.cell is None:
+            return part.build(Column(0, []))
+        at = self.place(part)
+        return part.build(Column(at, list(columns[at])))
+
+    def place(self, leaf: Leaf) -> int:
+        """Return where a leaf's cell stands among a row's cells."""
+        return next(at for at, cell in enumerate(self.cells) if cell is leaf.cell)
+
+
+class Group:
+    """Rows under one matcher. `rows` are the policy's rows with the values of their literals behind, by place."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        evaluation: Evaluation,
+        roles: Sequence[Roles],
+        rows: list[Row],
+        slots: list[int],
+        columns: Columns,
+        words: Words,
+        limits: Limits,
+    ) -> None:
+        self.layout = layout
+        self.rows = rows
+        self.slots = slots
+        self._limits = limits
+        keyed = self._keyed(columns)
+        # A part without a key is a term; so is one whose key does no more than narrow.
+        exact = [leaf for leaf in keyed if not leaf.narrows]
+        self.terms: tuple[Selector, ...] = tuple(
+            layout.built(part, columns) for part in layout.parts if not any(part is leaf for leaf in exact)
+        )
+        keys = [(leaf.key, layout.place(leaf)) for leaf in keyed if leaf.key is not None]
+        self.selection = Selection(keys, self.terms, columns, len(rows), words)
+        self._bind(evaluation, roles)
+
+    def _bind(self, evaluation: Evaluation, roles: Sequence[Roles]) -> None:
+        layout = self.layout
+        self._evaluation = evaluation
+        self._roles = tuple(roles)
+        self._readers = tuple(reader_of(node, layout.names, evaluation.of_request) for node in layout.asked)
+        self._more = bool(self._roles or self._readers)
+        self.rest = Rest(layout, evaluation, self._limits) if layout.rest else None
+
+    def _keyed(self, columns: Columns) -> list[Leaf]:
+        """Return which parts become keys: those that part the rows best, while tables of the lookup stay few."""
+        layout = self.layout
+        leaves = [part for part in layout.parts if isinstance(part, Leaf) and part.key is not None]
+        kinds = {id(leaf): len({_kind(leaf, cell) for cell in columns[layout.place(leaf)]}) for leaf in leaves}
+        leaves.sort(key=lambda leaf: (not isinstance(leaf.key, EqualKey), -kinds[id(leaf)]))
+        presence: list[int] | None = None
+        keyed: list[Leaf] = []
+        for leaf in leaves:
+            if leaf.narrows and kinds[id(leaf)] < _NARROWED_KINDS_MIN:
+                continue
+            if leaf.cell is not None and (leaf.cell.free is not None or isinstance(leaf.key, HeldKey)):
+                column = columns[layout.place(leaf)]
+                wider = [
+                    held * 2 + (cell is FREE) for held, cell in zip(presence or [0] * len(column), column, strict=True)
+                ]
+                if len(set(wider)) > _TABLES_COUNT:
+                    continue
+                presence = wider
+            keyed.append(leaf)
+        return keyed
+
+    def values(self, request: Sequence[Any]) -> Sequence[Any]:
+        """Return what keys and terms read: the request's own values, graphs of roles, and what readers find."""
+        if not self._more:
+            return request
+        return (*request, *self._roles, *[read(request) for read in self._readers])
+
+    def ordered(self, found: Found) -> Iterable[int]:
+        """Return places in order, lazily where they are bits."""
+        return ascending(found) if isinstance(found, int) else found
+
+    def bound(self, evaluation: Evaluation, roles: Sequence[Roles]) -> Group:
+        """Return the group under other functions and links of roles; rows and terms are shared."""
+        copy: Group = object.__new__(Group)
+        copy.__dict__.update(self.__dict__)
+        copy._bind(evaluation, roles)
+        return copy
+
+    def changed(self, add: Sequence[tuple[Row, int]], columns: Columns, remove: Sequence[int], words: Words) -> Group:
+        """Return the group with rows (and their slots) added behind all others, and the rows at these places removed.
+
+        `columns` are the cells of the rows added.
+        """
+        copy: Group = object.__new__(Group)
+        copy.__dict__.update(self.__dict__)
+        held, _ = self.layout.fit([self.rows[place] for place in remove], self._evaluation)
+        gone = dict(zip(remove, zip(*held, strict=True) if held else [()] * len(remove), strict=True))
+        cells = zip(*columns, strict=True) if columns else [()] * len(add)
+        come = {len(self.rows) + at: row for at, row in enumerate(cells)}
+        copy.rows = self.rows + [row for row, _ in add]
+        copy.slots = self.slots + [slot for _, slot in add]
+        copy.terms = tuple(term.changed(come, gone) for term in self.terms)
+        copy.selection = self.selection.changed(copy.terms, come, gone, words)
+        return copy
+
+
+def _kind(leaf: Leaf, cell: Any) -> Any:
+    return cell.prefix if leaf.narrows else cell
+
+
+class Rest:
+    """The part of a matcher that is left to Casbin's evaluator, with what it found before."""
+
+    def __init__(self, layout: Layout, evaluation: Evaluation, limits: Limits) -> None:
+        names = layout.names
+        self._evaluation = evaluation
+        self._columns = tuple(names.columns)
+        self._node = layout.rest[0] if len(layout.rest) == 1 else ast.BoolOp(ast.And(), list(layout.rest))
+        self._most = limits.remembered_bytes
+        self._held: dict[tuple[Any, ...], dict[Any, bool]] = {}
+        self._bytes = 0
+        self._readers: tuple[Reader, ...] | None = None
+        if not reads(self._node, names) & IMPURE:
+            asked = _requests(self._node, names)
+            self._readers = tuple(reader_of(node, names, evaluation.of_request) for node in asked)
+        named = {node.id for node in ast.walk(self._node) if isinstance(node, ast.Name)}
+        places = {place for name, place in names.columns.items() if name in named}
+        self._places = tuple(sorted(places))
+        self._typed = any(place >= len(evaluation.columns) for place in places)
+
+    def judge(self, request: Sequence[Any]) -> Callable[[Sequence[Any]], bool]:
+        """Return what tells of a row whether the rest holds for a request. It raises what Casbin's evaluator raises."""
+        asked = dict(zip(self._evaluation.tokens, request, strict=False))
+        evaluate = self._evaluation.evaluator()
+        known = self._known(request)
+
+        def evaluated(row: Sequence[Any]) -> bool:
+            return as_match(evaluate(self._node, {**asked, **dict(zip(self._columns, row, strict=False))}))
+
+        def remembered(row: Sequence[Any]) -> bool:
+            cells: tuple[Any, ...] = tuple([row[place] for place in self._places])
+            if self._typed:  # 1, 1.0 and True are equal, and not the same to every expression
+                cells = (*cells, *map(type, cells))
+            found = held.get(cells)
+            if found is None:
+                found = evaluated(row)
+                self._charge(_REMEMBERED_OVERHEAD_BYTES)  # the cells themselves are the policy's
+                held[cells] = found
+            return found
+
+        if known is None:
+            return evaluated
+        held = known
+        return remembered
+
+    def _known(self, request: Sequence[Any]) -> dict[Any, bool] | None:
+        """Return what is remembered under the scalars that the rest reads, or `None` where something is no scalar."""
+        if self._readers is None:
+            return None
+        key: list[Any] = []
+        for read in self._readers:
+            value = read(request)
+            kind = type(value)
+            if kind not in SCALARS or value != value:
+                return None
+            key += (kind, value)
+        held = tuple(key)
+        known = self._held.get(held)
+        if known is None:
+            self._charge(sum(map(sys.getsizeof, held)) + _REMEMBERED_OVERHEAD_BYTES)
+            known = self._held[held] = {}
+        return known
+
+    def _charge(self, more: int) -> None:
+        self._bytes += more
+        if self._bytes > self._most:
+            self._held.clear()
+            self._bytes = more
+
+
+def _requests(node: ast.expr, names: Names) -> list[ast.expr]:
+    """Return the largest expressions inside one that read the request and nothing else."""
+    sides = reads(node, names)
+    if sides == REQUEST and not isinstance(node, ast.Starred):
+        return [node]
+    inner = [part.value if isinstance(part, ast.keyword) else part for part in ast.iter_child_nodes(node)]
+    return [found for part in inner if isinstance(part, ast.expr) for found in _requests(part, names)]
