@@ -9,8 +9,9 @@ from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from policy_engine.core.matching import Bound, networks_of
 from policy_engine.core.roles import NO_DOMAIN, Roles
-from policy_engine.core.terms import ADDRESSES, COLLECTIONS, SCALARS, TEXT, Bound, Kinds, networks_of
+from policy_engine.core.terms import ADDRESSES, COLLECTIONS, SCALARS, TEXT, Kinds
 
 
 class EqualKey:

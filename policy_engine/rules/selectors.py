@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any, Final
 
-from policy_engine.core import published, terms
+from policy_engine.core import joined, matching, published, terms
 from policy_engine.core.keys import AddressKey, EqualKey, HeldKey, PrefixKey, RoleKey, ValuesKey
 from policy_engine.core.lookup import FREE, Key
 from policy_engine.core.terms import Column, Selector
@@ -134,9 +134,9 @@ class Inverter:
             free = self._free(node)
             if free is not None:
                 return free
-            return self._joined(terms.Either if isinstance(node.op, ast.Or) else terms.Both, node.values)
+            return self._joined(joined.Either if isinstance(node.op, ast.Or) else joined.Both, node.values)
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-            return self._joined(terms.Negated, [node.operand])
+            return self._joined(joined.Negated, [node.operand])
         if isinstance(node, ast.Compare) and len(node.ops) > 1:
             return self._chain(node)
         sides = reads(node, self._names)
@@ -166,7 +166,7 @@ class Inverter:
         """`a < r.x < b` is `a < r.x` and `r.x < b`."""
         sides = [node.left, *node.comparators]
         pairs = zip(sides, node.ops, sides[1:], strict=False)
-        return self._joined(terms.Both, [ast.Compare(left, [op], [right]) for left, op, right in pairs])
+        return self._joined(joined.Both, [ast.Compare(left, [op], [right]) for left, op, right in pairs])
 
     def _free(self, node: ast.BoolOp) -> Leaf | None:
         """`r.x == p.x || p.x == "*"`, and any other equality that a condition on the row sets free."""
@@ -254,11 +254,11 @@ class Inverter:
         position, graph = self._positions.of(node.args[0]), self._positions.graphs[name]
         if sides == "rpp":
             there = Cell((node.args[1], node.args[2]), _texts)
-            return Leaf(there, lambda column: terms.HasRoleThere(position, graph, column))
+            return Leaf(there, lambda column: matching.HasRoleThere(position, graph, column))
         domain = self._positions.of(node.args[2]) if sides == "rpr" else None
         cell = Cell((node.args[1],), _text)
         key = RoleKey(position, domain, graph)
-        return Leaf(cell, lambda column: terms.HasRole(position, domain, graph, column), key)
+        return Leaf(cell, lambda column: matching.HasRole(position, domain, graph, column), key)
 
     def _asks_roles(self, node: ast.expr) -> bool:
         """Return whether an expression asks for roles, whose links may change while its row stays."""
@@ -288,7 +288,7 @@ def _letter(sides: int) -> str:
 def _equality(position: int, written: ast.expr, *, negated: bool) -> Leaf:
     cell = Cell((written,), _scalar)
     if negated:
-        return Leaf(cell, lambda column: terms.Negated([terms.Equals(position, column)]))
+        return Leaf(cell, lambda column: joined.Negated([terms.Equals(position, column)]))
     return Leaf(cell, lambda column: terms.Equals(position, column), EqualKey(position))
 
 
@@ -303,7 +303,7 @@ def _membership(position: int, written: ast.expr, sides: str, *, negated: bool) 
         build = lambda column: terms.Holds(position, column)  # noqa: E731  one of two ways to build
         key = ValuesKey(position)
     if negated:
-        return Leaf(cell, lambda column: terms.Negated([build(column)]))
+        return Leaf(cell, lambda column: joined.Negated([build(column)]))
     return Leaf(cell, build, key)
 
 
@@ -317,21 +317,21 @@ def _pattern(name: str, position: int, written: ast.expr) -> Leaf:
             raise NotFit from None
 
     narrows = name != "keyMatch"  # whose patterns are whole texts or beginnings, and nothing else
-    return Leaf(Cell((written,), read), lambda column: terms.Matches(position, column), PrefixKey(position), narrows)
+    return Leaf(Cell((written,), read), lambda column: matching.Matches(position, column), PrefixKey(position), narrows)
 
 
 def _address(position: int, written: ast.expr) -> Leaf:
-    return Leaf(Cell((written,), _network), lambda column: terms.Addresses(position, column), AddressKey(position))
+    return Leaf(Cell((written,), _network), lambda column: matching.Addresses(position, column), AddressKey(position))
 
 
-def _network(value: Any) -> terms.Network:
+def _network(value: Any) -> matching.Network:
     """Return a network as Casbin's `ipMatch` reads it; a text that is none holds no address."""
     if type(value) is not str:
         raise NotFit
     try:
         network = ip_network(value, strict=False)
     except ValueError:
-        return terms.NO_NETWORK
+        return matching.NO_NETWORK
     length = network.prefixlen
     return network.version, length, int(network.network_address) >> network.max_prefixlen - length
 
