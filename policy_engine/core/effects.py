@@ -57,7 +57,15 @@ class Many:
         self.allows = allows
 
 
-Leaf = tuple[int, ...] | Many
+Leaf = int | tuple[int, ...] | Many
+"""The rows under one value: the place of the only one, the places of a few, or many."""
+
+
+def places_of(leaf: Leaf) -> tuple[int, ...] | int:
+    """Return a leaf's places, ascending, or as bits."""
+    if isinstance(leaf, Many):
+        return leaf.places
+    return (leaf,) if isinstance(leaf, int) else leaf
 
 
 class Words:
@@ -73,7 +81,7 @@ class Words:
     def leaf(self, places: tuple[int, ...]) -> Leaf:
         """Return the leaf of rows that lie under one value, ascending."""
         if len(places) <= FEW_PLACES_COUNT:
-            return places
+            return places[0] if len(places) == 1 else places
         held, deciding = self.held, self.deciding
         decides = next((place for place in places if held[place] in deciding), -1)
         allows = any(held[place] == ALLOW for place in places)
@@ -82,7 +90,7 @@ class Words:
 
     def changed(self, leaf: Leaf, place: int, *, adding: bool) -> Leaf:
         """Return a leaf with a row added behind the others, or removed."""
-        held = leaf.places if isinstance(leaf, Many) else leaf
+        held = places_of(leaf)
         places = tuple(ascending(held)) if isinstance(held, int) else held
         return self.leaf((*places, place) if adding else tuple(other for other in places if other != place))
 
@@ -115,7 +123,16 @@ class Effect:
         decides = last = -1
         allowed = False
         for leaf in leaves:
-            if type(leaf) is tuple:
+            if type(leaf) is int:
+                held = words[leaf]
+                if held in deciding:
+                    if decides < 0 or leaf < decides:
+                        decides = leaf
+                else:
+                    allowed = allowed or held == ALLOW
+                    if leaf > last:
+                        last = leaf
+            elif type(leaf) is tuple:
                 for slot in leaf:
                     held = words[slot]
                     if held in deciding:

@@ -14,7 +14,7 @@ from policy_engine.core.index import Term as Inverted
 from policy_engine.core.lookup import FREE, Cells
 from policy_engine.core.postings import Postings
 from policy_engine.core.roles import Roles
-from policy_engine.core.terms import COLLECTIONS, EVERY_ROW, TEXT, Column, Kinds, Term, accepting, named
+from policy_engine.core.terms import COLLECTIONS, EVERY_ROW, SCALARS, TEXT, Column, Kinds, Term, accepting, named
 
 Invert = Callable[[Sequence[str]], Inverted | None]
 """From a column as it is written to the term, `None` where no row has a condition."""
@@ -98,14 +98,15 @@ class Grouped(Term):
 
 
 class Made(Term):
-    """A term of `core.index` over a column as it is written."""
+    """A term of `core.index` over a column as it is written; `positions` are those that it reads."""
 
-    def __init__(self, invert: Invert, column: Column) -> None:
+    def __init__(self, positions: Sequence[int], invert: Invert, column: Column) -> None:
+        self._positions = tuple(positions)
         self._invert = invert
         self.column = column
         self._inner = invert(column.cells)
         self.weight = float(len(column.cells)) if self._inner is None else self._inner.weight
-        self.kinds: Kinds = {}
+        self.kinds: Kinds = dict.fromkeys(self._positions, SCALARS | COLLECTIONS)
         self.checks = () if self._inner is None else (self._inner.readable,)
 
     def select(self, values: Sequence[Any]) -> int:
@@ -115,4 +116,4 @@ class Made(Term):
         return bool(self.select(values) >> slot & 1)
 
     def changed(self, add: Mapping[int, Cells], remove: Mapping[int, Cells]) -> Made:
-        return Made(self._invert, self.column.changed(add))
+        return Made(self._positions, self._invert, self.column.changed(add))

@@ -31,6 +31,7 @@ from policy_engine.rules.plainadvice import warnings_of
 from policy_engine.rules.plainmodel import ALLOW_OVERRIDE, MODEL_FILE, PlainModel, read_plain_model
 from policy_engine.rules.plainpolicy import Change, PolicyText, read_policy
 from policy_engine.rules.plaintokens import read_tokens
+from policy_engine.rules.rowgroups import RowRefused
 from policy_engine.rules.sources import read_within, release_hash
 
 NEEDED: Final = (MODEL_FILE, POLICY_FILE)
@@ -127,6 +128,9 @@ def _enforcer(model: PlainModel, rows: PolicyRows, change: Change | None, previo
                 return previous.enforcer.updated(add=_listed(change.added), remove=_listed(change.removed))
     try:
         return CompiledEnforcer(model.casbin(), RowsAdapter(rows))
+    except RowRefused as refused:
+        row = [entry for entry in rows.entries if entry is not None and entry[0] == "p"][refused.place]
+        raise LoadRefused(refused.message, where=rows.place(row[1:])) from None
     except LoadRefused as refused:
         where = refused.where if refused.where and ":" in refused.where else model.where("m")
         raise LoadRefused(refused.message, where=where) from None

@@ -39,6 +39,16 @@ class Policy:
     where: str
     rows: list[Row]
     lines: dict[str, list[Row]]
+    path: str | None = None
+
+    def place(self, row: Row) -> str:
+        """Return where a `p` row stands: file and line, or what it says where no file is known."""
+        if self.path is not None:
+            with open(self.path, "rb") as file:
+                for number, raw in enumerate(file, 1):
+                    if split(raw.decode().strip()) == ["p", *row]:
+                        return f"{self.path}:{number}"
+        return f"policy row {', '.join(map(str, row))[:80]}"
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -126,7 +136,7 @@ def load(model: Any, policy: Any, limits: Limits) -> Policy:
     for key, places in {key: roles.value.count("_") for key, roles in (held["g"] or {}).items()}.items():
         for line in lines[key]:
             link_of(line, places)
-    found = Policy(held, where, [], lines)
+    found = Policy(held, where, [], lines, policy if isinstance(policy, str) else None)
     found.rows.extend(found.ordered(rows, lines))
     return found
 
@@ -136,6 +146,14 @@ def _check(model: Any, where: str) -> None:
         if section not in (model[section] or {}):
             raise LoadRefused(f"the section [{title}] is missing; add it with a line `{section} = ...`", where=where)
     refuse_contexts(model, where)
+
+
+def split(line: str) -> list[str] | None:
+    """Return the cells of a line as Casbin splits them, `None` for a blank line or a comment."""
+    if _BRACKETS.search(line) is None:
+        return None if not line or line[0] == "#" else [cell.strip() for cell in line.split(",")]
+    tokens: list[str] | None = _extract_tokens(line)
+    return tokens
 
 
 def _read(path: str, model: Any, limits: Limits) -> None:
@@ -148,11 +166,7 @@ def _read(path: str, model: Any, limits: Limits) -> None:
     known = {key: held.policy for section in ("p", "g") for key, held in (model[section] or {}).items()}
     with open(path, "rb") as file:
         for raw in file:
-            line = raw.decode().strip()
-            if _BRACKETS.search(line) is None:
-                tokens = None if not line or line[0] == "#" else [cell.strip() for cell in line.split(",")]
-            else:
-                tokens = _extract_tokens(line)
+            tokens = split(raw.decode().strip())
             if tokens is None:
                 continue
             rows = known.get(tokens[0])

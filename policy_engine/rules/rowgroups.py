@@ -20,20 +20,29 @@ from policy_engine.core.postings import ascending
 from policy_engine.core.roles import Roles
 from policy_engine.core.selection import Columns, Selection
 from policy_engine.core.terms import SCALARS, Column, Selector
+from policy_engine.errors import LoadRefused
 from policy_engine.limits import Limits
 from policy_engine.rules.evaluation import Evaluation, as_match
 from policy_engine.rules.expressions import IMPURE, REQUEST, Names, reads
 from policy_engine.rules.readers import Reader, reader_of
 from policy_engine.rules.selectors import Cell, Inverter, Joined, Leaf, NotFit, Part, Positions
 
-_TABLES_COUNT = 64
-"""Keys are taken as long as they do not part the rows into more tables than this, by where rows have conditions."""
+_WAYS_COUNT = 256
+"""Keys are taken as long as rows have conditions in no more different ways than this."""
 _NARROWED_KINDS_MIN = 8
 """A key that only narrows is worth its step from so many beginnings of patterns on."""
 _REMEMBERED_OVERHEAD_BYTES = 200
 
 
 Row = Sequence[Any]
+
+
+class RowRefused(LoadRefused):
+    """A row cannot be held at all; `place` is which one of those that were to be fitted."""
+
+    def __init__(self, message: str, place: int, *, where: str | None = None) -> None:
+        self.place = place
+        super().__init__(message, where=where)
 
 
 class Layout:
@@ -56,7 +65,10 @@ class Layout:
         return part
 
     def fit(self, rows: Sequence[Row], evaluation: Evaluation) -> tuple[list[list[Any]], set[int]]:
-        """Return the columns of cells of some rows, and the places of rows that the terms cannot hold."""
+        """Return the columns of cells of some rows, and the places of rows that the terms cannot hold.
+
+        Raises `RowRefused` for a row that nothing here can judge within bounds.
+        """
         unfit: set[int] = set()
         columns = [self._column(cell, rows, evaluation, unfit) for cell in self.cells]
         return columns, unfit
@@ -74,6 +86,8 @@ class Layout:
                     known[key] = self._cell(cell, row, evaluation)
                 except NotFit:
                     known[key] = NotFit
+                except LoadRefused as refused:
+                    raise RowRefused(refused.message, place) from None
             found = known[key]
             if found is NotFit:
                 unfit.add(place)
@@ -158,7 +172,7 @@ class Group:
         self.rest = Rest(layout, evaluation, self._limits) if layout.rest else None
 
     def _keyed(self, columns: Columns) -> list[Leaf]:
-        """Return which parts become keys: those that part the rows best, while tables of the lookup stay few."""
+        """Return which parts become keys: those that part the rows best, while the ways in which rows name them stay few."""
         layout = self.layout
         leaves = [part for part in layout.parts if isinstance(part, Leaf) and part.key is not None]
         kinds = {id(leaf): len({_kind(leaf, cell) for cell in columns[layout.place(leaf)]}) for leaf in leaves}
@@ -173,7 +187,7 @@ class Group:
                 wider = [
                     held * 2 + (cell is FREE) for held, cell in zip(presence or [0] * len(column), column, strict=True)
                 ]
-                if len(set(wider)) > _TABLES_COUNT:
+                if len(set(wider)) > _WAYS_COUNT:
                     continue
                 presence = wider
             keyed.append(leaf)

@@ -20,7 +20,7 @@ from policy_engine.core.selection import Columns
 from policy_engine.errors import InputRefused
 from policy_engine.rules.patternroles import PatternRoles
 from policy_engine.rules.policy import Row, link_of
-from policy_engine.rules.rowgroups import Group, Layout
+from policy_engine.rules.rowgroups import Group, Layout, RowRefused
 from policy_engine.rules.rulebook import Rulebook
 
 _GONE: Final[Row] = ()
@@ -216,7 +216,12 @@ class _Placed:
                 self._rows[number[0]].append((number[1], slot))
         for at, layout in enumerate(self.layouts):
             held = self._rows[at]
-            columns, unfit = layout.fit([row for row, _ in held], self._book.evaluation)
+            try:
+                columns, unfit = layout.fit([row for row, _ in held], self._book.evaluation)
+            except RowRefused as refused:
+                row = rows[held[refused.place][1] - start]
+                where = self._book.policy.place(row)
+                raise RowRefused(refused.message, refused.place, where=where) from None
             if unfit:
                 self.loose += [held[place][1] for place in unfit]
                 columns = [[cell for place, cell in enumerate(column) if place not in unfit] for column in columns]

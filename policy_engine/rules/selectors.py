@@ -21,6 +21,7 @@ from policy_engine.core import joined, matching, published, terms
 from policy_engine.core.keys import AddressKey, EqualKey, HeldKey, PrefixKey, RoleKey, ValuesKey
 from policy_engine.core.lookup import FREE, Key
 from policy_engine.core.terms import Column, Selector
+from policy_engine.errors import LoadRefused
 from policy_engine.rules.compile import published_term
 from policy_engine.rules.expressions import IMPURE, POLICY, REQUEST, Names, conjuncts, reads
 from policy_engine.rules.functions import ANY, PUBLISHED
@@ -246,7 +247,7 @@ class Inverter:
                 raise NotFit from None
             return str(value)
 
-        return Leaf(Cell((written,), read), lambda column: published.Made(invert, column))
+        return Leaf(Cell((written,), read), lambda column: published.Made(positions, invert, column))
 
     def _role(self, node: ast.Call, name: str, sides: str) -> Leaf | None:
         if len(sides) != self._roles[name] or sides not in ("rp", "rpr", "rpp"):
@@ -312,9 +313,14 @@ def _pattern(name: str, position: int, written: ast.expr) -> Leaf:
         if type(value) is not str:
             raise NotFit
         try:
-            return bind(name, value)
+            bound = bind(name, value)
+        except LoadRefused:
+            raise  # might never end; Casbin would try
         except Exception:  # noqa: BLE001  a pattern that raises at load raises in Casbin whenever a scan reaches it
             raise NotFit from None
+        if not bound.total:
+            raise NotFit
+        return bound
 
     narrows = name != "keyMatch"  # whose patterns are whole texts or beginnings, and nothing else
     return Leaf(Cell((written,), read), lambda column: matching.Matches(position, column), PrefixKey(position), narrows)
