@@ -4,14 +4,14 @@ Rules: every row that changes is sealed with its own data key and committed to i
 clear carries the salt of that commitment; a row taken away leaves its id and revision, so that no revision repeats;
 what a change rests on is compared inside its transaction. A change of orders, switches, keys or the active release
 that would not raise the epoch is a programming error and refused.
-Left to others: deciding whether a change is permitted (`services`), committing it (`sqlite`).
+Left to others: deciding whether a change is permitted (`services`), committing it (the stores).
 """
 
 from __future__ import annotations
 
 import os
 from hashlib import sha256
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -46,6 +46,71 @@ from policy_engine.store.sessions import Row as Columns
 from policy_engine.store.tables import TYPED
 
 
+class Rows(Protocol):
+    """What a change reads and writes inside its transaction, in whichever store."""
+
+    def revision(self, register: str, id: str) -> tuple[int, bool] | None:
+        """Return the last revision given to an id and whether the row is there now; `None` for a new id."""
+        ...
+
+    def put(self, register: str, id: str, values: tuple[Any, ...], *, new: bool) -> None:
+        """Write a row: `values` are its columns behind the id, the typed ones last."""
+        ...
+
+    def data_key(self, key_id: str) -> bytes | None:
+        """Return a wrapped data key."""
+        ...
+
+    def add_data_key(self, key_id: str, wrapped: bytes) -> None:
+        """Store a wrapped data key whose id is free."""
+        ...
+
+    def has_blob(self, hash: str) -> bool:
+        """Return whether content is stored."""
+        ...
+
+    def add_blob(self, hash: str, content: bytes) -> None:
+        """Store content by its hash."""
+        ...
+
+
+class WriterRows:
+    """`Rows` on a writer, statement by statement."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    def revision(self, register: str, id: str) -> tuple[int, bool] | None:
+        """Return the last revision of an id and whether the row is there."""
+        found = self._writer.one(statements.REGISTERS[register].revision, id)
+        return None if found is None else (int(found[0]), bool(found[1]))
+
+    def put(self, register: str, id: str, values: tuple[Any, ...], *, new: bool) -> None:
+        """Write a row."""
+        own = statements.REGISTERS[register]
+        if new:
+            self._writer.run(own.add, id, *values)
+        else:
+            self._writer.run(own.put, *values, id)
+
+    def data_key(self, key_id: str) -> bytes | None:
+        """Return a wrapped data key."""
+        found = self._writer.one(statements.READ_DATA_KEY, key_id)
+        return None if found is None else bytes(found[0])
+
+    def add_data_key(self, key_id: str, wrapped: bytes) -> None:
+        """Store a wrapped data key."""
+        self._writer.run(statements.ADD_DATA_KEY, key_id, wrapped)
+
+    def has_blob(self, hash: str) -> bool:
+        """Return whether content is stored."""
+        return self._writer.one(statements.READ_BLOB, hash) is not None
+
+    def add_blob(self, hash: str, content: bytes) -> None:
+        """Store content."""
+        self._writer.run(statements.ADD_BLOB, hash, content)
+
+
 def to_row(register: str, columns: Columns) -> Row:
     """Return a row from its columns, in the order of the statements."""
     id, revision, document, salt, log_id, seq, item = columns
@@ -56,6 +121,12 @@ def revision_of(reader: Reader, register: str, id: str) -> int:
     """Return the revision of a row, 0 when there is none."""
     found = reader.one(statements.REGISTERS[register].revision, id)
     return int(found[0]) if found and found[1] else 0
+
+
+def live_revision(rows: Rows, register: str, id: str) -> int:
+    """Return the revision of a row inside a change, 0 when there is none."""
+    found = rows.revision(register, id)
+    return found[0] if found and found[1] else 0
 
 
 def check(change: Change, limits: Limits) -> None:
@@ -83,7 +154,7 @@ def state_after(change: Change, state: State) -> State:
     )
 
 
-def apply(writer: Writer, change: Change, vault: KeyVault, place: Place, state: State) -> Encoded:
+def apply(rows: Rows, change: Change, vault: KeyVault, place: Place, state: State) -> Encoded:
     """Write the rows, blobs and keys of a change and return its entry. `place` holds the state after the change.
 
     Raises `Conflict` when something it rests on has moved.
@@ -91,18 +162,18 @@ def apply(writer: Writer, change: Change, vault: KeyVault, place: Place, state: 
     if change.expect_release is not None and state.release != change.expect_release:
         raise Conflict("the active release has changed meanwhile; look again and decide anew", where="release")
     for register, id, revision in change.expects:
-        if revision_of(writer, register, id) != revision:
+        if live_revision(rows, register, id) != revision:
             raise Conflict("a row that this change rests on has changed meanwhile; look again", where=register)
     sealed: list[tuple[str, bytes]] = []
     commitments: list[tuple[str, str]] = []
     for item, write in enumerate(change.writes):
-        key_id, ciphertext, commit = _put(writer, write, vault, place, item)
+        key_id, ciphertext, commit = _put(rows, write, vault, place, item)
         sealed.append((key_id, ciphertext))
         commitments.append((write.register, commit))
     for hash, content in change.blobs.items():
-        if writer.one(statements.READ_BLOB, hash) is None:
-            writer.run(statements.ADD_BLOB, hash, content)
-    if change.activate is not None and revision_of(writer, "releases", change.activate) == 0:
+        if not rows.has_blob(hash):
+            rows.add_blob(hash, content)
+    if change.activate is not None and live_revision(rows, "releases", change.activate) == 0:
         raise Conflict("the release to activate is not stored", where="release")
     body = join_rows(sealed) if sealed else b""
     members = {name: value for name, value in change.public.items() if name != "id"}
@@ -120,26 +191,22 @@ def apply(writer: Writer, change: Change, vault: KeyVault, place: Place, state: 
     return Encoded(public, body, None)
 
 
-def _put(writer: Writer, write: Write, vault: KeyVault, place: Place, item: int) -> tuple[str, bytes, str]:
+def _put(rows: Rows, write: Write, vault: KeyVault, place: Place, item: int) -> tuple[str, bytes, str]:
     """Write one row and return its key's id, its ciphertext and its commitment."""
-    own = statements.REGISTERS[write.register]
-    found = writer.one(own.revision, write.id)
-    now = int(found[0]) if found and found[1] else 0
+    found = rows.revision(write.register, write.id)
+    now = found[0] if found and found[1] else 0
     if now != write.expect:
         raise Conflict("the row has changed since it was read; look again", where=write.register)
     if write.document is None and now == 0:
         raise Conflict("there is no row to take away", where=write.register)
-    revision = 1 if found is None else int(found[0]) + 1
+    revision = 1 if found is None else found[0] + 1
     salt = os.urandom(SALT_BYTES)
     row = RowBody(write.register, write.id, revision, write.document).encode()
-    key_id, cipher = _row_cipher(writer, write, vault)
+    key_id, cipher = _row_cipher(rows, write, vault)
     body = seal_body(cipher, os.urandom(NONCE_BYTES), salt, place_of(place.log_id, place.seq, item), row)
     document = None if write.document is None else canonical(write.document).decode()
     values = (revision, document, salt, place.log_id, place.seq, item, *typed_values(write.register, write.document))
-    if found is None:
-        writer.run(own.add, write.id, *values)
-    else:
-        writer.run(own.put, *values, write.id)
+    rows.put(write.register, write.id, values, new=found is None)
     return key_id, body.ciphertext, body.commit
 
 
@@ -155,12 +222,12 @@ def _text(document: Any, name: str) -> str | None:
     return value
 
 
-def _row_cipher(writer: Writer, write: Write, vault: KeyVault) -> tuple[str, AESGCM]:
+def _row_cipher(rows: Rows, write: Write, vault: KeyVault) -> tuple[str, AESGCM]:
     """Return the data key under which the history of this row is sealed, making and storing it when there is none."""
     key_id = row_key_id(vault.index_key(), write.register, write.id)
-    stored = writer.one(statements.READ_DATA_KEY, key_id)
+    stored = rows.data_key(key_id)
     if stored is not None:
-        return key_id, AESGCM(vault.unwrap(key_id, bytes(stored[0])))
+        return key_id, AESGCM(vault.unwrap(key_id, stored))
     key = os.urandom(KEY_BYTES)
-    writer.run(statements.ADD_DATA_KEY, key_id, vault.wrap(key_id, key))
+    rows.add_data_key(key_id, vault.wrap(key_id, key))
     return key_id, AESGCM(key)

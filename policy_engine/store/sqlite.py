@@ -138,11 +138,12 @@ class SqliteStore:
             moment = self._moment(writer)
             head, at, after = moment.head, moment.at, moment.state
             encoded: list[Encoded] = []
+            rows = registers.WriterRows(writer)
             try:
                 for seq, change in enumerate(changes, start=head.next_seq):
                     before, after = after, registers.state_after(change, after)
                     place = Place(head.log_id, seq, at, after.epoch, after.release, self.clock_set)
-                    encoded.append(registers.apply(writer, change, self._vault, place, before))
+                    encoded.append(registers.apply(rows, change, self._vault, place, before))
             except faults.IntegrityError as error:
                 raise Conflict(
                     "the schema refuses the change: an id is taken, or one person would decide alone"
