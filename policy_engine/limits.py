@@ -51,6 +51,14 @@ class Limits:
     regex_moves_count: int = 50_000
     glob_characters: int = 4_096
     pattern_memory_bytes: int = 33_554_432
+    note_bytes: int = 262_144
+    note_signatures_count: int = 64
+    key_name_bytes: int = 255
+    checkpoint_lines_count: int = 32
+    proof_file_bytes: int = 524_288
+    proof_extra_bytes: int = 65_536
+    proof_hashes_count: int = 64
+    receipt_bytes: int = 65_536
 
 
 LIMITS = Limits()

@@ -13,6 +13,7 @@ Left to others: the members of a decision (`decisions`), sealing (`sealing`), ha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,8 @@ VERSION = 1
 
 FIRST_PREVIOUS = "0" * 64
 """`prev` of the first header of a log, which has none before it."""
+
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 COMMON = frozenset({"v", "kind", "id", "log", "seq", "at", "epoch", "release", "sealed"})
 """Members that every entry has; `commit` or `rows` comes with them."""
@@ -99,7 +102,7 @@ def parse_public(public: bytes) -> dict[str, Any]:
     entry = parse(public, "the entry")
     if not isinstance(entry, dict) or not entry.keys() >= COMMON:
         raise VerificationFailed("the entry lacks a member that every entry has")
-    if entry["v"] != VERSION:
+    if not _is_version(entry["v"]):
         raise VerificationFailed("the entry has an unknown version; a newer program wrote it")
     return entry
 
@@ -139,6 +142,11 @@ class Header:
         )
 
 
+def _is_version(v: object) -> bool:
+    """Return whether a `v` is this version as a number: in Python, true equals 1."""
+    return type(v) is int and v == VERSION
+
+
 def header_hash(header: bytes) -> str:
     """Return the hex hash of a header's bytes, as the next header's `prev` and `heads` hold it."""
     return leaf_hash(header).hex()
@@ -148,12 +156,15 @@ def parse_header(data: bytes) -> Header:
     """Return the header that bytes write. Raises `VerificationFailed` when they are no header of a known version."""
     members = parse(data, "the batch header")
     names = {"v", "log", "batch", "first", "n", "root", "prev", "epoch", "release", "at"}
-    if not isinstance(members, dict) or set(members) != names or members["v"] != VERSION:
+    if not isinstance(members, dict) or set(members) != names or not _is_version(members["v"]):
         raise VerificationFailed("the batch header has other members or another version than this program knows")
     numbers = (members["batch"], members["first"], members["n"], members["epoch"], members["at"])
-    texts = (members["log"], members["root"], members["prev"])
+    texts = (members["log"], members["root"], members["prev"], members["release"] or "")
     if not all(type(number) is int for number in numbers) or not all(type(text) is str for text in texts):
         raise VerificationFailed("a member of the batch header has the wrong type")
+    hashes = (members["root"], members["prev"])
+    if min(numbers) < 0 or members["n"] == 0 or not all(map(_HASH.fullmatch, hashes)):
+        raise VerificationFailed("the batch header counts below its least, or a hash in it is none")
     return Header(
         log_id=members["log"],
         batch=members["batch"],
