@@ -20,12 +20,18 @@ class Bound(Protocol):
     """A pattern of one row: every text that it matches begins with `prefix`."""
 
     @property
-    def prefix(self) -> str: ...
+    def prefix(self) -> str:
+        """What every text that the pattern matches begins with."""
+        ...
 
     @property
-    def exact(self) -> bool: ...
+    def exact(self) -> bool:
+        """Whether the pattern matches that text and nothing else."""
+        ...
 
-    def test(self, text: str) -> bool: ...
+    def test(self, text: str) -> bool:
+        """Return whether the pattern matches a text."""
+        ...
 
 
 class Matches(Term):

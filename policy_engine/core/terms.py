@@ -42,24 +42,36 @@ class Reading(Protocol):
 
 
 class Selector(Protocol):
-    """One condition over rows; see the module for what it promises."""
+    """One condition over rows; `exact`: `select` never gives a row too many."""
 
     exact: bool
 
     @property
-    def weight(self) -> float: ...
+    def weight(self) -> float:
+        """How many rows the term lets pass, about; the narrowest is asked first."""
+        ...
 
     @property
-    def kinds(self) -> Kinds: ...
+    def kinds(self) -> Kinds:
+        """The types that the term can read, by position."""
+        ...
 
     @property
-    def checks(self) -> tuple[Check, ...]: ...
+    def checks(self) -> tuple[Check, ...]:
+        """What else must hold of values before the term may be asked."""
+        ...
 
-    def select(self, values: Sequence[Any]) -> int: ...
+    def select(self, values: Sequence[Any]) -> int:
+        """Return the rows that may match, as bits."""
+        ...
 
-    def test(self, values: Sequence[Any], slot: int) -> bool: ...
+    def test(self, values: Sequence[Any], slot: int) -> bool:
+        """Return whether one row matches."""
+        ...
 
-    def changed(self, add: Mapping[int, Cells], remove: Mapping[int, Cells]) -> Selector: ...
+    def changed(self, add: Mapping[int, Cells], remove: Mapping[int, Cells]) -> Selector:
+        """Return the term with rows added behind all others, and rows removed."""
+        ...
 
 
 class Column:

@@ -19,6 +19,8 @@ from typing import Any, NoReturn
 import casbin
 
 from policy_engine.core.effects import Answer
+from policy_engine.core.lookup import Found
+from policy_engine.core.selection import Tests
 from policy_engine.errors import LoadRefused
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.rules.functions import Declared
@@ -75,10 +77,7 @@ class CompiledEnforcer:
 
     def enforce_ex(self, *rvals: Any) -> tuple[bool, Row]:
         """Return the answer and the one row that Casbin names for it (empty where none matched)."""
-        if rvals and isinstance(rvals[0], casbin.core_enforcer.EnforceContext):
-            raise NotSupported("contexts are not supported by a compiled enforcer; ask without one")
-        if len(rvals) != self._size:
-            raise RuntimeError("invalid request size")
+        self._check(rvals)
         if not self._rows.count:
             return self._rows.answer_without_rows(rvals), []
         allowed, slot = self._answer(rvals)
@@ -90,16 +89,22 @@ class CompiledEnforcer:
 
     def explain(self, *rvals: Any) -> list[Row]:
         """Return every matching row, in the order of Casbin's scan. Raises where any row of the policy raises."""
+        self._check(rvals)
+        return [self._lines[slot] for slot in self._matching(rvals)]
+
+    def _check(self, rvals: Sequence[Any]) -> None:
+        if rvals and isinstance(rvals[0], casbin.core_enforcer.EnforceContext):
+            raise NotSupported("contexts are not supported by a compiled enforcer; ask without one")
         if len(rvals) != self._size:
             raise RuntimeError("invalid request size")
-        return [self._lines[slot] for slot in self._matching(rvals)]
 
     def updated(self, add: Iterable[Row] = (), remove: Iterable[Row] = ()) -> CompiledEnforcer:
         """Return an enforcer with rows removed and then added at the end; this one stays as it is.
 
         A row is a line of the policy file as a list, its kind first (`["p", "alice", "data1", "read"]`,
         `["g", "alice", "admin"]`); without a kind it is a `p` row. Of equal rows the first is removed. Raises
-        `InputRefused` for a row that is not there or fits no definition; nothing is changed then.
+        `InputRefused` for a row that is not there or fits no definition, `TooLarge` beyond a limit, and `LoadRefused`
+        for a row that nothing can judge within bounds; nothing is changed then.
         """
         copy: CompiledEnforcer = object.__new__(CompiledEnforcer)
         copy._take(self._rows.updated([list(row) for row in add], [list(row) for row in remove]))
@@ -124,18 +129,46 @@ class CompiledEnforcer:
 
     def _answer(self, rvals: Sequence[Any]) -> Answer:
         """Return what the effect makes of the rows: all at once where nothing can raise, else one after another."""
-        only = self._only
-        if only is not None and only.rest is None:
-            values = only.values(rvals)
-            selection = only.selection
-            if selection.readable(values):
-                if selection.whole and self._effect.ranks is None:
-                    return self._effect.of_leaves(selection.leaves(values))
-                found, tests = selection.find(values)
-                if not tests:
-                    return self._effect.of(found)
-                return self._effect.among(found, lambda slot: all(term.test(values, slot) for term in tests))
-        return self._effect.scan(self._matching(rvals))
+        only, effect = self._only, self._effect
+        if only is None:
+            return effect.scan(self._matching(rvals))
+        values = only.values(rvals)
+        selection = only.selection
+        if not selection.readable(values):
+            return effect.scan(self._judged(rvals))
+        if selection.whole and only.rest is None and effect.ranks is None:
+            return effect.of_leaves(selection.leaves(values))
+        found, tests = selection.find(values)
+        if only.rest is not None:
+            return effect.scan(self._tested(found, tests, values, only.rest.judge(rvals), rvals))
+        if not tests:
+            return effect.of(found)
+        return effect.among(found, lambda slot: all(term.test(values, slot) for term in tests))
+
+    def _judged(self, rvals: Sequence[Any]) -> Iterator[int]:
+        """Yield the slots of matching rows where the index can read nothing: all rows, as Casbin judges them."""
+        judge = self._rows.book.evaluation.judge(rvals)
+        lines, gone = self._lines, self._rows.gone
+        slots: Iterable[int] = range(len(lines))
+        if self._effect.ranks is not None:
+            slots = sorted(slots, key=self._effect.ranks.__getitem__)
+        for slot in slots:
+            if slot not in gone and judge(lines[slot]):
+                yield slot
+
+    def _tested(
+        self, found: Found, tests: Tests, values: Sequence[Any], rest: Callable[[Row], bool], rvals: Sequence[Any]
+    ) -> Iterator[int]:
+        """Yield the slots of matching rows among those found, where there is one group whose places are slots."""
+        lines, rows = self._lines, self._rows.groups[0].rows
+        for slot in self._effect.ordered(found):
+            try:
+                matches = all(term.test(values, slot) for term in tests) if tests else True
+                matches = matches and rest(rows[slot])
+            except Exception:  # noqa: BLE001  whatever it is, Casbin's own loop says what it raises here
+                matches = self._rows.book.evaluation.judge(rvals)(lines[slot])
+            if matches:
+                yield slot
 
     def _matching(self, rvals: Sequence[Any]) -> Iterator[int]:
         """Yield the slots of matching rows in the order of Casbin's scan, each judged when its turn comes."""

@@ -60,14 +60,18 @@ class Evaluation:
         """
         asked = dict(zip(self.tokens, request, strict=False))
         once: Any = None
+        columns, size, expands = self.columns, len(self.columns), self.expands
 
         def matches(row: Row) -> bool:
             nonlocal once
-            if len(row) != len(self.columns):
+            if len(row) != size:
                 raise RuntimeError("invalid policy size")
-            if self.expands or once is None:
+            if expands or once is None:
                 once = CoreEnforcer._get_expression(self.expression(row), self.functions)
-            return as_match(once.eval({**asked, **dict(zip(self.columns, row, strict=False))}))
+            names = dict(zip(columns, row, strict=False))
+            names.update(asked)
+            found = once.eval(names)
+            return found if found is True or found is False else as_match(found)
 
         return matches
 

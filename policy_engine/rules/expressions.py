@@ -2,7 +2,7 @@
 
 Rules of the room: a text is preprocessed and parsed by Casbin's own code and never run as Python. Kinds of syntax that
 Casbin's evaluator has but whose outcome depends on more than the row and the request (comprehensions count their steps
-over the whole scan, `rand` draws) are refused by name; so is a pattern that the request itself would supply.
+over the whole scan) are refused by name; so is a pattern that the request itself would supply.
 Left to others: terms (`rules.selectors`), expanding `eval()` (`rules.shapes`), evaluating (`rules.evaluation`).
 """
 
@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Final
 
 from casbin.core_enforcer import CoreEnforcer
+from simpleeval import MAX_STRING_LENGTH
 
 from policy_engine.errors import LoadRefused
 from policy_engine.rules.functions import Declared
@@ -49,29 +50,32 @@ _KINDS: Final = (
     ast.IfExp,
     ast.Starred,
 )
-_DRAWN: Final = frozenset(("rand", "randint"))
 _REGULAR: Final = frozenset(
     ("keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5", "regexMatch", "globMatch", "keyGet2", "keyGet3")
 )
 """Functions whose second argument becomes a regular expression."""
-BUILT_IN: Final = frozenset(("int", "float", "str", "list", "tuple", "dict", "set"))
+BUILT_IN: Final = frozenset(("list", "tuple", "dict", "set"))
 """Functions of Casbin's evaluator itself; pure."""
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What a matcher may name: request tokens (`r_x`) by place, row values (`p_x`) by place, and functions."""
+    """What a matcher may name: request tokens (`r_x`) by place, row values (`p_x`) by place, and functions.
+
+    `own` are the names of functions that the caller declared, whatever other functions are called so.
+    """
 
     tokens: Mapping[str, int]
     columns: Mapping[str, int]
     functions: Mapping[str, Declared]
+    own: frozenset[str] = frozenset()
 
     def with_columns(self, more: Iterable[str]) -> Names:
         """Return the same with further row values behind the others."""
         columns = dict(self.columns)
         for name in more:
             columns[name] = len(columns)
-        return Names(self.tokens, columns, self.functions)
+        return Names(self.tokens, columns, self.functions, self.own)
 
 
 _NOT: Final = re.compile(r"!(?!=)")
@@ -108,19 +112,21 @@ def check(tree: ast.expr, names: Names, where: str | None) -> None:
             _check_name(node.id, names, where, called=id(node) in called)
         elif isinstance(node, ast.Call):
             _check_pattern(node, names, where)
+        elif isinstance(node, ast.Constant) and len(str(node.value)) > MAX_STRING_LENGTH:
+            message = f"a matcher may not hold a text of more than {MAX_STRING_LENGTH} characters; shorten it"
+            raise LoadRefused(message, where=where)
 
 
 def _check_name(name: str, names: Names, where: str | None, *, called: bool) -> None:
     if called:
-        if name in _DRAWN:
-            raise LoadRefused(f"`{name}` draws at random and decides nothing reliably; remove it", where=where)
-        if name == "timeMatch":
+        if name == "timeMatch" and name not in names.own:
             raise LoadRefused("`timeMatch` reads the clock; pass the time in the request and compare it", where=where)
         if name == "eval":
             raise LoadRefused("`eval` takes one policy column, as in eval(p.rule)", where=where)
         if name not in names.functions and name not in BUILT_IN:
+            known = ", ".join(sorted(names.functions.keys() - {"timeMatch"}))
             raise LoadRefused(
-                f"the function `{name}` is not known; use one of {', '.join(sorted(names.functions))}, "
+                f"the function `{name}` is not known; use one of {known}, "
                 "or declare your own when you build the enforcer",
                 where=where,
             )
@@ -132,7 +138,12 @@ def _check_name(name: str, names: Names, where: str | None, *, called: bool) -> 
 
 def _check_pattern(node: ast.Call, names: Names, where: str | None) -> None:
     function = node.func.id if isinstance(node.func, ast.Name) else ""
-    if function in _REGULAR and len(node.args) > 1 and reads(node.args[1], names) & REQUEST:
+    if (
+        function in _REGULAR
+        and function not in names.own
+        and len(node.args) > 1
+        and reads(node.args[1], names) & REQUEST
+    ):
         raise LoadRefused(
             f"`{function}` would take its pattern from the request, which could name one without end; "
             "put the policy's column second",

@@ -141,8 +141,11 @@ def load(model: Any, policy: Any, limits: Limits) -> Policy:
     return found
 
 
+_SECTIONS = (("r", "request_definition"), ("p", "policy_definition"), ("e", "policy_effect"), ("m", "matchers"))
+
+
 def _check(model: Any, where: str) -> None:
-    for section, title in (("r", "request_definition"), ("p", "policy_definition"), ("m", "matchers")):
+    for section, title in _SECTIONS:
         if section not in (model[section] or {}):
             raise LoadRefused(f"the section [{title}] is missing; add it with a line `{section} = ...`", where=where)
     refuse_contexts(model, where)

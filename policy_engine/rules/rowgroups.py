@@ -9,7 +9,6 @@ Left to others: the order among groups and the effect (`rules.enforcer`), taking
 from __future__ import annotations
 
 import ast
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,17 +20,16 @@ from policy_engine.core.roles import Roles
 from policy_engine.core.selection import Columns, Selection
 from policy_engine.core.terms import SCALARS, Column, Selector
 from policy_engine.errors import LoadRefused
-from policy_engine.limits import Limits
 from policy_engine.rules.evaluation import Evaluation, as_match
 from policy_engine.rules.expressions import IMPURE, REQUEST, Names, reads
 from policy_engine.rules.readers import Reader, reader_of
+from policy_engine.rules.remembered import Outcomes, Remembered
 from policy_engine.rules.selectors import Cell, Inverter, Joined, Leaf, NotFit, Part, Positions
 
 _WAYS_COUNT = 256
 """Keys are taken as long as rows have conditions in no more different ways than this."""
 _NARROWED_KINDS_MIN = 8
 """A key that only narrows is worth its step from so many beginnings of patterns on."""
-_REMEMBERED_OVERHEAD_BYTES = 200
 
 
 Row = Sequence[Any]
@@ -147,12 +145,11 @@ class Group:
         slots: list[int],
         columns: Columns,
         words: Words,
-        limits: Limits,
+        remembered: Remembered,
     ) -> None:
         self.layout = layout
         self.rows = rows
         self.slots = slots
-        self._limits = limits
         keyed = self._keyed(columns)
         # A part without a key is a term; so is one whose key does no more than narrow.
         exact = [leaf for leaf in keyed if not leaf.narrows]
@@ -161,18 +158,18 @@ class Group:
         )
         keys = [(leaf.key, layout.place(leaf)) for leaf in keyed if leaf.key is not None]
         self.selection = Selection(keys, self.terms, columns, len(rows), words)
-        self._bind(evaluation, roles)
+        self._bind(evaluation, roles, remembered)
 
-    def _bind(self, evaluation: Evaluation, roles: Sequence[Roles]) -> None:
+    def _bind(self, evaluation: Evaluation, roles: Sequence[Roles], remembered: Remembered) -> None:
         layout = self.layout
         self._evaluation = evaluation
         self._roles = tuple(roles)
         self._readers = tuple(reader_of(node, layout.names, evaluation.of_request) for node in layout.asked)
         self._more = bool(self._roles or self._readers)
-        self.rest = Rest(layout, evaluation, self._limits) if layout.rest else None
+        self.rest = Rest(layout, evaluation, remembered) if layout.rest else None
 
     def _keyed(self, columns: Columns) -> list[Leaf]:
-        """Return which parts become keys: those that part the rows best, while the ways in which rows name them stay few."""
+        """Return which parts become keys: those that part the rows best, while rows name them in few ways."""
         layout = self.layout
         leaves = [part for part in layout.parts if isinstance(part, Leaf) and part.key is not None]
         kinds = {id(leaf): len({_kind(leaf, cell) for cell in columns[layout.place(leaf)]}) for leaf in leaves}
@@ -203,11 +200,11 @@ class Group:
         """Return places in order, lazily where they are bits."""
         return ascending(found) if isinstance(found, int) else found
 
-    def bound(self, evaluation: Evaluation, roles: Sequence[Roles]) -> Group:
+    def bound(self, evaluation: Evaluation, roles: Sequence[Roles], remembered: Remembered) -> Group:
         """Return the group under other functions and links of roles; rows and terms are shared."""
         copy: Group = object.__new__(Group)
         copy.__dict__.update(self.__dict__)
-        copy._bind(evaluation, roles)
+        copy._bind(evaluation, roles, remembered)
         return copy
 
     def changed(self, add: Sequence[tuple[Row, int]], columns: Columns, remove: Sequence[int], words: Words) -> Group:
@@ -235,71 +232,51 @@ def _kind(leaf: Leaf, cell: Any) -> Any:
 class Rest:
     """The part of a matcher that is left to Casbin's evaluator, with what it found before."""
 
-    def __init__(self, layout: Layout, evaluation: Evaluation, limits: Limits) -> None:
+    def __init__(self, layout: Layout, evaluation: Evaluation, remembered: Remembered) -> None:
         names = layout.names
         self._evaluation = evaluation
         self._columns = tuple(names.columns)
         self._node = layout.rest[0] if len(layout.rest) == 1 else ast.BoolOp(ast.And(), list(layout.rest))
-        self._most = limits.remembered_bytes
-        self._held: dict[tuple[Any, ...], dict[Any, bool]] = {}
-        self._bytes = 0
+        self._remembered = remembered
         self._readers: tuple[Reader, ...] | None = None
         if not reads(self._node, names) & IMPURE:
             asked = _requests(self._node, names)
             self._readers = tuple(reader_of(node, names, evaluation.of_request) for node in asked)
         named = {node.id for node in ast.walk(self._node) if isinstance(node, ast.Name)}
-        places = {place for name, place in names.columns.items() if name in named}
-        self._places = tuple(sorted(places))
-        self._typed = any(place >= len(evaluation.columns) for place in places)
+        self._places = tuple(place for name, place in names.columns.items() if name in named)
+        self._typed = any(place >= len(evaluation.columns) for place in self._places)
 
-    def judge(self, request: Sequence[Any]) -> Callable[[Sequence[Any]], bool]:
+    def judge(self, request: Sequence[Any]) -> Callable[[Row], bool]:
         """Return what tells of a row whether the rest holds for a request. It raises what Casbin's evaluator raises."""
         asked = dict(zip(self._evaluation.tokens, request, strict=False))
         evaluate = self._evaluation.evaluator()
-        known = self._known(request)
+        node, columns = self._node, self._columns
 
-        def evaluated(row: Sequence[Any]) -> bool:
-            return as_match(evaluate(self._node, {**asked, **dict(zip(self._columns, row, strict=False))}))
+        def evaluated(row: Row) -> bool:
+            names = dict(zip(columns, row, strict=False))
+            names.update(asked)
+            found = evaluate(node, names)
+            return found if found is True or found is False else as_match(found)
 
-        def remembered(row: Sequence[Any]) -> bool:
-            cells: tuple[Any, ...] = tuple([row[place] for place in self._places])
-            if self._typed:  # 1, 1.0 and True are equal, and not the same to every expression
+        outcomes = None
+        if self._readers is not None:
+            outcomes = self._remembered.outcomes(self, [read(request) for read in self._readers])
+        return evaluated if outcomes is None else self._remembering(outcomes, evaluated)
+
+    def _remembering(self, outcomes: Outcomes, evaluated: Callable[[Row], bool]) -> Callable[[Row], bool]:
+        places, typed, keep = self._places, self._typed, self._remembered.keep
+
+        def remembered(row: Row) -> bool:
+            cells: tuple[Any, ...] = tuple([row[place] for place in places])
+            if typed:  # 1, 1.0 and True are equal, and not the same to every expression
                 cells = (*cells, *map(type, cells))
-            found = held.get(cells)
+            found = outcomes.get(cells)
             if found is None:
                 found = evaluated(row)
-                self._charge(_REMEMBERED_OVERHEAD_BYTES)  # the cells themselves are the policy's
-                held[cells] = found
+                keep(outcomes, cells, found)
             return found
 
-        if known is None:
-            return evaluated
-        held = known
         return remembered
-
-    def _known(self, request: Sequence[Any]) -> dict[Any, bool] | None:
-        """Return what is remembered under the scalars that the rest reads, or `None` where something is no scalar."""
-        if self._readers is None:
-            return None
-        key: list[Any] = []
-        for read in self._readers:
-            value = read(request)
-            kind = type(value)
-            if kind not in SCALARS or value != value:
-                return None
-            key += (kind, value)
-        held = tuple(key)
-        known = self._held.get(held)
-        if known is None:
-            self._charge(sum(map(sys.getsizeof, held)) + _REMEMBERED_OVERHEAD_BYTES)
-            known = self._held[held] = {}
-        return known
-
-    def _charge(self, more: int) -> None:
-        self._bytes += more
-        if self._bytes > self._most:
-            self._held.clear()
-            self._bytes = more
 
 
 def _requests(node: ast.expr, names: Names) -> list[ast.expr]:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from policy_engine.core.effects import Effect, Words, word
 from policy_engine.core.roles import Roles
 from policy_engine.core.selection import Columns
-from policy_engine.errors import InputRefused
+from policy_engine.errors import InputRefused, TooLarge
 from policy_engine.rules.patternroles import PatternRoles
 from policy_engine.rules.policy import Row, link_of
 from policy_engine.rules.rowgroups import Group, Layout, RowRefused
@@ -83,7 +83,12 @@ class Rows:
         return [slot for slot in group.slots if slot not in self.gone] if self.gone else group.slots
 
     def updated(self, add: list[list[Any]], remove: list[list[Any]]) -> Rows:
-        """Return the rows after a change. Raises `InputRefused` for a row that is not there or fits no definition."""
+        """Return the rows after a change. Raises `InputRefused` for a row that is not there or fits no definition,
+        `TooLarge` for too many rows, and `RowRefused` for one that nothing can judge within bounds.
+        """
+        most = self.book.limits.rules_count
+        if self.count + len(add) - len(remove) > most:
+            raise TooLarge(f"the policy would have more than {most} rules (rules_count); split it", where="row")
         come = [self._kind(row) for row in add]
         go = [self._kind(row) for row in remove]
         book = self._relinked([line for line in come if line[0] != "p"], [line for line in go if line[0] != "p"])
@@ -125,7 +130,7 @@ class Rows:
         return self.book.with_lines(lines, roles)
 
     def _rebound(self, book: Rulebook) -> Rows:
-        groups = [group.bound(book.evaluation, tuple(book.roles.values())) for group in self.groups]
+        groups = [group.bound(book.evaluation, tuple(book.roles.values()), book.remembered) for group in self.groups]
         ranks = self._ranks(book, self.lines, self.gone)
         effect = self.effect.changed((), (), ranks)
         return replace(self, book=book, groups=groups, effect=effect)
@@ -187,7 +192,18 @@ class Rows:
 
     def memory_bytes(self) -> int:
         """Return the bytes of everything that these rows hold, each object counted once."""
-        return _size([self.lines, self.groups_of, self.places_of, self.groups, self.effect, self.book.roles], set())
+        return _size(
+            [
+                self.lines,
+                self.book.remembered,
+                self.groups_of,
+                self.places_of,
+                self.groups,
+                self.effect,
+                self.book.roles,
+            ],
+            set(),
+        )
 
 
 class _Placed:
@@ -262,7 +278,7 @@ class _Placed:
         rows = [row for row, _ in held]
         roles = tuple(book.roles.values())
         return Group(
-            self.layouts[number], book.evaluation, roles, rows, slots, self._columns[number], words, book.limits
+            self.layouts[number], book.evaluation, roles, rows, slots, self._columns[number], words, book.remembered
         )
 
     def changed(self, number: int, group: Group, gone: list[int], effect: Effect) -> Group:

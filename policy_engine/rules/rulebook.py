@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from casbin import util
+
 from policy_engine.core.roles import NO_DOMAIN, Roles
 from policy_engine.errors import LoadRefused
 from policy_engine.limits import Limits
@@ -19,6 +21,7 @@ from policy_engine.rules.expressions import Names, parse
 from policy_engine.rules.functions import Declared, published
 from policy_engine.rules.patternroles import PatternRoles
 from policy_engine.rules.policy import Policy, load
+from policy_engine.rules.remembered import Remembered
 from policy_engine.rules.rowgroups import Layout
 from policy_engine.rules.safefunctions import SAFE_FUNCTIONS
 from policy_engine.rules.shapes import Shapes
@@ -38,6 +41,7 @@ class Rulebook:
     evaluation: Evaluation
     layout: Layout | None
     shapes: Shapes | None
+    remembered: Remembered
     limits: Limits
 
     @classmethod
@@ -64,20 +68,33 @@ class Rulebook:
             {name: at for at, name in enumerate(policy.tokens)},
             {name: at for at, name in enumerate(policy.columns)},
             functions,
+            frozenset(declared) - policy.places.keys(),
         )
         evaluation = _evaluation(policy, functions)
-        shapes = Shapes(policy.matcher, names) if evaluation.expands else None
+        shapes = Shapes(policy.matcher, names, policy.where) if evaluation.expands else None
         layout = None
         if shapes is None:
             layout = Layout(parse(policy.matcher, names, policy.where), names, policy.places)
-        return cls(policy, declared, patterns, names, roles, evaluation, layout, shapes, limits)
+        return cls(
+            policy,
+            declared,
+            patterns,
+            names,
+            roles,
+            evaluation,
+            layout,
+            shapes,
+            Remembered(limits.remembered_bytes),
+            limits,
+        )
 
     def with_lines(self, lines: dict[str, list[Any]], roles: Mapping[str, Roles]) -> Rulebook:
         """Return the rulebook under other lines of role definitions, and the graphs that they make."""
         policy = replace(self.policy, lines=lines)
         functions = _functions(policy, self.declared, roles)
         names = replace(self.names, functions=functions)
-        return replace(self, policy=policy, roles=roles, names=names, evaluation=_evaluation(policy, functions))
+        evaluation, remembered = _evaluation(policy, functions), Remembered(self.limits.remembered_bytes)
+        return replace(self, policy=policy, roles=roles, names=names, evaluation=evaluation, remembered=remembered)
 
     def graph(self, key: str, lines: dict[str, list[Any]]) -> Roles:
         """Return the graph that lines of a role definition make, from the start."""
@@ -104,6 +121,7 @@ def _functions(policy: Policy, own: Mapping[str, Declared], roles: Mapping[str, 
         return group in roles["g"].reach(code, domain if policy.places["g"] > 2 else NO_DOMAIN)
 
     found = {name: Declared(function, pure=True) for name, function in SAFE_FUNCTIONS.items()}
+    found["timeMatch"] = Declared(util.time_match_func, pure=False)  # refused in matchers; a row's text may hold it
     found |= {name: Declared(function, pure=True) for name, function in published(has_link).items()}
     found |= own
     found |= {

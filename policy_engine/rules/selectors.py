@@ -216,6 +216,8 @@ class Inverter:
         sides = "".join(_letter(reads(argument, self._names)) for argument in node.args)
         if name in self._roles:
             return self._role(node, name, sides)
+        if name in self._names.own:
+            return None  # the caller's own, whatever else is called so
         if sides == "rp" and name == "ipMatch":
             return _address(self._positions.of(ast.Call(ast.Name(ADDRESS), [node.args[0]], [])), node.args[1])
         if sides == "rp" and name in PATTERNS:

@@ -83,12 +83,13 @@ def escaped(text: str) -> str:
 class Shapes:
     """The shapes of a model's rows, each parsed once. Raises `LoadRefused` where `eval()` names no policy column."""
 
-    def __init__(self, text: str, names: Names) -> None:
+    def __init__(self, text: str, names: Names, where: str) -> None:
         self._text = text
         self._names = names
         rule_names: list[str] = util.get_eval_value(text)
         if any(name not in names.columns for name in rule_names):
-            raise LoadRefused("`eval` takes one policy column, as in eval(p.rule); name one that `p` defines")
+            message = "`eval` takes one policy column, as in eval(p.rule); name one that `p` defines"
+            raise LoadRefused(message, where=where)
         self._places = tuple(names.columns[name] for name in rule_names)
         self._known: dict[tuple[str, ...], Shape | None] = {}
 

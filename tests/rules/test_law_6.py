@@ -62,7 +62,7 @@ def random_facets(random: Random) -> Mapping[str, Any]:
 def test_stock_casbin_agrees_on_a_mix_of_outcomes(enforcer: Any) -> None:
     """Over a mix with enough allows and denies, stock Casbin gives each outcome; the unreadable never allows here.
 
-    Control: policy_engine/core/index.py: `found |= more`
+    Control: policy_engine/core/postings.py: `found |= more`
     """
     random = Random(7)
     counts: Counter[str] = Counter()
