@@ -159,12 +159,18 @@ def parse_header(data: bytes) -> Header:
     if not isinstance(members, dict) or set(members) != names or not _is_version(members["v"]):
         raise VerificationFailed("the batch header has other members or another version than this program knows")
     numbers = (members["batch"], members["first"], members["n"], members["epoch"], members["at"])
-    texts = (members["log"], members["root"], members["prev"], members["release"] or "")
-    if not all(type(number) is int for number in numbers) or not all(type(text) is str for text in texts):
+    texts = (members["log"], members["root"], members["prev"])
+    release = members["release"]
+    right = (
+        all(type(number) is int for number in numbers)
+        and all(type(text) is str for text in texts)
+        and (release is None or type(release) is str)
+    )
+    if not right:
         raise VerificationFailed("a member of the batch header has the wrong type")
     hashes = (members["root"], members["prev"])
-    if min(numbers) < 0 or members["n"] == 0 or not all(map(_HASH.fullmatch, hashes)):
-        raise VerificationFailed("the batch header counts below its least, or a hash in it is none")
+    if min(numbers) < 0 or members["n"] == 0 or not members["log"] or not all(map(_HASH.fullmatch, hashes)):
+        raise VerificationFailed("the batch header counts below its least, names no log, or holds a hash that is none")
     return Header(
         log_id=members["log"],
         batch=members["batch"],

@@ -214,7 +214,11 @@ def test_other_key_texts_are_refused(text: str, reason: Reason) -> None:
 def test_other_private_key_texts_are_refused_without_a_word_of_them() -> None:
     """A private key text that is none is refused, and the message holds nothing of it."""
     text = SIGNER.text()
-    for bad in (KEY, text[:-5], text + "A", text.replace("+example", "+Example"), text.replace(text.split("+")[3], "")):
+    start, secret = text[:-44], b64encode(b"\x01" + SEED).decode()
+    assert text == start + secret
+    short, of_another = b64encode(b"\x01" + SEED[:31]).decode(), b64encode(b"\x01" + bytes(32)).decode()
+    endings = ("", secret[:-1], secret + "A", short, of_another)
+    for bad in (KEY, text.replace("+example", "+Example"), *(start + ending for ending in endings)):
         with pytest.raises(EvidenceRefused) as caught:
             parse_signer(bad)
         assert not any(part in str(caught.value) for part in text.split("+")[2:])
