@@ -140,12 +140,12 @@ class Lookup:
         seconds = self._numbered(columns, count)
         firsts = list(self._first.keyed(columns, count))
         self._tables: dict[int, _Ways] = {}
-        whole = (1 << len(self._many)) - 1
-        parted = _parted([columns[at] for at in self._many], count) if self._many else {whole: range(count)}
+        parted = _parted([columns[at] for at in self._many], count)
+        alike = next(iter(parted), 0)
         manys = {place: held for held, places in parted.items() for place in places} if len(parted) > 1 else None
         for presence, places, named in firsts:
             for place, key in zip(places, named, strict=True):
-                many = whole if manys is None else manys[place]
+                many = alike if manys is None else manys[place]
                 node = self._tables.setdefault(many, {}).setdefault(presence, {})
                 path = [key] if seconds is None else [key, seconds[place]]
                 path += [columns[at][place] for bit, at in enumerate(self._many) if many >> bit & 1]

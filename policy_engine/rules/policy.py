@@ -28,7 +28,8 @@ from policy_engine.rules.matcher import refuse_contexts
 from policy_engine.rules.stock import silence
 
 Row = Sequence[Any]
-_BRACKETS = re.compile(r"[\[\]()]")
+_SIMPLE = re.compile(r"(?:[^\[\]()]|[\[(][^\[\](),]*[\])])*")
+"""A line whose brackets hold no comma and no brackets: every comma of it parts two cells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,7 @@ def _check(model: Any, where: str) -> None:
 
 def split(line: str) -> list[str] | None:
     """Return the cells of a line as Casbin splits them, `None` for a blank line or a comment."""
-    if _BRACKETS.search(line) is None:
+    if _SIMPLE.fullmatch(line):
         return None if not line or line[0] == "#" else [cell.strip() for cell in line.split(",")]
     tokens: list[str] | None = _extract_tokens(line)
     return tokens

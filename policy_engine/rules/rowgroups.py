@@ -74,23 +74,32 @@ class Layout:
     def _column(self, cell: Cell, rows: Sequence[Row], evaluation: Evaluation, unfit: set[int]) -> list[Any]:
         """Return one column; a cell is read once for all rows that say the same in the same types."""
         places = self._places(cell)
-        known: dict[Any, Any] = {}
-        column: list[Any] = []
-        for place, row in enumerate(rows):
-            said = tuple([row[at] for at in places])
-            key = (said, *map(type, said))
-            if key not in known:
-                try:
-                    known[key] = self._cell(cell, row, evaluation)
-                except NotFit:
-                    known[key] = NotFit
-                except LoadRefused as refused:
-                    raise RowRefused(refused.message, place) from None
-            found = known[key]
-            if found is NotFit:
-                unfit.add(place)
-            column.append(found)
+        if len(places) == 1:
+            said: list[Any] = [row[places[0]] for row in rows]
+            alike = set(map(type, said)) == {str}
+        else:
+            said = [tuple([row[place] for place in places]) for row in rows]
+            alike = all(type(value) is str for row in said for value in row)
+        if not alike:
+            said = [repr(value) for value in said]  # 1, 1.0 and True are equal, and not the same to every expression
+        # Every value is read with the last row that says it, and refused with the first.
+        read = {value: self._read(cell, row, evaluation) for value, row in dict(zip(said, rows, strict=True)).items()}
+        column = [read[value] for value in said]
+        if any(type(found) is LoadRefused for found in read.values()):
+            place = next(place for place, found in enumerate(column) if type(found) is LoadRefused)
+            raise RowRefused(column[place].message, place)
+        if any(found is NotFit for found in read.values()):
+            unfit.update(place for place, found in enumerate(column) if found is NotFit)
         return column
+
+    def _read(self, cell: Cell, row: Row, evaluation: Evaluation) -> Any:
+        """Return the cell of a row, `NotFit` itself, or why it is refused."""
+        try:
+            return self._cell(cell, row, evaluation)
+        except NotFit:
+            return NotFit
+        except LoadRefused as refused:
+            return LoadRefused(refused.message)
 
     def _places(self, cell: Cell) -> list[int]:
         nodes = [*cell.nodes, *([] if cell.free is None else [cell.free])]

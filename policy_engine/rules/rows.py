@@ -71,7 +71,8 @@ class Rows:
         placed = _Placed(book, {}, [])
         placed.put_all(lines, 0)
         groups = [placed.group(number, effect) for number in range(len(placed.layouts))]
-        return cls(book, lines, *placed.homes(len(lines)), placed.keys, groups, tuple(placed.loose), effect)
+        homes = placed.groups_of, placed.places_of
+        return cls(book, lines, *homes, placed.keys, groups, tuple(placed.loose), effect)
 
     def answer_without_rows(self, request: Sequence[Any]) -> bool:
         """Return what Casbin answers where the policy has no rows. Raises what Casbin raises."""
@@ -154,8 +155,7 @@ class Rows:
         ]
         groups += [placed.group(number, effect) for number in range(len(self.groups), len(placed.layouts))]
         loose = tuple(slot for slot in (*self.loose, *placed.loose) if slot not in everything_gone)
-        in_groups, at_places = placed.homes(len(add))
-        in_groups, at_places = self.groups_of + in_groups, self.places_of + at_places
+        in_groups, at_places = self.groups_of + placed.groups_of, self.places_of + placed.places_of
         book = replace(book, policy=replace(book.policy, rows=lines))
         return Rows(book, lines, in_groups, at_places, placed.keys, groups, loose, effect, everything_gone)
 
@@ -214,38 +214,52 @@ class _Placed:
         self.keys = keys
         self.layouts = [group.layout for group in groups]
         self._counts = [len(group.rows) for group in groups]
-        self._rows: list[list[tuple[Row, int]]] = [[] for _ in groups]
+        self._rows: list[list[Row]] = [[] for _ in groups]
+        self._slots: list[list[int]] = [[] for _ in groups]
         self._columns: list[Columns] = [()] * len(groups)
         self.loose: list[int] = []
-        self._homes: dict[int, tuple[int, int]] = {}
-        self._start = 0
+        self.groups_of: array[int] = array("q")
+        self.places_of: array[int] = array("q")
 
     def put_all(self, rows: Sequence[Row], start: int) -> None:
-        """Place rows whose slots begin at `start`."""
-        self._start = start
-        size = len(self._book.policy.columns)
-        for slot, row in enumerate(rows, start):
-            number = self._number(row) if len(row) == size else None
-            if number is None:
-                self.loose.append(slot)
-            else:
-                self._rows[number[0]].append((number[1], slot))
+        """Place rows whose slots begin at `start`. Raises `RowRefused` for one that nothing can judge within bounds."""
+        self.groups_of = array("q", [_LOOSE]) * len(rows)
+        self.places_of = array("q", [0]) * len(rows)
+        self._sort(rows, start)
         for at, layout in enumerate(self.layouts):
-            held = self._rows[at]
+            slots = self._slots[at]
             try:
-                columns, unfit = layout.fit([row for row, _ in held], self._book.evaluation)
+                columns, unfit = layout.fit(self._rows[at], self._book.evaluation)
             except RowRefused as refused:
-                row = rows[held[refused.place][1] - start]
-                where = self._book.policy.place(row)
+                where = self._book.policy.place(rows[slots[refused.place] - start])
                 raise RowRefused(refused.message, refused.place, where=where) from None
             if unfit:
-                self.loose += [held[place][1] for place in unfit]
-                columns = [[cell for place, cell in enumerate(column) if place not in unfit] for column in columns]
-                self._rows[at] = [pair for place, pair in enumerate(held) if place not in unfit]
+                self.loose += [slots[place] for place in unfit]
+                kept = [place for place in range(len(slots)) if place not in unfit]
+                columns = [[column[place] for place in kept] for column in columns]
+                slots = self._slots[at] = [slots[place] for place in kept]
+                self._rows[at] = [self._rows[at][place] for place in kept]
             self._columns[at] = columns
-            for place, (_, slot) in enumerate(self._rows[at], self._counts[at]):
-                self._homes[slot] = (at, place)
+            for place, slot in enumerate(slots, self._counts[at]):
+                self.groups_of[slot - start] = at
+                self.places_of[slot - start] = place
         self.loose.sort()
+
+    def _sort(self, rows: Sequence[Row], start: int) -> None:
+        """Put rows into their groups by the shape of their texts, where they have any."""
+        size = len(self._book.policy.columns)
+        if self._book.shapes is None and rows and set(map(len, rows)) == {size}:
+            self._number(rows[0])  # makes the one group at first sight
+            number = self.keys[()]
+            self._rows[number], self._slots[number] = list(rows), list(range(start, start + len(rows)))
+            return
+        for slot, row in enumerate(rows, start):
+            found = self._number(row) if len(row) == size else None
+            if found is None:
+                self.loose.append(slot)
+            else:
+                self._rows[found[0]].append(found[1])
+                self._slots[found[0]].append(slot)
 
     def _number(self, row: Row) -> tuple[int, Row] | None:
         """Return the group of a row and the row with its literals behind, or `None` for a loose one."""
@@ -267,34 +281,27 @@ class _Placed:
             self.layouts.append(layout)
             self._counts.append(0)
             self._rows.append([])
+            self._slots.append([])
             self._columns.append(())
         return self.keys[key], held
 
     def group(self, number: int, effect: Effect) -> Group:
         """Return a new group of the rows placed in it."""
-        book, held = self._book, self._rows[number]
-        slots = [slot for _, slot in held]
+        book, slots = self._book, self._slots[number]
         words = Words(effect.name, [effect.words[slot] for slot in slots])
-        rows = [row for row, _ in held]
-        roles = tuple(book.roles.values())
-        return Group(
-            self.layouts[number], book.evaluation, roles, rows, slots, self._columns[number], words, book.remembered
-        )
+        roles, columns = tuple(book.roles.values()), self._columns[number]
+        layout = self.layouts[number]
+        return Group(layout, book.evaluation, roles, self._rows[number], slots, columns, words, book.remembered)
 
     def changed(self, number: int, group: Group, gone: list[int], effect: Effect) -> Group:
         """Return a group with the rows placed in it, and without those at these places; itself where nothing moved."""
-        held = self._rows[number]
-        if not held and not gone:
+        rows = list(zip(self._rows[number], self._slots[number], strict=True))
+        if not rows and not gone:
             return group
-        slots = [*group.slots, *[slot for _, slot in held]]
+        slots = [*group.slots, *self._slots[number]]
         alone = len(slots) == len(effect.words)  # then places are slots
         words = Words(effect.name, effect.words if alone else [effect.words[slot] for slot in slots])
-        return group.changed(held, self._columns[number], gone, words)
-
-    def homes(self, count: int) -> tuple[array[int], array[int]]:
-        """Return the group and the place of each row put, in order of slots."""
-        found = [self._homes.get(self._start + at, (_LOOSE, 0)) for at in range(count)]
-        return array("q", [group for group, _ in found]), array("q", [place for _, place in found])
+        return group.changed(rows, self._columns[number], gone, words)
 
 
 def _words(book: Rulebook, rows: Iterable[Row]) -> list[int]:

@@ -28,7 +28,7 @@ _LITERAL: Final = re.compile(
 _UNSURE: Final = re.compile(r"[\"'\\#]")
 """What is left of a text whose literals may not be where they seem to be."""
 _SUFFIXED: Final = re.compile(r"\b[pr]\d+\.")
-_SIDE: Final = re.compile(r"\b([pr])\.")
+_SIDE: Final = re.compile(r"(?<=\b[pr])\.")
 NUMBER: Final = "_n"
 TEXT: Final = "_t"
 _TAKEN: Final = re.compile(rf"\b(?:{NUMBER}|{TEXT})\d")
@@ -77,7 +77,7 @@ def escaped(text: str) -> str:
     if _SUFFIXED.search(text):
         found: str = util.escape_assertion(text)
         return found
-    return _SIDE.sub(r"\1_", text)
+    return _SIDE.sub("_", text)
 
 
 class Shapes:

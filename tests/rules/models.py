@@ -38,6 +38,7 @@ class Shape:
     functions: Mapping[str, Declared] = field(default_factory=dict)
     matching: Mapping[str, Callable[[Any, Any], bool]] = field(default_factory=dict)
     domain_matching: Mapping[str, Callable[[Any, Any], bool]] = field(default_factory=dict)
+    rows_max: int = 8
 
     def text(self, effect: str) -> str:
         """Return the model.conf of the shape under an effect."""
@@ -155,6 +156,24 @@ SHAPES: dict[str, Shape] = {
         '(r.sub == p.sub || p.sub == "*") && (p.obj == "*" || r.obj == p.obj) && (r.act == p.act || p.act == "*")',
         FOUR,
         THREE,
+    ),
+    "stars in many columns": Shape(
+        " && ".join(f'(r.{name} == p.{name} || p.{name} == "*")' for name in "uvwxy") + " && has(r.z, p.z)",
+        (*[words("a b * *")] * 6, EFFECTS),
+        (*[words("a a b") | ODD] * 5, LISTS),
+        r="u, v, w, x, y, z",
+        p="u, v, w, x, y, z, eft",
+        rows_max=40,
+    ),
+    "stars and roles": Shape(
+        " && ".join(f'(r.{name} == p.{name} || p.{name} == "*")' for name in "uvwx") + " && g(r.y, p.y)",
+        (*[words("a b * *")] * 4, NAMES, EFFECTS),
+        (*[words("a a b")] * 4, ASKED),
+        r="u, v, w, x, y",
+        p="u, v, w, x, y, eft",
+        roles={"g": "_, _"},
+        links=LINKS,
+        rows_max=40,
     ),
     "superuser": Shape('r.sub == p.sub && r.obj == p.obj && r.act == p.act || r.sub == "b"', FOUR, THREE),
     "no effect column": Shape(
@@ -286,8 +305,9 @@ PATTERN_SHAPES: dict[str, Shape] = {
 
 
 @st.composite
-def policies(draw: st.DrawFn, shape: Shape, *, odd: bool = True, most: int = 8) -> list[list[str]]:
+def policies(draw: st.DrawFn, shape: Shape, *, odd: bool = True, most: int | None = None) -> list[list[str]]:
     """Draw lines of a policy, now and then one with another number of values."""
+    most = shape.rows_max if most is None else most
     lines = [["p", *row] for row in draw(st.lists(st.tuples(*shape.rows), min_size=1, max_size=most))]
     if shape.links is not None:
         lines += [link.split(", ") for link in draw(st.lists(shape.links, max_size=6))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import pytest
@@ -78,3 +79,32 @@ def fits(line: list[str], shape: Shape) -> bool:
 def without_doubt(lines: list[list[str]]) -> list[list[str]]:
     """Return lines to remove; a `p` row needs no kind, and half of them have none."""
     return [line[1:] if line[0] == "p" and at % 2 else line for at, line in enumerate(lines)]
+
+
+def test_many_stars_are_looked_up_in_two_halves() -> None:
+    """Rows that name columns in many ways are looked up in two halves, and answer as stock, changed or not."""
+    chance = Random(7)
+    shape = SHAPES["stars in many columns"]
+
+    def rows(count: int, values: str) -> list[list[str]]:
+        effects = ("allow", "deny", "Deny")
+        return [["p", *(chance.choice(values) for _ in range(6)), chance.choice(effects)] for _ in range(count)]
+
+    def request() -> tuple[Any, ...]:
+        return (*(chance.choice(["a", "b", "c", "zz", 1]) for _ in range(5)), chance.choice(["a", ["a", "b"], []]))
+
+    halved = 0
+    for at in range(40):
+        effect, lines = shape.effects[at % len(shape.effects)], rows(chance.randrange(20, 60), "ab**")
+        held, theirs = compiled(shape, effect, lines), stock(shape, effect, lines)
+        for asked in [request() for _ in range(20)]:
+            assert answer(held, asked) == answer(theirs, asked)
+        lookup = held._rows.groups[0].selection._lookup
+        halved += lookup is not None and lookup._second is not None
+        more, gone = rows(5, "abc*"), chance.sample(lines, 8)
+        for line in gone:
+            lines.remove(line)
+        held, theirs = held.updated(add=more, remove=gone), stock(shape, effect, lines + more)
+        for asked in [request() for _ in range(20)]:
+            assert answer(held, asked) == answer(theirs, asked)
+    assert halved == 40
