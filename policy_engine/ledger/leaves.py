@@ -6,9 +6,9 @@ permanent; the rule for growth is that of `encoding`. Members beside `v` 1, `kin
 - `open`: `boot` (id of the process), `key` (verifier key text of its receipts, null when it signs none), `release`.
 - `close` (the writer ends its log) and `abandoned` (the sequencer ends it, its lease being over): `batches`,
   `entries` and `head`: how many batches and entries the log has for ever, and the hash of its last header.
-Rules: an ended log stays ended; a writer that comes back opens a new log. `at` is never before that of the leaf in
-front of it in the same log (whoever writes one takes the later of its clock and that); the `open` of a log that had
-batches before there was a tree has the `at` of its first header.
+Rules: an ended log stays ended; a writer that comes back opens a new log (the one log of an SQLite file is never
+ended). `at` is never before that of the leaf in front of it in the same log: whoever writes one takes the later of its
+clock and that. The `open` of a log that had batches before there was a tree has `at` and `epoch` of its first header.
 Left to others: whether a leaf may follow another (`chain`), hashing (`merkle`).
 """
 

@@ -32,14 +32,14 @@ def spoil_hashes(hashes: Sequence[bytes], random: Random, others: Sequence[bytes
             other = random.randrange(len(changed))
             changed[place], changed[other] = changed[other], old
         elif way == 5:
-            changed[place] = old[: random.randrange(len(old))]
+            changed[place] = old[: random.randrange(max(len(old), 1))]
         else:
             changed[place] = random.choice(others)
     return changed
 
 
 def _bit(data: bytes, random: Random, others: Sequence[bytes]) -> bytes:
-    changed = bytearray(data)
+    changed = bytearray(data or b"\x00")
     changed[random.randrange(len(changed))] ^= 1 << random.randrange(8)
     return bytes(changed)
 
