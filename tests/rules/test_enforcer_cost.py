@@ -13,9 +13,10 @@ from policy_engine.rules import CompiledEnforcer
 from policy_engine.rules.stock import read_model
 from tests.rules.models import ALLOW, BOTH, Lines
 
-FEW, MANY = 10, 20_000
+FEW, MANY = 10, 5_000
+SECONDS_MAX = 3.0
 RATIO_MAX = 8.0
-"""Stock's ratio for the same rows is about 1,000."""
+"""Stock's ratio for the same rows is about 250."""
 
 
 def model(matcher: str, p: str, effect: str = ALLOW, roles: str = "", r: str = "sub, obj, act") -> Any:
@@ -79,19 +80,26 @@ def requests(name: str, count: int, number: int) -> list[tuple[Any, ...]]:
 
 
 def least_seconds(held: CompiledEnforcer, asked: Sequence[tuple[Any, ...]]) -> float:
-    """Return the least time of a decision over several rounds, so that a busy machine does not count."""
+    """Return the least time of a decision over several rounds, so that a busy machine does not count.
+
+    Rounds end after some seconds: whoever needs longer has failed.
+    """
     rounds = []
-    for _ in range(9):
+    began = time.perf_counter()
+    for at in range(9):
+        some = asked[at::9] if len(asked) > 9 else asked
         start = time.perf_counter()
-        for request in asked:
+        for request in some:
             held.enforce(*request)
-        rounds.append((time.perf_counter() - start) / len(asked))
+        rounds.append((time.perf_counter() - start) / len(some))
+        if time.perf_counter() - began > SECONDS_MAX:
+            break
     return min(rounds)
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_law_10_the_cost_does_not_grow_with_rows_that_do_not_match(name: str) -> None:
-    """Known and unknown values cost about the same among 10 and among 20,000 rows.
+    """Known and unknown values cost about the same among 10 and among 5,000 rows.
 
     Control: policy_engine/rules/selectors.py: `part = None if rest else self.part(node)`
     """
