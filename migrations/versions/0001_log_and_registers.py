@@ -15,6 +15,7 @@ branch_labels = None
 depends_on = None
 
 NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 TRIGGERS = (
     "CREATE TRIGGER entries_no_insert BEFORE INSERT ON entries "
@@ -59,7 +60,7 @@ def upgrade() -> None:
     evidence()
     for name in ("persons", "tenants", "orders", "switches"):
         register(name)
-    register("keys", sa.Column("hash", sa.Text), sa.UniqueConstraint("hash", name="uq_keys_hash"))
+    register("keys", sa.Column("hash", TEXT), sa.UniqueConstraint("hash", name="uq_keys_hash"))
     register(
         "approvals",
         sa.Column("status", sa.Text),
@@ -93,7 +94,7 @@ def log() -> None:
     )
     op.create_table(
         "heads",
-        sa.Column("log_id", sa.Text, primary_key=True),
+        sa.Column("log_id", TEXT, primary_key=True),
         sa.Column("next_seq", NUMBER, nullable=False),
         sa.Column("next_batch", NUMBER, nullable=False),
         sa.Column("head_hash", sa.Text, nullable=False),
@@ -103,7 +104,7 @@ def log() -> None:
     )
     op.create_table(
         "entries",
-        sa.Column("log_id", sa.Text, primary_key=True),
+        sa.Column("log_id", TEXT, primary_key=True),
         sa.Column("seq", NUMBER, primary_key=True, autoincrement=False),
         sa.Column("public", sa.LargeBinary, nullable=False),
         sa.Column("leaf", sa.LargeBinary, nullable=False),
@@ -111,12 +112,12 @@ def log() -> None:
     )
     op.create_table(
         "batches",
-        sa.Column("log_id", sa.Text, primary_key=True),
+        sa.Column("log_id", TEXT, primary_key=True),
         sa.Column("batch_no", NUMBER, primary_key=True, autoincrement=False),
         sa.Column("first_seq", NUMBER, nullable=False),
         sa.Column("n", sa.Integer, nullable=False),
         sa.Column("header", sa.LargeBinary, nullable=False),
-        sa.Column("hash", sa.Text, nullable=False),
+        sa.Column("hash", TEXT, nullable=False),
         sa.UniqueConstraint("log_id", "first_seq", name="uq_batches_first_seq"),
         sa.CheckConstraint("n > 0", name=op.f("ck_batches_not_empty")),
         sqlite_strict=True,
@@ -127,7 +128,7 @@ def evidence() -> None:
     """The sealed parts, their tags and keys, and the content of releases."""
     op.create_table(
         "bodies",
-        sa.Column("log_id", sa.Text, primary_key=True),
+        sa.Column("log_id", TEXT, primary_key=True),
         sa.Column("seq", NUMBER, primary_key=True, autoincrement=False),
         sa.Column("data_key", sa.Text),
         sa.Column("sealed", sa.LargeBinary, nullable=False),
@@ -137,20 +138,20 @@ def evidence() -> None:
     op.create_table(
         "tags",
         sa.Column("tag", sa.LargeBinary, primary_key=True),
-        sa.Column("log_id", sa.Text, primary_key=True),
+        sa.Column("log_id", TEXT, primary_key=True),
         sa.Column("seq", NUMBER, primary_key=True, autoincrement=False),
         sqlite_with_rowid=False,
         sqlite_strict=True,
     )
     op.create_table(
         "data_keys",
-        sa.Column("id", sa.Text, primary_key=True),
+        sa.Column("id", TEXT, primary_key=True),
         sa.Column("wrapped", sa.LargeBinary, nullable=False),
         sqlite_strict=True,
     )
     op.create_table(
         "blobs",
-        sa.Column("hash", sa.Text, primary_key=True),
+        sa.Column("hash", TEXT, primary_key=True),
         sa.Column("content", sa.LargeBinary, nullable=False),
         sqlite_strict=True,
     )
@@ -160,11 +161,11 @@ def register(name: str, *typed: sa.schema.SchemaItem) -> None:
     """One register; `document` is null when the row was taken away."""
     op.create_table(
         name,
-        sa.Column("id", sa.Text, primary_key=True),
+        sa.Column("id", TEXT, primary_key=True),
         sa.Column("revision", NUMBER, nullable=False),
         sa.Column("document", sa.Text),
         sa.Column("salt", sa.LargeBinary, nullable=False),
-        sa.Column("log_id", sa.Text, nullable=False),
+        sa.Column("log_id", TEXT, nullable=False),
         sa.Column("seq", NUMBER, nullable=False),
         sa.Column("item", sa.Integer, nullable=False),
         *typed,

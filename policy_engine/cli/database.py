@@ -32,7 +32,7 @@ def view_of(settings: Settings) -> Iterator[tuple[LogView, Reader]]:
     """Offer everything in the database as of one moment. Raises `StoreUnavailable` when it cannot be read."""
     from policy_engine.store import faults
     from policy_engine.store.sessions import Reader, make_engine
-    from policy_engine.store.view import SqliteView
+    from policy_engine.store.view import StoreView
 
     path = settings.database_path
     if not path.exists():
@@ -44,7 +44,7 @@ def view_of(settings: Settings) -> Iterator[tuple[LogView, Reader]]:
             try:
                 reader = Reader(connection.dbapi_connection)
                 with reader.at_one_moment():
-                    yield SqliteView(reader), reader
+                    yield StoreView(reader), reader
             finally:
                 connection.close()
     finally:

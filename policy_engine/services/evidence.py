@@ -17,7 +17,7 @@ from typing import Any
 
 from policy_engine.core.decision import Principal
 from policy_engine.core.instants import ENDLESS
-from policy_engine.errors import InputRefused, NotFound
+from policy_engine.errors import InputRefused, NotFound, VerificationFailed
 from policy_engine.ledger.encoding import parse_public
 from policy_engine.ledger.sealing import KeyVault, tag
 from policy_engine.limits import LIMITS, Limits
@@ -26,9 +26,10 @@ from policy_engine.services.drafts import TAGGED_FACETS
 from policy_engine.services.permissions import acting_person, is_local, require
 from policy_engine.services.projection import Projection
 from policy_engine.services.record import Recorder
+from policy_engine.services.timeline import Timeline
 from policy_engine.services.unseal import Unsealer
 from policy_engine.services.verify import Progress, Report, verify
-from policy_engine.store.interfaces import Head, Row, State, Store, StoredEntry
+from policy_engine.store.interfaces import Head, LogView, Row, State, Store, StoredEntry
 
 SCANNED_COUNT = 100_000
 """Entries that one query looks at before it answers with what it has and says that there is more."""
@@ -162,6 +163,9 @@ class Evidence:
         projection = Projection()
         with self._store.view() as view:
             unsealer = Unsealer(self._vault, view.data_key)
+            if not view.one_log:
+                self._rebuild_all(view, unsealer, projection, up_to)
+                return Registers(projection.state, projection.registers())
             for entry in view.scan_entries():
                 if up_to is not None and entry.seq > up_to:
                     break
@@ -170,6 +174,21 @@ class Evidence:
                 if "rows" in public:
                     projection.put(entry.log_id, entry.seq, unsealer.rows(entry, public))
         return Registers(projection.state, projection.registers())
+
+    def _rebuild_all(self, view: LogView, unsealer: Unsealer, projection: Projection, up_to: int | None) -> None:
+        """Apply the changes of several logs in their one order."""
+        if up_to is not None:
+            raise InputRefused("entries of several logs have no common number; rebuild all of them", where="up_to")
+        timeline = Timeline()
+        for entry in view.scan_entries():
+            public = parse_public(entry.public)
+            timeline.follow(entry, public)
+            if "rows" in public:
+                timeline.put(entry, unsealer.rows(entry, public))
+        found: list[str] = []
+        timeline.replay(projection, lambda place, message: found.append(f"{place}: {message}"))
+        if found:
+            raise VerificationFailed("the changes do not follow each other", tuple(found))
 
     # Pages
 
@@ -239,7 +258,7 @@ class Evidence:
         found: set[int] | None = None
         for name, value in filters.sealed.items():
             tags = [tag(self._vault.period_key(str(year)), name, value) for year in years]
-            seqs = set(self._store.tagged(tags))
+            seqs = {seq for log_id, seq in self._store.tagged(tags) if log_id == head.log_id}
             found = seqs if found is None else found & seqs
         return sorted(found or ())
 

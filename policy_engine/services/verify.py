@@ -20,6 +20,7 @@ from policy_engine.ledger.encoding import FIRST_PREVIOUS, Header, header_hash, p
 from policy_engine.ledger.merkle import leaf_hash, root
 from policy_engine.ledger.sealing import TAG_BYTES, KeyVault
 from policy_engine.services.projection import Projection
+from policy_engine.services.timeline import Timeline
 from policy_engine.services.unseal import Unsealer
 from policy_engine.services.verifyrows import compare_registers
 from policy_engine.store.interfaces import Head, LogView, StoredBatch, StoredEntry
@@ -92,12 +93,14 @@ class _Verification:
         self._progress = progress
         self._unsealer = None if vault is None else Unsealer(vault, view.data_key)
         self._projection = Projection()
+        self._timeline = None if view.one_log else Timeline()
         self._commitments: dict[tuple[str, int, int], tuple[str, str]] = {}
         self._blobs: set[str] = set()
         self._heads = {head.log_id: head for head in view.heads()}
         self._total = sum(head.next_seq for head in self._heads.values())
         self._tags_indexed = 0
         self._last_at: dict[str, int] = {}
+        self._led_to: tuple[int, str | None] = (0, None)
         self.findings: list[Finding] = []
         self.counts = {"entries": 0, "batches": 0, "bodies": 0, "tags": 0, "rows": 0, "blobs": 0}
 
@@ -107,10 +110,11 @@ class _Verification:
 
     def run(self) -> None:
         """Check everything, the log first: the registers are compared with what it says."""
-        if len(self._heads) > 1:
+        if self._view.one_log and len(self._heads) > 1:
             self.find("heads", "the database holds more than one log")
         for place, check in (
             ("log", self._check_log),
+            ("changes", self._check_changes),
             ("bodies", self._check_lone_bodies),
             ("tags", self._check_index),
             ("registers", self._check_rows),
@@ -136,6 +140,11 @@ class _Verification:
             self._check_entry(entry, None)
         for log_id in expected.keys() | self._heads.keys():
             self._check_head(self._heads.get(log_id), expected.get(log_id), log_id)
+
+    def _check_changes(self) -> None:
+        """Replay the changes of several logs in their one order."""
+        if self._timeline is not None:
+            self._timeline.replay(self._projection, self.find)
 
     def _check_batch(self, batch: StoredBatch, before: Head, entries: _Entries) -> Head:
         """Check one header and its entries, and return the head as it is after them."""
@@ -178,7 +187,7 @@ class _Verification:
             return
         if len(own) == batch.n and root(leaves).hex() != header.root:
             self.find(place, f"its root is not that of entries {batch.first} to {batch.first + batch.n - 1}")
-        if (header.epoch, header.release) != (self._projection.state.epoch, self._projection.state.release):
+        if (header.epoch, header.release) != self._led_to:
             self.find(place, "the header names another epoch or release than its entries lead to")
 
     def _check_entry(self, entry: StoredEntry, header: Header | None) -> bytes:
@@ -222,7 +231,12 @@ class _Verification:
         for item, (register, commit) in enumerate(public.get("rows", ())):
             self._commitments[entry.log_id, entry.seq, item] = (register, commit)
         self._blobs.update(public.get("blobs", ()))
-        self._projection.follow(public)
+        if self._timeline is None:
+            self._projection.follow(public)
+            self._led_to = (self._projection.state.epoch, self._projection.state.release)
+        else:
+            self._timeline.follow(entry, public)
+            self._led_to = (public["epoch"], public["release"])
 
     def _check_sealed(self, entry: StoredEntry, public: Mapping[str, Any]) -> None:
         if public["sealed"] == "":
@@ -242,7 +256,11 @@ class _Verification:
         if self._unsealer is None:
             return
         if "rows" in public:
-            self._projection.put(entry.log_id, entry.seq, self._unsealer.rows(entry, public))
+            rows = self._unsealer.rows(entry, public)
+            if self._timeline is None:
+                self._projection.put(entry.log_id, entry.seq, rows)
+            else:
+                self._timeline.put(entry, rows)
             expected: set[bytes] = set()
         else:
             expected = self._unsealer.tags(self._unsealer.body(entry, public), public)

@@ -174,8 +174,7 @@ class Change:
 class Head:
     """Where a log ends: the next sequence and batch numbers, the hash of the last header, and its clock.
 
-    `last_at` is the latest instant the log has seen; the store's clock never writes an earlier one. Entries before
-    `tagged` are in the index of tags.
+    No entry is written earlier than `last_at`, the latest instant seen. Entries before `tagged` are in the index.
     """
 
     log_id: str
@@ -188,10 +187,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class StoredEntry:
-    """One entry as it lies there. `sealed` is `None` when it has no body, and empty when the body was erased.
-
-    `tags` are its keyed tags, one after another.
-    """
+    """One entry as it lies there. `sealed` is `None` without a body, and empty when it was erased; `tags` are joined."""
 
     log_id: str
     seq: int
@@ -240,6 +236,9 @@ class Staged(Protocol):
 
 class LogView(Protocol):
     """Everything a store holds, at one moment, for verifying: nothing written later is seen. Streams in order."""
+
+    one_log: bool
+    """Whether the store has one log, whose order is that of all; else each writer has its own."""
 
     def state(self) -> State:
         """Return the state row."""
@@ -336,8 +335,8 @@ class ReadStore(Protocol):
         """Yield `(log_id, seq, public)` of the entries with `after < seq < before`, in commit order or from its end."""
         ...
 
-    def tagged(self, tags: Sequence[bytes]) -> list[int]:
-        """Return the sequence numbers of the entries that carry any of the tags, in order, indexed or not."""
+    def tagged(self, tags: Sequence[bytes]) -> list[tuple[str, int]]:
+        """Return the places `(log_id, seq)` of the entries that carry any of the tags, in order, indexed or not."""
         ...
 
     def view(self) -> AbstractContextManager[LogView]:
@@ -352,8 +351,8 @@ class ReadStore(Protocol):
 class Store(ReadStore, Protocol):
     """Writing. Both calls are one transaction; on return what they report is durable (`synchronous=FULL`).
 
-    When a call raises `StoreUnavailable` the outcome may be unknown: whoever was waiting must not be allowed on it. A
-    store that met an error at a commit verifies its head again before it serves the next call.
+    When a call raises `StoreUnavailable` the outcome may be unknown: nobody may be allowed on it. A store that met an
+    error at a commit verifies its head again before it serves the next call.
     """
 
     def append(self, batch: Sequence[Draft], snapshot: State) -> Committed | Moved:
@@ -385,9 +384,9 @@ class Store(ReadStore, Protocol):
         ...
 
     def index_tags(self, count: int) -> int:
-        """Put the tags of up to `count` further entries into the index; return how many entries are still to do.
+        """Put the tags of up to `count` further entries into the index, when there is time; return how many are left.
 
-        Tags are durable with their entry; the index only finds them faster, and is filled when there is time.
+        Tags are durable with their entry; the index only finds them faster.
         """
         ...
 

@@ -18,11 +18,11 @@ from tempfile import TemporaryDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from policy_engine.errors import StartRefused
+from policy_engine.errors import InputRefused, StartRefused
 from policy_engine.store.faults import DatabaseError, sentence
-from policy_engine.store.sessions import database_path, make_engine
+from policy_engine.store.sessions import database_path, is_postgres, make_engine
 
-SCHEMA = "0001"
+SCHEMA = "0002"
 """The newest migration; a test holds it equal to Alembic's head. Numbers have four digits, so that they compare."""
 
 _FOLDERS = (Path(__file__).parent / "migrations", Path(__file__).parents[2] / "migrations")
@@ -39,8 +39,13 @@ def migrations_folder() -> Path:
 def prepare(database: str | Path) -> bool:
     """Create or migrate a database and return whether it is empty (no entry was ever written).
 
-    Raises `StartRefused` for a file that is not this engine's, was migrated by a newer program, or cannot be opened.
+    A PostgreSQL database is never made or migrated here: its owner does (`install`). Raises `StartRefused` for a
+    database that is not this engine's, is not migrated, was migrated by a newer program, or cannot be opened.
     """
+    if is_postgres(str(database)):
+        from policy_engine.store.pgmigrate import read_schema
+
+        return read_schema(str(database), SCHEMA)
     path = database_path(database)
     if not path.parent.is_dir():
         raise StartRefused("the folder for the database does not exist", where="database")
@@ -57,6 +62,27 @@ def prepare(database: str | Path) -> bool:
             return connection.execute(text("SELECT NOT EXISTS (SELECT 1 FROM heads)")).scalar() == 1
     except (SQLAlchemyError, DatabaseError) as error:
         raise StartRefused(sentence(error), where="database") from error
+
+
+def install(database: str) -> None:
+    """Make or migrate the schema, functions and roles of a PostgreSQL database, as its owner.
+
+    Raises `StartRefused` when the login may not, `InputRefused` for a database of another kind.
+    """
+    if not is_postgres(database):
+        raise InputRefused("only PostgreSQL is installed; an SQLite file is made by the first start", where="database")
+    from policy_engine.store import pgfaults, pgmigrate
+
+    engine = pgmigrate.make_engine(database)
+    try:
+        with engine.connect() as connection:
+            pgmigrate.enter_schema(connection)
+            _upgrade(connection)
+            connection.commit()
+    except SQLAlchemyError as error:
+        raise StartRefused(pgfaults.sentence(error), where="database") from error
+    finally:
+        engine.dispose()
 
 
 @contextmanager

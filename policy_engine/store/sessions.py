@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -48,9 +48,11 @@ Row = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A statement that reads, compiled."""
+    """A statement that reads, compiled for SQLite; other stores compile its `expression` for themselves."""
 
     sql: str
+    expression: ClauseElement | None = field(default=None, compare=False, repr=False)
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Command:
 
 def query(expression: ClauseElement, *names: str) -> Query:
     """Compile an expression that reads; `names` are its parameters in the order in which they are passed."""
-    return Query(_compile(expression, names))
+    return Query(_compile(expression, names), expression, names)
 
 
 def command(expression: ClauseElement, *names: str) -> Command:
@@ -179,6 +181,11 @@ class Writer(Reader):
     def close(self) -> None:
         """Close the connection for good."""
         self._connection.close()
+
+
+def is_postgres(database: str) -> bool:
+    """Return whether a URL names a PostgreSQL database."""
+    return database.startswith(("postgresql://", "postgresql+psycopg://"))
 
 
 def database_path(database: str | Path) -> Path:

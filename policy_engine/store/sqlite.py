@@ -41,7 +41,7 @@ from policy_engine.store.interfaces import (
 )
 from policy_engine.store.sessions import Reader, Writer, database_path, make_engine, make_writer
 from policy_engine.store.staging import Occupied, StagedBatch, WrittenBatch
-from policy_engine.store.view import SqliteView
+from policy_engine.store.view import StoreView
 
 
 class SqliteStore:
@@ -274,17 +274,17 @@ class SqliteStore:
         with self._streaming() as reader:
             yield from reader.stream(statement, after, end, limit)
 
-    def tagged(self, tags: Sequence[bytes]) -> list[int]:
-        """Return the sequence numbers of the entries that carry any of the tags."""
+    def tagged(self, tags: Sequence[bytes]) -> list[tuple[str, int]]:
+        """Return the places of the entries that carry any of the tags."""
         with self._streaming() as reader, reader.at_one_moment():
             head = entries.read_head(reader)
-            return [] if head is None else entries.find_tagged(reader, head, tags)
+            return [] if head is None else [(head.log_id, seq) for seq in entries.find_tagged(reader, head, tags)]
 
     @contextmanager
     def view(self) -> Iterator[LogView]:
         """Return everything at one moment."""
         with self._streaming() as reader, reader.at_one_moment():
-            yield SqliteView(reader)
+            yield StoreView(reader)
 
     def close(self) -> None:
         """Close every connection."""

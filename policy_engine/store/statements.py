@@ -24,6 +24,12 @@ READ_HEADS = query(
         heads.c.log_id, heads.c.next_seq, heads.c.next_batch, heads.c.head_hash, heads.c.last_at, heads.c.tagged
     ).order_by(heads.c.log_id)
 )
+READ_HEAD = query(
+    select(
+        heads.c.log_id, heads.c.next_seq, heads.c.next_batch, heads.c.head_hash, heads.c.last_at, heads.c.tagged
+    ).where(heads.c.log_id == bindparam("log")),
+    "log",
+)
 READ_ENTRY = query(
     select(entries.c.public, entries.c.leaf, bodies.c.data_key, bodies.c.sealed, bodies.c.tags)
     .select_from(
@@ -70,6 +76,41 @@ TAGGED_SEQS = query(
     .order_by(tags.c.seq),
     "key",
     "log",
+)
+
+TAGGED_PLACES = query(
+    select(tags.c.log_id, tags.c.seq).where(tags.c.tag == bindparam("key")).order_by(tags.c.log_id, tags.c.seq), "key"
+)
+
+# Where there are several logs (PostgreSQL). `header_at` is a function of that database, with an index on it.
+_batch_at = func.policy_engine.header_at(batches.c.header)
+_public_of_all = (
+    select(entries.c.log_id, entries.c.seq, entries.c.public)
+    .select_from(
+        batches.join(
+            entries,
+            (entries.c.log_id == batches.c.log_id)
+            & (entries.c.seq >= batches.c.first_seq)
+            & (entries.c.seq < batches.c.first_seq + batches.c.n),
+        )
+    )
+    .where(*_span)
+    .limit(bindparam("count"))
+    .offset(literal_column("0"))
+)
+OLDEST_ENTRIES_OF_ALL = query(
+    _public_of_all.order_by(_batch_at, batches.c.log_id, entries.c.seq), "after", "before", "count"
+)
+NEWEST_ENTRIES_OF_ALL = query(
+    _public_of_all.order_by(_batch_at.desc(), batches.c.log_id.desc(), entries.c.seq.desc()),
+    "after",
+    "before",
+    "count",
+)
+UNINDEXED_OF_ALL = query(
+    select(bodies.c.log_id, bodies.c.seq, bodies.c.tags)
+    .select_from(heads.join(bodies, (bodies.c.log_id == heads.c.log_id) & (bodies.c.seq >= heads.c.tagged)))
+    .where(heads.c.tagged < heads.c.next_seq)
 )
 
 SCAN_ENTRIES = query(

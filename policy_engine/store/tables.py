@@ -26,6 +26,8 @@ metadata = MetaData(
 )
 
 _Number = BigInteger().with_variant(Integer, "sqlite")
+_Text = Text().with_variant(Text(collation="C"), "postgresql")
+"""Text in the order of its code points everywhere, which SQLite has by itself: rows are paged in that order."""
 
 state = Table(
     "state",
@@ -44,7 +46,7 @@ state = Table(
 heads = Table(
     "heads",
     metadata,
-    Column("log_id", Text, primary_key=True),
+    Column("log_id", _Text, primary_key=True),
     Column("next_seq", _Number, nullable=False),
     Column("next_batch", _Number, nullable=False),
     Column("head_hash", Text, nullable=False),
@@ -57,7 +59,7 @@ heads = Table(
 entries = Table(
     "entries",
     metadata,
-    Column("log_id", Text, primary_key=True),
+    Column("log_id", _Text, primary_key=True),
     Column("seq", _Number, primary_key=True, autoincrement=False),
     Column("public", LargeBinary, nullable=False),
     Column("leaf", LargeBinary, nullable=False),
@@ -68,7 +70,7 @@ entries = Table(
 bodies = Table(
     "bodies",
     metadata,
-    Column("log_id", Text, primary_key=True),
+    Column("log_id", _Text, primary_key=True),
     Column("seq", _Number, primary_key=True, autoincrement=False),
     Column("data_key", Text),
     Column("sealed", LargeBinary, nullable=False),
@@ -84,7 +86,7 @@ tags = Table(
     "tags",
     metadata,
     Column("tag", LargeBinary, primary_key=True),
-    Column("log_id", Text, primary_key=True),
+    Column("log_id", _Text, primary_key=True),
     Column("seq", _Number, primary_key=True, autoincrement=False),
     sqlite_with_rowid=False,
     sqlite_strict=True,
@@ -94,7 +96,7 @@ tags = Table(
 data_keys = Table(
     "data_keys",
     metadata,
-    Column("id", Text, primary_key=True),
+    Column("id", _Text, primary_key=True),
     Column("wrapped", LargeBinary, nullable=False),
     sqlite_strict=True,
 )
@@ -103,12 +105,12 @@ data_keys = Table(
 batches = Table(
     "batches",
     metadata,
-    Column("log_id", Text, primary_key=True),
+    Column("log_id", _Text, primary_key=True),
     Column("batch_no", _Number, primary_key=True, autoincrement=False),
     Column("first_seq", _Number, nullable=False),
     Column("n", Integer, nullable=False),
     Column("header", LargeBinary, nullable=False),
-    Column("hash", Text, nullable=False),
+    Column("hash", _Text, nullable=False),
     UniqueConstraint("log_id", "first_seq", name="uq_batches_first_seq"),
     CheckConstraint("n > 0", name="not_empty"),
     sqlite_strict=True,
@@ -118,7 +120,7 @@ batches = Table(
 blobs = Table(
     "blobs",
     metadata,
-    Column("hash", Text, primary_key=True),
+    Column("hash", _Text, primary_key=True),
     Column("content", LargeBinary, nullable=False),
     sqlite_strict=True,
 )
@@ -133,11 +135,11 @@ def _register(name: str, *typed: Column[str] | CheckConstraint | UniqueConstrain
     return Table(
         name,
         metadata,
-        Column("id", Text, primary_key=True),
+        Column("id", _Text, primary_key=True),
         Column("revision", _Number, nullable=False),
         Column("document", Text),
         Column("salt", LargeBinary, nullable=False),
-        Column("log_id", Text, nullable=False),
+        Column("log_id", _Text, nullable=False),
         Column("seq", _Number, nullable=False),
         Column("item", Integer, nullable=False),
         *typed,
@@ -150,7 +152,7 @@ registers: dict[str, Table] = {
     "tenants": _register("tenants"),
     "orders": _register("orders"),
     "switches": _register("switches"),
-    "keys": _register("keys", Column("hash", Text), UniqueConstraint("hash")),
+    "keys": _register("keys", Column("hash", _Text), UniqueConstraint("hash")),
     "approvals": _register(
         "approvals",
         Column("status", Text),

@@ -1,4 +1,4 @@
-"""Everything a SQLite store holds, read inside one transaction, for `services.evidence.verify`."""
+"""Everything a store holds, read inside one transaction, for `services.evidence.verify`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from policy_engine.store.sessions import Reader
 from policy_engine.store.tables import TYPED
 
 
-class SqliteView:
+class StoreView:
     """See `interfaces.LogView`. Valid while the transaction of its reader is open."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, *, one_log: bool = True) -> None:
         self._reader = reader
+        self.one_log = one_log
 
     def state(self) -> State:
         """Return the state row."""

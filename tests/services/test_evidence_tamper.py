@@ -19,7 +19,7 @@ from policy_engine.ledger.merkle import leaf_hash, root
 from policy_engine.services.verify import NOTE, UNOPENED, Report, verify
 from policy_engine.store.interfaces import Change, Write
 from policy_engine.store.sessions import Reader, make_engine
-from policy_engine.store.view import SqliteView
+from policy_engine.store.view import StoreView
 from tests.services.evidencesamples import PEP, VAULT, open_desk
 
 CONTENT = b"rules of the sample"
@@ -71,7 +71,7 @@ def verified(path: Path, *, key: bool = True) -> Report:
     reader = Reader(connection.dbapi_connection)
     try:
         with reader.at_one_moment():
-            return verify(SqliteView(reader), VAULT if key else None)
+            return verify(StoreView(reader), VAULT if key else None)
     finally:
         connection.close()
         engine.dispose()

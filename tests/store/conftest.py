@@ -7,19 +7,47 @@ from pathlib import Path
 
 import pytest
 
-from policy_engine.store.sqlite import SqliteStore
-from tests.store.samples import Clock, SqliteDatabase
+from tests.postgresql import Server, running
+from tests.store.samples import AnyStore, Clock, Database, PostgresDatabase, SqliteDatabase
 
-KINDS = {"sqlite": SqliteDatabase}
+KINDS: dict[str, type[SqliteDatabase | PostgresDatabase]] = {"sqlite": SqliteDatabase, "postgres": PostgresDatabase}
 
 
 @pytest.fixture(params=sorted(KINDS))
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqliteDatabase]:
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An empty migrated database; whatever the test wrote must verify."""
     made = KINDS[request.param](tmp_path)
     yield made
     made.close()
+    findings = made.verify().findings
+    made.drop()
+    assert findings == ()
+
+
+@pytest.fixture
+def sqlite_database(tmp_path: Path) -> Iterator[SqliteDatabase]:
+    """An empty SQLite database, for what only a file has; verified as well."""
+    made = SqliteDatabase(tmp_path)
+    yield made
+    made.close()
     assert made.verify().findings == ()
+
+
+@pytest.fixture
+def postgres_database(tmp_path: Path) -> Iterator[PostgresDatabase]:
+    """An empty PostgreSQL database, for what only a server has; verified as well."""
+    made = PostgresDatabase(tmp_path)
+    yield made
+    made.close()
+    findings = made.verify().findings
+    made.drop()
+    assert findings == ()
+
+
+@pytest.fixture
+def server() -> Server:
+    """The PostgreSQL server of this test process."""
+    return running()
 
 
 @pytest.fixture
@@ -29,6 +57,6 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(database: SqliteDatabase, clock: Clock) -> SqliteStore:
+def store(database: Database, clock: Clock) -> AnyStore:
     """A store on the database, with the standing clock."""
     return database.open(clock)

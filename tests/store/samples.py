@@ -12,14 +12,16 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from policy_engine.ledger.canonical import canonical
 from policy_engine.ledger.encoding import Place, note_public
-from policy_engine.ledger.sealing import data_key_id, place_of, seal_body, tag
+from policy_engine.ledger.sealing import KeyVault, data_key_id, place_of, seal_body, tag
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.datakeys import year_of
 from policy_engine.services.keyfile import FileVault
 from policy_engine.services.verify import Report, verify
 from policy_engine.store.interfaces import Change, Encoded, State, Store, Write
 from policy_engine.store.migrate import copy_template
+from policy_engine.store.postgres import PostgresStore
 from policy_engine.store.sqlite import SqliteStore
+from tests import postgresql
 
 VAULT = FileVault(b"m" * 32, b"i" * 32, b"t" * 32)
 NOON = 1_780_315_200_000_000
@@ -81,13 +83,18 @@ class Sample:
 class SqliteDatabase:
     """A migrated SQLite database in a folder, which any number of stores may open."""
 
+    one_log = True
+    """Whether all stores write to one log; else each has its own."""
+
     def __init__(self, folder: Path) -> None:
         self.path = copy_template(folder / "log.db")
         self.opened: list[SqliteStore] = []
 
-    def open(self, clock: Callable[[], int] | None = None, limits: Limits = LIMITS) -> SqliteStore:
+    def open(
+        self, clock: Callable[[], int] | None = None, limits: Limits = LIMITS, vault: KeyVault = VAULT
+    ) -> SqliteStore:
         """Open another store on it."""
-        store = SqliteStore(self.path, VAULT, clock=clock, limits=limits)
+        store = SqliteStore(self.path, vault, clock=clock, limits=limits)
         self.opened.append(store)
         return store
 
@@ -104,6 +111,60 @@ class SqliteDatabase:
         """Close every store opened on it."""
         for store in self.opened:
             store.close()
+
+    def drop(self) -> None:
+        """Leave the file to its folder."""
+
+
+class PostgresDatabase:
+    """An installed PostgreSQL database of the server of this test process, which any number of stores may open."""
+
+    one_log = False
+
+    def __init__(self, folder: Path, server: postgresql.Server | None = None) -> None:
+        self.server = server or postgresql.running()
+        self.name = self.server.new_database()
+        self.opened: list[PostgresStore] = []
+
+    @property
+    def writer(self) -> str:
+        """The URL of a writer's login."""
+        return self.server.url(self.name, "pe_writer")
+
+    @property
+    def operator(self) -> str:
+        """The URL of an operator's login."""
+        return self.server.url(self.name, "pe_operator")
+
+    def open(
+        self, clock: Callable[[], int] | None = None, limits: Limits = LIMITS, vault: KeyVault = VAULT
+    ) -> PostgresStore:
+        """Open another store on it."""
+        store = PostgresStore(self.writer, vault, operator=self.operator, clock=clock, limits=limits)
+        self.opened.append(store)
+        return store
+
+    def verify(self) -> Report:
+        """Verify every log."""
+        store = PostgresStore(self.writer, VAULT)
+        try:
+            with store.view() as view:
+                return verify(view, VAULT)
+        finally:
+            store.close()
+
+    def close(self) -> None:
+        """Close every store opened on it."""
+        for store in self.opened:
+            store.close()
+
+    def drop(self) -> None:
+        """Take the database away."""
+        self.server.drop_database(self.name)
+
+
+Database = SqliteDatabase | PostgresDatabase
+AnyStore = SqliteStore | PostgresStore
 
 
 def genesis(store: Store, *more: Write) -> None:

@@ -10,8 +10,7 @@ from policy_engine.ledger.encoding import header_hash, parse_public
 from policy_engine.ledger.sealing import tag
 from policy_engine.limits import LIMITS
 from policy_engine.store.interfaces import Change, Committed, Encoded, Moved, State, Write
-from policy_engine.store.sqlite import SqliteStore
-from tests.store.samples import NOON, SECOND, VAULT, Clock, Sample, SqliteDatabase, genesis, put
+from tests.store.samples import NOON, SECOND, VAULT, AnyStore, Clock, Database, Sample, genesis, put
 
 
 def stale(result: Committed | Moved) -> dict[int, str]:
@@ -20,7 +19,7 @@ def stale(result: Committed | Moved) -> dict[int, str]:
     return dict(result.stale)
 
 
-def test_an_empty_log_has_no_head_and_a_first_entry_gives_it_one(store: SqliteStore) -> None:
+def test_an_empty_log_has_no_head_and_a_first_entry_gives_it_one(store: AnyStore) -> None:
     """Before the first entry there is no log; the first change makes one at sequence 0, batch 0."""
     assert store.head() is None
     assert store.state() == State(0, None, 0)
@@ -30,7 +29,7 @@ def test_an_empty_log_has_no_head_and_a_first_entry_gives_it_one(store: SqliteSt
     assert (head.next_seq, head.next_batch, head.last_at) == (1, 1, NOON)
 
 
-def test_a_batch_gets_consecutive_places_in_order(store: SqliteStore) -> None:
+def test_a_batch_gets_consecutive_places_in_order(store: AnyStore) -> None:
     """Entries get the next sequence numbers in the order of the drafts, and are read back at them."""
     genesis(store)
     state = store.state()
@@ -44,7 +43,7 @@ def test_a_batch_gets_consecutive_places_in_order(store: SqliteStore) -> None:
     assert found == [(n, n) for n in range(5)]
 
 
-def test_entries_are_paged_both_ways(store: SqliteStore) -> None:
+def test_entries_are_paged_both_ways(store: AnyStore) -> None:
     """`after`, `before`, `limit` and the direction select exactly the entries between."""
     genesis(store)
     state = store.state()
@@ -54,7 +53,7 @@ def test_entries_are_paged_both_ways(store: SqliteStore) -> None:
     assert [seq for _, seq, _ in store.entries(after=9)] == []
 
 
-def test_headers_chain(store: SqliteStore) -> None:
+def test_headers_chain(store: AnyStore) -> None:
     """Each header names the hash of the one before it, and the head names the last."""
     genesis(store)
     state = store.state()
@@ -70,7 +69,7 @@ def test_headers_chain(store: SqliteStore) -> None:
 
 
 @pytest.mark.parametrize("change", ["orders", "switches", "keys", "releases"])
-def test_a_batch_of_an_older_epoch_is_never_written(store: SqliteStore, change: str) -> None:
+def test_a_batch_of_an_older_epoch_is_never_written(store: AnyStore, change: str) -> None:
     """After a change that raises the epoch, no draft evaluated before it is written, allow or deny."""
     genesis(store)
     old = store.state()
@@ -83,7 +82,7 @@ def test_a_batch_of_an_older_epoch_is_never_written(store: SqliteStore, change: 
     assert store.head() == before
 
 
-def test_a_batch_of_another_release_is_never_written(store: SqliteStore) -> None:
+def test_a_batch_of_another_release_is_never_written(store: AnyStore) -> None:
     """The release is compared as well as the epoch."""
     genesis(store)
     state = store.state()
@@ -92,7 +91,7 @@ def test_a_batch_of_another_release_is_never_written(store: SqliteStore) -> None
     assert moved.stale == {0: "epoch"}
 
 
-def test_only_drafts_whose_facts_moved_are_stale(store: SqliteStore) -> None:
+def test_only_drafts_whose_facts_moved_are_stale(store: AnyStore) -> None:
     """A change of a person makes stale the drafts that used that person, and no others."""
     genesis(store)
     state = store.state()
@@ -109,7 +108,7 @@ def test_only_drafts_whose_facts_moved_are_stale(store: SqliteStore) -> None:
     assert isinstance(store.append(drafts[1:], state), Committed)
 
 
-def test_a_row_that_appears_or_goes_makes_stale(store: SqliteStore) -> None:
+def test_a_row_that_appears_or_goes_makes_stale(store: AnyStore) -> None:
     """A draft that rests on an absent row is stale once it is there, and one on a row once it is gone."""
     genesis(store)
     state = store.state()
@@ -123,7 +122,7 @@ def test_a_row_that_appears_or_goes_makes_stale(store: SqliteStore) -> None:
     assert stale(store.append([present], state)) == {0: "facts"}
 
 
-def test_a_row_that_was_taken_away_counts_as_absent(store: SqliteStore) -> None:
+def test_a_row_that_was_taken_away_counts_as_absent(store: AnyStore) -> None:
     """A draft and a change that rest on an absent row go through where the row was there once and is gone."""
     genesis(store)
     state = store.state()
@@ -133,7 +132,7 @@ def test_a_row_that_was_taken_away_counts_as_absent(store: SqliteStore) -> None:
     store.change(Change("x", {}, (), raises_epoch=False, expects=(("persons", "bob", 0),)))
 
 
-def test_a_boundary_that_has_come_makes_stale(store: SqliteStore, clock: Clock) -> None:
+def test_a_boundary_that_has_come_makes_stale(store: AnyStore, clock: Clock) -> None:
     """A draft is written up to the microsecond before its boundary and stale at it, allow or deny."""
     genesis(store)
     state = store.state()
@@ -145,7 +144,7 @@ def test_a_boundary_that_has_come_makes_stale(store: SqliteStore, clock: Clock) 
 
 
 @pytest.mark.parametrize("away", [-1, 1])
-def test_an_allow_from_another_time_is_stale(store: SqliteStore, away: int) -> None:
+def test_an_allow_from_another_time_is_stale(store: AnyStore, away: int) -> None:
     """An allow whose instant is over a second from the store's clock is refused either way; a deny is not."""
     genesis(store)
     state = store.state()
@@ -154,7 +153,9 @@ def test_an_allow_from_another_time_is_stale(store: SqliteStore, away: int) -> N
     assert stale(store.append(late, state)) == {0: "clock"}
 
 
-def test_a_clock_that_runs_backwards_stops_allows_and_nothing_else(store: SqliteStore, clock: Clock) -> None:
+def test_a_clock_that_runs_backwards_stops_allows_and_nothing_else(
+    store: AnyStore, clock: Clock, database: Database
+) -> None:
     """Behind the log's last instant by over a second, denies and changes are written and allows are not."""
     genesis(store)
     clock.now = NOON - SECOND
@@ -163,14 +164,15 @@ def test_a_clock_that_runs_backwards_stops_allows_and_nothing_else(store: Sqlite
     clock.now -= 1
     assert stale(store.append([Sample(state, instant=clock.now)], state)) == {0: "clock"}
     assert isinstance(store.append([Sample(state, instant=clock.now, allows=False)], state), Committed)
-    assert store.change(put("switches", "stop", 0)).at == NOON
-    assert [parse_public(public)["at"] for _, _, public in store.entries()] == [NOON] * 4
+    later = 0 if database.one_log else 1  # where logs have no common order but time, a change is later than all before
+    assert store.change(put("switches", "stop", 0)).at == NOON + later
+    assert [parse_public(public)["at"] for _, _, public in store.entries()] == [NOON] * 3 + [NOON + later]
     clock.now = NOON + 1
     state = store.state()
     assert isinstance(store.append([Sample(state, instant=clock.now)], state), Committed)
 
 
-def test_an_entry_says_when_its_clock_was_set(store: SqliteStore, database: SqliteDatabase) -> None:
+def test_an_entry_says_when_its_clock_was_set(store: AnyStore, database: Database) -> None:
     """Changes under a given clock carry `clock: set`; under the system clock they do not."""
     genesis(store)
     other = database.open()
@@ -180,14 +182,14 @@ def test_an_entry_says_when_its_clock_was_set(store: SqliteStore, database: Sqli
 
 
 @pytest.mark.parametrize("count", [0, LIMITS.batch_entries_count + 1])
-def test_the_size_of_a_batch_is_bounded(store: SqliteStore, count: int) -> None:
+def test_the_size_of_a_batch_is_bounded(store: AnyStore, count: int) -> None:
     """An empty batch and one above the limit are programming errors."""
     state = store.state()
     with pytest.raises(ValueError, match="1 to 256"):
         store.append([Sample(state)] * count, state)
 
 
-def test_the_largest_batch_is_written(store: SqliteStore) -> None:
+def test_the_largest_batch_is_written(store: AnyStore) -> None:
     """A batch at the limit is one header and as many entries."""
     genesis(store)
     state = store.state()
@@ -196,7 +198,7 @@ def test_the_largest_batch_is_written(store: SqliteStore) -> None:
     assert len(committed.seqs) == LIMITS.batch_entries_count
 
 
-def test_a_draft_that_cannot_be_encoded_leaves_nothing(store: SqliteStore) -> None:
+def test_a_draft_that_cannot_be_encoded_leaves_nothing(store: AnyStore) -> None:
     """When encoding raises, the whole batch is undone, keys included, and the store goes on."""
     genesis(store)
     state = store.state()
@@ -213,7 +215,7 @@ def test_a_draft_that_cannot_be_encoded_leaves_nothing(store: SqliteStore) -> No
     assert isinstance(store.append([Sample(state)], state), Committed)
 
 
-def test_two_processes_never_seal_one_subject_under_two_keys(store: SqliteStore, database: SqliteDatabase) -> None:
+def test_two_processes_never_seal_one_subject_under_two_keys(store: AnyStore, database: Database) -> None:
     """When another store has stored a subject's key first, a draft takes that one."""
     genesis(store)
     state = store.state()
@@ -227,7 +229,7 @@ def test_two_processes_never_seal_one_subject_under_two_keys(store: SqliteStore,
     assert VAULT.unwrap(first.key_id, stored) == first.key
 
 
-def test_entries_are_found_by_tag_before_and_after_indexing(store: SqliteStore) -> None:
+def test_entries_are_found_by_tag_before_and_after_indexing(store: AnyStore) -> None:
     """A tag finds exactly the entries of its subject, whether none, some or all are in the index."""
     genesis(store)
     state = store.state()
@@ -235,14 +237,15 @@ def test_entries_are_found_by_tag_before_and_after_indexing(store: SqliteStore) 
     wanted = [seq for seq in range(1, 10) if (seq - 1) % 3]
     key = VAULT.period_key("2026")
     for left in (10, 6, 2, 0, 0):
-        assert store.tagged([tag(key, "subject", "bob")]) == wanted
-        assert store.tagged([tag(key, "subject", "eve"), tag(key, "subject", "bob")]) == list(range(1, 10))
+        assert [seq for _, seq in store.tagged([tag(key, "subject", "bob")])] == wanted
+        both = store.tagged([tag(key, "subject", "eve"), tag(key, "subject", "bob")])
+        assert [seq for _, seq in both] == list(range(1, 10))
         assert store.tagged([tag(key, "subject", "nobody")]) == []
         if left:
             assert store.index_tags(4) == max(0, left - 4)
 
 
-def test_reading_sees_the_last_commit_of_another_process(store: SqliteStore, database: SqliteDatabase) -> None:
+def test_reading_sees_the_last_commit_of_another_process(store: AnyStore, database: Database) -> None:
     """State, rows and entries written through one store are seen through another at once."""
     genesis(store)
     other = database.open()

@@ -12,11 +12,10 @@ from policy_engine.ledger.encoding import parse_public
 from policy_engine.ledger.sealing import RowBody, commitment, split_rows
 from policy_engine.limits import LIMITS
 from policy_engine.store.interfaces import REGISTERS, Change, State, Write
-from policy_engine.store.sqlite import SqliteStore
-from tests.store.samples import genesis, put
+from tests.store.samples import AnyStore, genesis, put
 
 
-def public_of(store: SqliteStore, seq: int) -> dict[str, Any]:
+def public_of(store: AnyStore, seq: int) -> dict[str, Any]:
     """Return the public part of an entry."""
     head = store.head()
     assert head is not None
@@ -25,7 +24,7 @@ def public_of(store: SqliteStore, seq: int) -> dict[str, Any]:
     return parse_public(entry.public)
 
 
-def test_genesis_lays_the_first_state(store: SqliteStore) -> None:
+def test_genesis_lays_the_first_state(store: AnyStore) -> None:
     """One change on an empty database gives epoch 1, the active release, the rows, and the mark of a sample."""
     write = Write("releases", "sha256:aa", {"hash": "sha256:aa"}, 0)
     store.change(Change("genesis", {}, (write,), raises_epoch=True, activate="sha256:aa", mark_sample=True))
@@ -35,7 +34,7 @@ def test_genesis_lays_the_first_state(store: SqliteStore) -> None:
 
 
 @pytest.mark.parametrize("register", REGISTERS)
-def test_rows_are_put_replaced_and_taken_away(store: SqliteStore, register: str) -> None:
+def test_rows_are_put_replaced_and_taken_away(store: AnyStore, register: str) -> None:
     """In every register revisions count from 1, name their entry, and never repeat, even after a row was gone."""
     genesis(store)
     raises = register not in ("persons", "tenants", "approvals")
@@ -52,7 +51,7 @@ def test_rows_are_put_replaced_and_taken_away(store: SqliteStore, register: str)
             assert (row.document, row.revision, row.seq, row.item) == (document, revision, seq, 0)
 
 
-def test_rows_carry_the_salt_of_their_public_commitment(store: SqliteStore) -> None:
+def test_rows_carry_the_salt_of_their_public_commitment(store: AnyStore) -> None:
     """Each row's salt and document give the commitment in the public part of the entry the row names."""
     genesis(store)
     for item, (register, id) in enumerate(
@@ -65,7 +64,7 @@ def test_rows_carry_the_salt_of_their_public_commitment(store: SqliteStore) -> N
         assert public_of(store, row.seq)["rows"][item] == [register, commitment(row.salt, body)]
 
 
-def test_nothing_of_a_row_is_public(store: SqliteStore) -> None:
+def test_nothing_of_a_row_is_public(store: AnyStore) -> None:
     """Neither id nor document of a row stands in the public part of its entry, nor in clear in the sealed part."""
     store.change(put("persons", "planted-id", 0, {"facts": {"planted-name": "planted-value"}}))
     head = store.head()
@@ -76,7 +75,7 @@ def test_nothing_of_a_row_is_public(store: SqliteStore) -> None:
 
 
 @pytest.mark.parametrize("raises", [False, True])
-def test_what_a_change_moves(store: SqliteStore, raises: bool) -> None:
+def test_what_a_change_moves(store: AnyStore, raises: bool) -> None:
     """Facts move the facts revision, and the epoch only when the change says so."""
     genesis(store)
     before = store.state()
@@ -89,7 +88,7 @@ def test_what_a_change_moves(store: SqliteStore, raises: bool) -> None:
 
 
 @pytest.mark.parametrize("register", ["orders", "switches", "keys"])
-def test_a_change_that_can_deny_must_raise_the_epoch(store: SqliteStore, register: str) -> None:
+def test_a_change_that_can_deny_must_raise_the_epoch(store: AnyStore, register: str) -> None:
     """Orders, switches, keys and the active release cannot change without a new epoch; the store refuses."""
     genesis(store)
     with pytest.raises(ValueError, match="epoch"):
@@ -123,7 +122,7 @@ BASE = (Write("persons", "new", {}, 0),)
         (Change("x", {}, tuple(Write("persons", f"p{n}", {}, 0) for n in range(257)), raises_epoch=False), TooLarge),
     ],
 )
-def test_a_refused_change_leaves_nothing(store: SqliteStore, change: Change, error: type[PolicyEngineError]) -> None:
+def test_a_refused_change_leaves_nothing(store: AnyStore, change: Change, error: type[PolicyEngineError]) -> None:
     """When anything it rests on has moved, or it cannot be recorded, no row, entry, key or epoch is written."""
     genesis(store)
     before = (store.head(), store.state(), store.row("persons", "alice"))
@@ -134,7 +133,7 @@ def test_a_refused_change_leaves_nothing(store: SqliteStore, change: Change, err
     assert "alice" not in str(refused.value)
 
 
-def test_what_a_change_rests_on_may_stand(store: SqliteStore) -> None:
+def test_what_a_change_rests_on_may_stand(store: AnyStore) -> None:
     """A change goes through when the rows it expects, present or absent, are as it expects."""
     genesis(store)
     expects = (("persons", "alice", 1), ("persons", "bob", 0))
@@ -142,7 +141,7 @@ def test_what_a_change_rests_on_may_stand(store: SqliteStore) -> None:
     assert store.row("persons", "new") is not None
 
 
-def test_the_most_rows_of_an_entry_and_one_more_for_genesis(store: SqliteStore) -> None:
+def test_the_most_rows_of_an_entry_and_one_more_for_genesis(store: AnyStore) -> None:
     """An entry holds up to the limit of rows; genesis, which is one entry by contract, may hold more."""
     count = LIMITS.rows_per_entry_count
     store.change(Change("genesis", {}, tuple(Write("persons", f"g{n}", {}, 0) for n in range(count + 1)), True))
@@ -150,13 +149,13 @@ def test_the_most_rows_of_an_entry_and_one_more_for_genesis(store: SqliteStore) 
     assert len(store.rows("persons")) == 2 * count + 1
 
 
-def test_the_same_row_twice_in_a_change_is_refused(store: SqliteStore) -> None:
+def test_the_same_row_twice_in_a_change_is_refused(store: AnyStore) -> None:
     """A change writes each row once."""
     with pytest.raises(ValueError, match="once"):
         store.change(Change("x", {}, (*BASE, *BASE), raises_epoch=False))
 
 
-def test_blobs_are_stored_once_and_named_in_the_entry(store: SqliteStore) -> None:
+def test_blobs_are_stored_once_and_named_in_the_entry(store: AnyStore) -> None:
     """Content is kept under its own hash, twice is no error, and the entry names it; a wrong hash is refused."""
     content = b"rules"
     hash = sha256(content).hexdigest()
@@ -169,7 +168,7 @@ def test_blobs_are_stored_once_and_named_in_the_entry(store: SqliteStore) -> Non
         store.change(Change("x", {}, (), raises_epoch=False, blobs={"0" * 64: content}))
 
 
-def test_the_entry_id_may_be_given(store: SqliteStore) -> None:
+def test_the_entry_id_may_be_given(store: AnyStore) -> None:
     """A public `id` becomes the entry's; without one the entry gets its own."""
     store.change(Change("x", {"id": "0" * 32}, (), raises_epoch=False))
     store.change(Change("x", {}, (), raises_epoch=False))
@@ -183,7 +182,7 @@ def approval(status: str, proposed_by: Any, decided_by: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("proposer", "decider"), [("olga", "olga"), ("olga", None), (None, "paul"), (None, None)])
-def test_nobody_approves_alone(store: SqliteStore, proposer: str | None, decider: str | None) -> None:
+def test_nobody_approves_alone(store: AnyStore, proposer: str | None, decider: str | None) -> None:
     """The schema refuses an approved proposal without two different persons, whatever the service does."""
     genesis(store)
     with pytest.raises(Conflict):
@@ -196,7 +195,7 @@ def test_nobody_approves_alone(store: SqliteStore, proposer: str | None, decider
     assert row.document["status"] == "waiting"
 
 
-def test_two_persons_approve_and_one_may_refuse(store: SqliteStore) -> None:
+def test_two_persons_approve_and_one_may_refuse(store: AnyStore) -> None:
     """Two different persons approve; the proposer alone may withdraw."""
     genesis(store)
     store.change(put("approvals", "p", 0, approval("approved", "olga", "paul")))
@@ -205,7 +204,7 @@ def test_two_persons_approve_and_one_may_refuse(store: SqliteStore) -> None:
     assert [row.id for row in store.rows_by("approvals", "proposed_by", "olga")] == ["p", "q"]
 
 
-def test_two_keys_never_share_a_hash(store: SqliteStore) -> None:
+def test_two_keys_never_share_a_hash(store: AnyStore) -> None:
     """A second key with a stored hash is refused, and a key is found by its hash."""
     genesis(store)
     store.change(put("keys", "k1", 0, {"hash": "h1"}))
@@ -215,7 +214,7 @@ def test_two_keys_never_share_a_hash(store: SqliteStore) -> None:
     assert store.rows_by("keys", "hash", "h2") == []
 
 
-def test_rows_are_paged_by_id(store: SqliteStore) -> None:
+def test_rows_are_paged_by_id(store: AnyStore) -> None:
     """`after` and `limit` page through a register in order of id."""
     store.change(Change("x", {}, tuple(Write("persons", id, {}, 0) for id in "dacb"), raises_epoch=False))
     assert [row.id for row in store.rows("persons")] == list("abcd")
@@ -223,7 +222,7 @@ def test_rows_are_paged_by_id(store: SqliteStore) -> None:
     assert store.rows("persons", after="d") == []
 
 
-def test_each_row_has_a_data_key_of_its_own(store: SqliteStore) -> None:
+def test_each_row_has_a_data_key_of_its_own(store: AnyStore) -> None:
     """Rows of one change are sealed under different keys, so that one of them can be erased alone."""
     store.change(Change("x", {}, tuple(Write("persons", id, {}, 0) for id in "ab"), raises_epoch=False))
     with store.view() as view:
@@ -234,7 +233,7 @@ def test_each_row_has_a_data_key_of_its_own(store: SqliteStore) -> None:
         assert all(view.data_key(key_id) for key_id in keys)
 
 
-def test_several_changes_are_one_batch_or_none(store: SqliteStore) -> None:
+def test_several_changes_are_one_batch_or_none(store: AnyStore) -> None:
     """Changes applied together get an entry each in one batch; when one is refused none is applied."""
     genesis(store)
     committed = store.change_all([put("persons", "p", 0), put("switches", "s", 0), put("persons", "p", 1)])

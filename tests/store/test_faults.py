@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +13,8 @@ from pathlib import Path
 import pysqlite3.dbapi2 as dbapi
 import pytest
 
-from policy_engine.errors import StartRefused, StoreUnavailable
+from policy_engine.errors import StoreUnavailable
 from policy_engine.limits import LIMITS
-from policy_engine.services.keyfile import new_vault
 from policy_engine.store import sessions
 from policy_engine.store.interfaces import Committed
 from policy_engine.store.sqlite import SqliteStore
@@ -24,6 +22,12 @@ from tests.store.samples import VAULT, Clock, Sample, SqliteDatabase, genesis, p
 
 ROOT = Path(__file__).parents[2]
 QUICK = replace(LIMITS, answer_seconds=0.05)
+
+
+@pytest.fixture
+def database(sqlite_database: SqliteDatabase) -> SqliteDatabase:
+    """A file: what is tested here is about files."""
+    return sqlite_database
 
 
 def child(*words: str) -> subprocess.Popen[str]:
@@ -207,31 +211,6 @@ def test_a_locked_database_refuses_in_time_and_goes_on(database: SqliteDatabase)
     other.close()
 
 
-def test_a_busy_store_refuses_in_time(database: SqliteDatabase) -> None:
-    """While one thread's commit does not return, another's append is refused within the limit."""
-    store = database.open(limits=QUICK)
-    genesis(store)
-    state = store.state()
-    entered, leave = threading.Event(), threading.Event()
-
-    class Slow(Sample):
-        def adopt(self, key_id: str, wrapped: bytes) -> None:
-            entered.set()
-            leave.wait(5)
-            super().adopt(key_id, wrapped)
-
-    append(store)
-    draft = Slow(state, instant=store.now(), until=2**62, clock_set=False, allows=False)
-    thread = threading.Thread(target=store.append, args=([draft], state))
-    thread.start()
-    entered.wait(5)
-    with pytest.raises(StoreUnavailable, match="busy"):
-        append(store)
-    leave.set()
-    thread.join()
-    assert append(store).seqs == (3,)
-
-
 def test_a_second_process_writes_to_the_same_log(database: SqliteDatabase) -> None:
     """Changes of a command line beside a busy service: one log, no gap, nothing written twice."""
     store = database.open()
@@ -247,34 +226,6 @@ def test_a_second_process_writes_to_the_same_log(database: SqliteDatabase) -> No
     assert head.next_seq == 1 + 40 + written
     assert store.state().facts_revision == 41
     assert len(store.rows("persons")) == 41
-
-
-def test_threads_read_and_write_together(database: SqliteDatabase) -> None:
-    """Several threads append, change, read and stream through one store without an error or a gap."""
-    store = database.open()
-    genesis(store)
-    done: list[int] = []
-
-    def work(number: int) -> None:
-        for n in range(15):
-            if number % 2:
-                append(store, 2)
-                store.index_tags(3)
-            else:
-                store.change(put("persons", f"{number}-{n}", 0))
-                assert store.row("persons", f"{number}-{n}") is not None
-                assert list(store.entries(limit=5, newest_first=True))
-        done.append(number)
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(done) == [0, 1, 2, 3]
-    head = store.head()
-    assert head is not None
-    assert head.next_seq == 1 + 2 * 15 * 2 + 2 * 15
 
 
 @pytest.mark.parametrize(
@@ -305,32 +256,8 @@ def test_a_damaged_end_is_not_opened(tmp_path: Path, damage: str) -> None:
         database.open()
 
 
-def test_another_key_file_does_not_open_the_database(database: SqliteDatabase) -> None:
-    """A vault that did not seal this database is refused at the start, before anything is sealed with it."""
-    genesis(database.open())
-    with pytest.raises(StartRefused, match="POLICY_ENGINE_KEYS"):
-        SqliteStore(database.path, new_vault())
-
-
 def test_a_missing_database_is_not_made(tmp_path: Path) -> None:
     """Opening a file that is not there is an error and leaves none behind."""
     with pytest.raises(StoreUnavailable, match="gone"):
         SqliteStore(tmp_path / "log.db", VAULT)
     assert os.listdir(tmp_path) == []
-
-
-def test_a_closed_store_says_so(database: SqliteDatabase) -> None:
-    """After closing, twice if need be, every call says that the store is closed."""
-    store = database.open()
-    genesis(store)
-    state = store.state()
-    store.close()
-    store.close()
-    for attempt in (
-        store.state,
-        lambda: store.append([Sample(state)], state),
-        lambda: list(store.entries()),
-        lambda: store.change(put("persons", "x", 0)),
-    ):
-        with pytest.raises(StoreUnavailable, match="closed"):
-            attempt()

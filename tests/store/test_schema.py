@@ -23,6 +23,12 @@ from tests.store.samples import VAULT, Sample, SqliteDatabase, genesis
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture
+def database(sqlite_database: SqliteDatabase) -> SqliteDatabase:
+    """A file: what is tested here is about files."""
+    return sqlite_database
+
+
 def normal(sql: str) -> list[str]:
     """Return the parts of a CREATE TABLE in an order of their own, so that only what they say is compared."""
     words = " ".join(sql.replace('"', "").split())

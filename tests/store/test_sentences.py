@@ -13,7 +13,13 @@ from policy_engine.store.interfaces import Encoded, Head
 from policy_engine.store.sessions import query
 from policy_engine.store.sqlite import SqliteStore
 from policy_engine.store.tables import state
-from tests.store.samples import genesis
+from tests.store.samples import SqliteDatabase, genesis
+
+
+@pytest.fixture
+def database(sqlite_database: SqliteDatabase) -> SqliteDatabase:
+    """A file: what is tested here is about files."""
+    return sqlite_database
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,176 @@
+"""The functions of the database as Python calls: the only way in which anything is written on PostgreSQL.
+
+Rules of the room: each call is one statement with binary arrays; what a batch rests on travels with it, because the
+function compares it, not this program. Left to others: what the functions do (`migrations`), when to call
+(`postgres`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+from policy_engine.ledger.encoding import FIRST_PREVIOUS, Header, header_hash
+from policy_engine.ledger.merkle import leaf_hash, root
+from policy_engine.store.entries import Moment
+from policy_engine.store.interfaces import Draft, Encoded, Head, State
+from policy_engine.store.pgrows import CollectedRows
+from policy_engine.store.pgsessions import Connection
+
+_BEGIN_BATCH: LiteralString = "SELECT * FROM policy_engine.begin_batch(%b, %b::bigint, %b::text[], %b::bytea[])"
+_APPEND: LiteralString = (
+    "SELECT * FROM policy_engine.append(%b::bigint, %b::bigint, %b, %b::bytea[],"
+    " %b::bigint[], %b::text[], %b::bytea[], %b::bytea[], %b::boolean[], %b::bigint[], %b::bigint[], %b::bigint[],"
+    " %b::integer[], %b::text[], %b::text[], %b::bigint[])"
+)
+_BEGIN_CHANGE: LiteralString = "SELECT * FROM policy_engine.begin_change(%b, %b::bigint)"
+_CHANGE: LiteralString = (
+    "SELECT policy_engine.change(%b::bigint, %b, %b::bytea[], %b::bigint[], %b::text[], %b::bytea[], %b::bytea[],"
+    " %b::bigint, %b::bigint, %b::integer, %b::text[], %b::bytea[], %b::text[], %b::bytea[],"
+    " %b::text[], %b::text[], %b::bigint[], %b::bigint[], %b::text[], %b::bytea[], %b::bigint[], %b::integer[])"
+)
+_SETTLE: LiteralString = "SELECT * FROM policy_engine.settle(%b)"
+_INDEX_TAGS: LiteralString = "SELECT policy_engine.index_tags(%b, %b::bigint)"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a transaction found behind its locks: the moment, the instant its entries get, and stored data keys."""
+
+    moment: Moment
+    at: int
+    stored: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A batch as it is sent: its header, and the head when it is committed."""
+
+    header: bytes
+    head: Head
+
+
+def begin_batch(connection: Connection, log_id: str, given: int | None, keys: Sequence[tuple[str, bytes]]) -> Found:
+    """Start a transaction behind the shared lock, store data keys whose ids are free, and return what is there."""
+    ids, wrapped = [id for id, _ in keys], [key for _, key in keys]
+    with connection.pipeline():
+        connection.execute("BEGIN")
+        row = connection.execute(_BEGIN_BATCH, (log_id, given, ids, wrapped)).fetchone()
+    return _found(log_id, row)
+
+
+def begin_change(connection: Connection, log_id: str, given: int | None) -> Found:
+    """Start a transaction behind the exclusive lock and return what is there."""
+    with connection.pipeline():
+        connection.execute("BEGIN")
+        row = connection.execute(_BEGIN_CHANGE, (log_id, given)).fetchone()
+    return _found(log_id, row)
+
+
+def _found(log_id: str, row: tuple[Any, ...] | None) -> Found:
+    if row is None:
+        raise LookupError("the function answered nothing")
+    epoch, release, facts_revision, sample, now, at, next_seq, next_batch, head_hash, last_at, tagged, *stored = row
+    head = Head(log_id, next_seq, next_batch, head_hash, last_at, tagged)
+    moment = Moment(State(epoch, release, facts_revision, bool(sample)), head, now)
+    return Found(moment, at, tuple(bytes(key) for key in stored[0]) if stored else ())
+
+
+def written(encoded: Sequence[Encoded], found: Found, after: State) -> Written:
+    """Return the header of a batch and the head after it. `after` is the state after the batch."""
+    head = found.moment.head
+    header = Header(
+        log_id=head.log_id,
+        batch=head.next_batch,
+        first=head.next_seq,
+        n=len(encoded),
+        root=root([leaf_hash(entry.public) for entry in encoded]).hex(),
+        prev=head.head_hash,
+        epoch=after.epoch,
+        release=after.release,
+        at=found.at,
+    ).encode()
+    moved = Head(
+        head.log_id, head.next_seq + len(encoded), head.next_batch + 1, header_hash(header), found.at, head.tagged
+    )
+    return Written(header, moved)
+
+
+def _bodies(encoded: Sequence[Encoded], first: int) -> tuple[list[Any], ...]:
+    bodies = [(first + n, entry) for n, entry in enumerate(encoded) if entry.sealed]
+    return (
+        [seq for seq, _ in bodies],
+        [entry.data_key for _, entry in bodies],
+        [entry.sealed for _, entry in bodies],
+        [b"".join(entry.tags) for _, entry in bodies],
+    )
+
+
+def append(
+    connection: Connection,
+    given: int | None,
+    window: int,
+    batch: Sequence[Draft],
+    encoded: Sequence[Encoded],
+    sent: Written,
+) -> dict[int, str]:
+    """Write a batch behind the fence and return, by position, why drafts may not be written; empty when all were."""
+    rests = [(n, *rest) for n, draft in enumerate(batch) for rest in draft.revisions if "\0" not in rest[1]]
+    parameters = (
+        given,
+        window,
+        sent.header,
+        [entry.public for entry in encoded],
+        *_bodies(encoded, sent.head.next_seq - len(encoded)),
+        [draft.allows for draft in batch],
+        [draft.instant for draft in batch],
+        [draft.until for draft in batch],
+        [draft.facts_revision for draft in batch],
+        *([rest[place] for rest in rests] for place in range(4)),
+    )
+    return dict(connection.execute(_APPEND, parameters).fetchall())
+
+
+def change(
+    connection: Connection,
+    given: int | None,
+    encoded: Sequence[Encoded],
+    sent: Written,
+    before: State,
+    after: State,
+    rows: CollectedRows,
+) -> None:
+    """Write a change: its entries, rows, keys and contents, and the state after it."""
+    parameters = (
+        given,
+        sent.header,
+        [entry.public for entry in encoded],
+        *_bodies(encoded, sent.head.next_seq - len(encoded)),
+        before.epoch,
+        after.facts_revision,
+        int(after.sample),
+        list(rows.keys),
+        list(rows.keys.values()),
+        list(rows.blobs),
+        list(rows.blobs.values()),
+        *rows.columns(),
+    )
+    connection.execute(_CHANGE, parameters)
+
+
+def settle(connection: Connection, log_id: str) -> Head | None:
+    """Wait for whoever wrote to a log last and return where it ends, durably; `None` when it never began."""
+    row = connection.execute(_SETTLE, (log_id,)).fetchone()
+    return None if row is None else Head(log_id, *row)
+
+
+def index_tags(connection: Connection, log_id: str, count: int) -> int:
+    """Put tags into the index and return how many entries are still to do."""
+    row = connection.execute(_INDEX_TAGS, (log_id, count)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def new_head(log_id: str) -> Head:
+    """Return the head of a log that has not begun."""
+    return Head(log_id, 0, 0, FIRST_PREVIOUS, 0, 0)

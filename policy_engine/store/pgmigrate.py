@@ -1,0 +1,85 @@
+"""Making the schema and the roles on PostgreSQL, and telling what state a database is in.
+
+Rules: only `install` makes anything, and only its owner runs it: the engine's own logins may not. Roles belong to the
+whole server; making one that is there is no error. Two installations at once wait for each other.
+Left to others: what the migrations make (`migrations`), what a login may do (`pgsafety`).
+"""
+
+from __future__ import annotations
+
+import psycopg
+from sqlalchemy import Connection, Engine, NullPool, create_engine
+
+from policy_engine.errors import StartRefused
+from policy_engine.store.pgfaults import sentence
+from policy_engine.store.pgsessions import SCHEMA_NAME, connect
+
+OWNER = "policy_engine_owner"
+ROLES = (OWNER, "policy_engine_writer", "policy_engine_operator", "policy_engine_sequencer", "policy_engine_auditor")
+"""All without login: whoever runs the server grants them to logins."""
+
+INSTALL = "python -m policy_engine.store.install postgresql://ADMIN@HOST/DATABASE"
+"""The command that makes or migrates the schema."""
+
+_PATIENCE_SECONDS = 60.0
+
+_MAKE_ROLES = f"""
+DO $$
+DECLARE
+    v_role text;
+BEGIN
+    FOREACH v_role IN ARRAY ARRAY{list(ROLES)!r} LOOP
+        BEGIN
+            IF NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = v_role) THEN
+                EXECUTE format('CREATE ROLE %I NOLOGIN', v_role);
+            END IF;
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            NULL;  -- another installation on this server was first
+        END;
+    END LOOP;
+    IF NOT pg_has_role('{OWNER}', 'MEMBER') THEN
+        EXECUTE format('GRANT {OWNER} TO %I', current_user);
+    END IF;
+    EXECUTE format('GRANT CREATE ON DATABASE %I TO {OWNER}', current_database());
+END $$;
+SET LOCAL ROLE {OWNER};
+CREATE SCHEMA IF NOT EXISTS {SCHEMA_NAME};
+SET LOCAL search_path = {SCHEMA_NAME}, pg_temp;
+"""
+
+
+def make_engine(database: str) -> Engine:
+    """Return an engine for whoever installs."""
+    return create_engine(
+        "postgresql+psycopg://", creator=lambda: connect(database, _PATIENCE_SECONDS), poolclass=NullPool
+    )
+
+
+def enter_schema(connection: Connection) -> None:
+    """Make the roles and the schema if they are not there, and go on as the owner, inside the transaction."""
+    driver: psycopg.Connection[tuple[object, ...]] = connection.connection.driver_connection  # type: ignore[assignment]  # it is psycopg's
+    driver.autocommit = False
+    driver.execute("SELECT pg_advisory_xact_lock(28773, 2)")
+    driver.execute(_MAKE_ROLES.encode())
+
+
+def read_schema(database: str, newest: str) -> bool:
+    """Return whether the database is empty (no entry was ever written).
+
+    Raises `StartRefused` when it is not at the schema of this program, or cannot be reached.
+    """
+    try:
+        with connect(database, _PATIENCE_SECONDS) as connection:
+            there = connection.execute("SELECT to_regclass('policy_engine.alembic_version') IS NOT NULL").fetchone()
+            if there != (True,):
+                raise StartRefused(f"the database has no schema yet; its owner makes it: {INSTALL}", where="database")
+            found = connection.execute("SELECT max(version_num) FROM policy_engine.alembic_version").fetchone()
+            version = "" if found is None or found[0] is None else str(found[0])
+            if version > newest:
+                raise StartRefused("a newer program migrated this database; use that program", where="database")
+            if version < newest:
+                raise StartRefused(f"the database must be migrated; its owner does: {INSTALL}", where="database")
+            empty = connection.execute("SELECT NOT EXISTS (SELECT 1 FROM policy_engine.heads)").fetchone()
+            return empty == (True,)
+    except psycopg.Error as error:
+        raise StartRefused(sentence(error), where="database") from error

@@ -1,0 +1,192 @@
+"""Connections to PostgreSQL, and reading on them with the same statements as on SQLite.
+
+Rules of the room:
+- psycopg 3 is the driver; without the extra `postgres` the start is refused with the command that installs it.
+- Table names are written with their schema, so that no search path, whoever set it, decides what is read.
+- A connection to a server in recovery (a read replica) is closed again: it may show commits late or in another order.
+- Waiting for a lock is bounded; a commit is not, because a commit that was given up on may still happen.
+- Text that PostgreSQL cannot hold (a NUL) names no row.
+Left to others: transactions and their outcome (`postgres`), what a server must be set to (`pgsafety`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from typing import Any, cast
+
+from sqlalchemy import Engine, QueuePool, create_engine
+
+from policy_engine.errors import InputRefused, StartRefused, StoreUnavailable
+from policy_engine.store.sessions import READERS_COUNT, Query, Reader, Row
+
+try:
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+    from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+except ImportError:
+    raise StartRefused(
+        "PostgreSQL needs the extra `postgres`: pip install 'policy-engine[postgres]'", where="POLICY_ENGINE_DATABASE"
+    ) from None
+
+SCHEMA_NAME = "policy_engine"
+"""The schema that holds everything of this engine."""
+
+STREAM_ROWS = 2_000
+"""Rows fetched at a time by a stream over everything."""
+
+CONNECT_SECONDS = 3
+UNACKNOWLEDGED_MILLISECONDS = 10_000
+"""How long sent data may lie unacknowledged before the connection counts as lost."""
+
+_DIALECT = PGDialect_psycopg(paramstyle="format")  # type: ignore[no-untyped-call]  # SQLAlchemy types it so
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+@cache
+def text_of(statement: Query) -> str:
+    """Return a statement as PostgreSQL takes it. Parameters stay in the order of its names."""
+    if statement.expression is None:
+        return statement.sql.replace("?", "%s")
+    compiled = statement.expression.compile(
+        dialect=_DIALECT, schema_translate_map={None: SCHEMA_NAME}, render_schema_translate=True
+    )
+    order = tuple(getattr(compiled, "positiontup", None) or ())
+    if order != statement.names:
+        raise ValueError(f"the statement takes {order}, not {statement.names}")
+    return str(compiled)
+
+
+def connect(url: str, lock_seconds: float) -> Connection:
+    """Return a connection in autocommit mode, for a server that is a primary. Raises what the driver raises."""
+    try:
+        own = conninfo_to_dict(url.replace("postgresql+psycopg://", "postgresql://", 1))
+    except psycopg.ProgrammingError:
+        raise InputRefused(
+            "the URL cannot be read; write postgresql://USER@HOST:PORT/DATABASE", where="database"
+        ) from None
+    defaults: dict[str, Any] = {
+        "application_name": "policy_engine",
+        "connect_timeout": CONNECT_SECONDS,
+        "tcp_user_timeout": UNACKNOWLEDGED_MILLISECONDS,
+    }
+    connection: Connection = psycopg.connect(autocommit=True, **{**defaults, **own})
+    try:
+        connection.execute("SELECT set_config('lock_timeout', %s, false)", (f"{round(lock_seconds * 1_000)}ms",))
+        replica = connection.execute("SELECT pg_is_in_recovery()").fetchone()
+        if replica != (False,):
+            raise StoreUnavailable(
+                "the server is a read replica; name the primary in the database's URL", where="database"
+            )
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+class PostgresReader(Reader):
+    """Reads on one connection, as `sessions.Reader` does."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._cursors = 0
+        self._one_moment = False
+
+    def one(self, statement: Query, *parameters: object) -> Row | None:
+        """Return the first row, or `None`."""
+        if not _possible(parameters):
+            return None
+        return cast("Row | None", self._connection.execute(text_of(statement), parameters).fetchone())
+
+    def all(self, statement: Query, *parameters: object) -> list[Row]:
+        """Return every row."""
+        if not _possible(parameters):
+            return []
+        return cast("list[Row]", self._connection.execute(text_of(statement), parameters).fetchall())
+
+    def stream(self, statement: Query, *parameters: object) -> Iterator[Any]:
+        """Yield rows as they are read; all of one commit even outside `at_one_moment`."""
+        if not self._one_moment:
+            yield from self.all(statement, *parameters)
+            return
+        self._cursors += 1
+        with self._connection.cursor(name=f"stream_{self._cursors}") as cursor:
+            cursor.itersize = STREAM_ROWS
+            cursor.execute(text_of(statement), parameters)
+            yield from cursor
+
+    @contextmanager
+    def at_one_moment(self) -> Iterator[None]:
+        """Let every query inside see the same commit."""
+        self._connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        self._one_moment = True
+        try:
+            yield
+        finally:
+            self._one_moment = False
+            with suppress(psycopg.Error):  # a lost connection has no transaction to end
+                self._connection.execute("ROLLBACK")
+
+
+def _possible(parameters: tuple[object, ...]) -> bool:
+    return not any(isinstance(parameter, str) and "\0" in parameter for parameter in parameters)
+
+
+class Link:
+    """A connection of one role, made when it is needed and made again after it was dropped. One user at a time."""
+
+    def __init__(self, url: str, lock_seconds: float, check: Callable[[Connection], None]) -> None:
+        self._url = url
+        self._lock_seconds = lock_seconds
+        self._check = check
+        self._connection: Connection | None = None
+        self.warnings: list[str] = []
+        """What the server warned of since they were last cleared."""
+
+    def open(self) -> Connection:
+        """Return the connection. Raises what connecting and checking raise."""
+        connection = self._connection
+        if connection is not None and not connection.closed:
+            return connection
+        connection = connect(self._url, self._lock_seconds)
+        try:
+            self._check(connection)
+        except BaseException:
+            connection.close()
+            raise
+        connection.add_notice_handler(self._hear)
+        self._connection = connection
+        return connection
+
+    def drop(self) -> None:
+        """Close the connection, whatever state it is in."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error):
+                connection.close()
+
+    def _hear(self, notice: psycopg.errors.Diagnostic) -> None:
+        if notice.severity_nonlocalized == "WARNING":
+            self.warnings.append(notice.sqlstate or "")
+
+
+def make_reader_pool(url: str, seconds: float, lock_seconds: float) -> Engine:
+    """Return an engine whose connections serve long reads."""
+    return create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: connect(url, lock_seconds),
+        poolclass=QueuePool,
+        pool_size=READERS_COUNT,
+        max_overflow=0,
+        pool_timeout=seconds,
+        pool_pre_ping=True,
+        isolation_level="AUTOCOMMIT",
+    )
+
+
+def local_microseconds() -> int:
+    """Return a clock that only its rate is read of."""
+    return time.monotonic_ns() // 1_000
