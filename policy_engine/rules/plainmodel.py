@@ -16,12 +16,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from casbin.model import FunctionMap
 from casbin.util import escape_assertion
 
 from policy_engine.errors import LoadRefused
 from policy_engine.limits import Limits
 from policy_engine.rules.functions import PUBLISHED
+from policy_engine.rules.safefunctions import SAFE_FUNCTIONS
 from policy_engine.rules.sources import decode
 from policy_engine.rules.stock import read_model
 
@@ -135,7 +135,10 @@ def _definitions(text: str, limits: Limits) -> tuple[dict[str, int], tuple[tuple
                 raise LoadRefused(
                     f"the line stands in no section that Casbin reads ({', '.join(_SECTIONS)})", where=where
                 )
-            key = name.strip()
+            key, letter = name.strip(), _SECTIONS[section]
+            if not re.fullmatch(rf"{letter}\d*", key):
+                message = f"a line of [{section}] begins `{letter} = `, and this one does not; correct it"
+                raise LoadRefused(message, where=where)
             if key in found:
                 repeated.append((key, found[key]))
             found[key] = number
@@ -180,11 +183,14 @@ def _checked(
     tree: ast.expr, names: frozenset[str], roles: frozenset[str], where: str, what: str
 ) -> tuple[frozenset[str], frozenset[str]]:
     """Return the functions that an expression calls and the policy columns that it evaluates."""
-    known = frozenset(FunctionMap.load_function_map().get_functions()) | frozenset(PUBLISHED) | roles | _OF_EVALUATOR
+    known = SAFE_FUNCTIONS.keys() | PUBLISHED.keys() | roles | _OF_EVALUATOR
     bound = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     called = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
     functions = {node.func.id: node for node in called if isinstance(node.func, ast.Name)}
     for name in functions:
+        if name == "timeMatch":
+            message = f"{what} calls `timeMatch`, which reads the clock; pass the time in the request and compare it"
+            raise LoadRefused(message, where=where)
         if name not in known:
             raise LoadRefused(f"{what} calls `{name}`, which is no function here; correct the name", where=where)
     for node in ast.walk(tree):
