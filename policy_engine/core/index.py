@@ -26,6 +26,7 @@ _Plain = tuple[int, Mapping[Any, int], int, _Select]
 _SETS: Final = frozenset((frozenset, set, tuple, list))
 _SCALARS: Final = frozenset((str, int, float, bool, type(None)))
 _NARROW_BITS: Final = 512
+_FEW_COUNT: Final = 64
 
 
 class Term(Protocol):
@@ -76,6 +77,10 @@ class Index:
                 return 0
         return found
 
+    def places(self, values: Sequence[Any]) -> tuple[int, ...]:
+        """Return the positions of the rules that `matching` returns, ascending."""
+        return positions(self.matching(values))
+
     def readable(self, values: Sequence[Any]) -> bool:
         """Return whether no term would raise on these values, whatever the order they are asked in."""
         return all(term.readable(values) for term in self.terms)
@@ -84,11 +89,12 @@ class Index:
 def positions(found: int) -> tuple[int, ...]:
     """Return the positions of the set bits, ascending."""
     places: list[int] = []
-    if found.bit_length() <= _NARROW_BITS:
-        while found:
-            low = found & -found
-            places.append(low.bit_length() - 1)
-            found ^= low
+    if found.bit_length() <= _NARROW_BITS or found.bit_count() <= _FEW_COUNT:
+        while found:  # from the top, so that what is left grows shorter
+            place = found.bit_length() - 1
+            places.append(place)
+            found ^= 1 << place
+        places.reverse()
         return tuple(places)
     text = f"{found:b}"[::-1]
     at = text.find("1")

@@ -20,6 +20,7 @@ from policy_engine.core.decision import Principal, Reason, Request
 from policy_engine.core.derive import Reference
 from policy_engine.core.facts import Model
 from policy_engine.core.index import Index
+from policy_engine.core.segments import Segments
 from policy_engine.errors import InputRefused, LoadRefused
 from policy_engine.limits import LIMITS, Limits
 
@@ -120,13 +121,13 @@ class Release:
 
     `index` gives all rules whose conditions hold, lifts aside; position n is `rules[n]`. `boundaries` are the instants
     at which a rule's interval or a table's edition begins or ends, ascending. `lift_keys` are the keys that rules
-    name. `warnings` are what lint found and did not refuse.
+    name. `warnings` are what lint found and did not refuse. `basis` is what the loader keeps for the next load.
     """
 
     hash: str
     tokens: tuple[Token, ...]
     rules: tuple[RuleMeta, ...]
-    index: Index
+    index: Index | Segments
     reference: Reference
     catalogue: Catalogue
     files: Mapping[str, bytes]
@@ -134,9 +135,11 @@ class Release:
     engine_reasons: Mapping[str, ReasonText]
     lift_keys: frozenset[str]
     warnings: tuple[str, ...] = ()
+    basis: Any = field(default=None, repr=False, compare=False)
     _plain: itemgetter[Any] | None = field(init=False, repr=False, compare=False)
     _reasons: Mapping[str, Reason] = field(init=False, repr=False, compare=False)
     _instant_position: int | None = field(init=False, repr=False, compare=False)
+    _required: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         derived = [token.source.removeprefix(DERIVED) for token in self.tokens if token.source.startswith(DERIVED)]
@@ -146,6 +149,8 @@ class Release:
         object.__setattr__(self, "_instant_position", place)
         reasons = {code: Reason(code, text.label, text.message) for code, text in self.engine_reasons.items()}
         object.__setattr__(self, "_reasons", reasons)
+        requires = {rule.requires for rule in self.rules if rule.requires and rule.effect == "allow"}
+        object.__setattr__(self, "_required", frozenset(name for names in requires for name in names))
 
     @property
     def instant_position(self) -> int | None:
@@ -156,6 +161,11 @@ class Release:
     def reads_paths(self) -> bool:
         """Return whether some token is read from the request body itself."""
         return self._plain is None
+
+    @property
+    def required(self) -> frozenset[str]:
+        """Return every name that some allow rule needs to be known."""
+        return self._required
 
     def reason(self, code: str) -> Reason:
         """Return the reason that the engine gives under a code; a code that no file describes has no sentence."""

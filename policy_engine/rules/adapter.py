@@ -6,7 +6,7 @@ lines are already checked. Left to others: checking (`rules.packs`, `rules.table
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from casbin.persist import Adapter
@@ -29,7 +29,7 @@ class ReleaseAdapter(Adapter):  # type: ignore[misc]  # casbin has no types
     def load_policy(self, model: Any) -> None:
         """Append one `p` line a rule, columns in the model's order, and one `g` line a member, group and edition."""
         columns = [token.removeprefix("p_") for token in model["p"]["p"].tokens]
-        model["p"]["p"].policy.extend([self._cell(rule, column) for column in columns] for rule in self._rules)
+        model["p"]["p"].policy.extend(self._line(rule, columns) for rule in self._rules)
         if model["g"]:
             model["g"]["g"].policy.extend(list(line) for line in self._groups)
 
@@ -49,6 +49,8 @@ class ReleaseAdapter(Adapter):  # type: ignore[misc]  # casbin has no types
         """Refuse: a release is immutable."""
         self.save_policy(None)
 
-    def _cell(self, rule: PackRule, column: str) -> str:
-        said: Mapping[str, str] = {"id": rule.meta.id, "eft": rule.meta.effect, **rule.conditions}
-        return said.get(column, NO_LIFT if column == self._lift_column else ANY)
+    def _line(self, rule: PackRule, columns: Sequence[str]) -> list[str]:
+        said = {"id": rule.meta.id, "eft": rule.meta.effect, **rule.conditions}
+        if self._lift_column is not None:
+            said.setdefault(self._lift_column, NO_LIFT)
+        return [said.get(column, ANY) for column in columns]

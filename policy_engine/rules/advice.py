@@ -8,6 +8,7 @@ change nothing (`rules.findings`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from policy_engine.core.release import Catalogue
 from policy_engine.rules.conditions import Columns
@@ -18,48 +19,83 @@ from policy_engine.rules.packs import PackRule
 _EVIDENCE_FROM_TIER = "3"
 
 
-def warnings_of(rules: Sequence[PackRule], columns: Columns, facets: Facets, catalogue: Catalogue) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """What tells whether two rules can match one request: tiers, and the action and weights where they are named."""
+
+    tiers: frozenset[str]
+    action: str | None
+    weights: str | None
+
+    def meets(self, deny: Meeting) -> bool:
+        """Return whether some request could match both, as far as plain conditions and tiers tell."""
+        if self.tiers.isdisjoint(deny.tiers):
+            return False
+        named = ((self.action, deny.action), (self.weights, deny.weights))
+        return all(first is None or second is None or first == second for first, second in named)
+
+
+@dataclass(frozen=True, slots=True)
+class Allowing:
+    """What the warnings about an allow rule hang on, beside what denies."""
+
+    meeting: Meeting
+    requires: tuple[str, ...]
+    evidence: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Advised:
+    """What warnings need to know of one pack: its allow rules by what matters, what it denies as unknown, its keys."""
+
+    rules: Sequence[PackRule]
+    allows: Mapping[Allowing, Sequence[int]]
+    denies: frozenset[tuple[str, Meeting]]
+    lifts: frozenset[str]
+
+
+def advised(rules: Sequence[PackRule], columns: Columns) -> Advised:
+    """Return what warnings need to know of one pack's rules."""
+    allows: dict[Allowing, list[int]] = {}
+    denies: set[tuple[str, Meeting]] = set()
+    for at, rule in enumerate(rules):
+        if rule.meta.effect == "allow":
+            evidence = any(columns.source(name) == "derive:evidence" for name in rule.conditions)
+            allows.setdefault(Allowing(_meeting(rule, columns), rule.meta.requires, evidence), []).append(at)
+        elif unknown := _plain(rule, columns).get("derive:unknown", ""):
+            denies.add((unknown, _meeting(rule, columns)))
+    return Advised(rules, allows, frozenset(denies), frozenset(rule.meta.lift for rule in rules))
+
+
+def warnings_of(packs: Sequence[Advised], facets: Facets, catalogue: Catalogue) -> tuple[str, ...]:
     """Return the warnings of a release that loads, each beginning with file and line."""
+    denies = frozenset().union(*(pack.denies for pack in packs))
     return (
-        *_unrequired(rules, columns),
-        *_unused_lifts(rules, facets),
+        *(warning for pack in packs for warning in _unrequired(pack, denies)),
+        *_unused_lifts(packs, facets),
         *_catalogue(catalogue),
     )
 
 
-def _unrequired(rules: Sequence[PackRule], columns: Columns) -> list[str]:
+def _unrequired(pack: Advised, denies: frozenset[tuple[str, Meeting]]) -> list[str]:
     """An allow should require every name whose being unknown denies at its tiers, and evidence from tier 3 up."""
-    found: list[str] = []
-    denies = [rule for rule in rules if rule.meta.effect == "deny" and _unknown(rule, columns)]
-    for rule in rules:
-        if rule.meta.effect != "allow":
-            continue
-        meeting = [deny for deny in denies if _meet(rule, deny, columns)]
-        missing = {_unknown(deny, columns) for deny in meeting} - set(rule.meta.requires)
+    found: dict[int, list[str]] = {}
+    for allowing, places in pack.allows.items():
+        missing = {unknown for unknown, deny in denies if allowing.meeting.meets(deny)} - set(allowing.requires)
+        said: list[str] = []
         if missing:
-            names = ", ".join(sorted(missing))
-            found.append(
-                f"{_place(rule)}: `{rule.meta.id}` does not require {names}, which deny at its tiers when unknown"
-            )
-        sources = {columns.source(name) for name in rule.conditions}
-        if _EVIDENCE_FROM_TIER in _tiers(rule, columns) and "derive:evidence" not in sources:
-            found.append(f"{_place(rule)}: `{rule.meta.id}` allows from tier {_EVIDENCE_FROM_TIER} up without evidence")
-    return found
+            said.append(f"does not require {', '.join(sorted(missing))}, which deny at its tiers when unknown")
+        if _EVIDENCE_FROM_TIER in allowing.meeting.tiers and not allowing.evidence:
+            said.append(f"allows from tier {_EVIDENCE_FROM_TIER} up without evidence")
+        if said:
+            found.update(dict.fromkeys(places, said))
+    metas = ((pack.rules[at].meta, found[at]) for at in sorted(found))
+    return [f"{meta.pack}:{meta.line}: `{meta.id}` {text}" for meta, said in metas for text in said]
 
 
-def _unknown(rule: PackRule, columns: Columns) -> str:
-    """Return the name that the row denies when unknown, or nothing."""
-    return _plain(rule, columns).get("derive:unknown", "")
-
-
-def _meet(allow: PackRule, deny: PackRule, columns: Columns) -> bool:
-    """Return whether some request could match both, as far as plain conditions and tiers tell."""
-    if _tiers(allow, columns).isdisjoint(_tiers(deny, columns)):
-        return False
-    plain = ("derive:action", "derive:weights")
-    first = _plain(allow, columns)
-    second = _plain(deny, columns)
-    return all(first.get(source, value) == value for source, value in second.items() if source in plain)
+def _meeting(rule: PackRule, columns: Columns) -> Meeting:
+    plain = _plain(rule, columns)
+    return Meeting(_tiers(rule, columns), plain.get("derive:action"), plain.get("derive:weights"))
 
 
 def _plain(rule: PackRule, columns: Columns) -> Mapping[str, str]:
@@ -72,9 +108,9 @@ def _tiers(rule: PackRule, columns: Columns) -> frozenset[str]:
     return frozenset(TIERS) if written is None else parse_tiers(written)
 
 
-def _unused_lifts(rules: Sequence[PackRule], facets: Facets) -> list[str]:
+def _unused_lifts(packs: Sequence[Advised], facets: Facets) -> list[str]:
     token = facets.of("lifts")
-    named = {rule.meta.lift for rule in rules}
+    named = frozenset().union(*(pack.lifts for pack in packs))
     unused = sorted((token.values or frozenset()) - named) if token is not None else []
     return [f"{facets.file.path}: no rule can be lifted by `{key}`" for key in unused]
 
@@ -93,7 +129,3 @@ def _catalogue(catalogue: Catalogue) -> list[str]:
             if target is not None and catalogue.find(target) is None:
                 found.append(f"models.toml: the {name} of `{model.id}` is no entry of the catalogue")
     return found
-
-
-def _place(rule: PackRule) -> str:
-    return f"{rule.meta.pack}:{rule.meta.line}"

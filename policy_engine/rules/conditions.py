@@ -8,7 +8,7 @@ Left to others: the shape of a rule (`rules.packs`), evaluating the condition (`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from policy_engine.core.release import Token
@@ -21,7 +21,20 @@ from policy_engine.rules.tables import Tables
 
 BESIDE: Final = {"known": "requires", "during": "valid", "unlifted": "lift"}
 """Functions whose columns a rule fills through a key of its own, beside `when`."""
+Where = Callable[[], str]
+"""Says in which file and line a condition stands; asked only where something is refused or first seen."""
 _VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .:_+/@-]*")
+
+
+class Named:
+    """The groups and bounds that the conditions of one pack name, and the conditions found good in it."""
+
+    __slots__ = ("bounds", "good", "groups")
+
+    def __init__(self) -> None:
+        self.groups: dict[str, CompiledGroup] = {}
+        self.bounds: set[int] = set()
+        self.good: set[tuple[str, str]] = set()
 
 
 class Columns:
@@ -37,6 +50,17 @@ class Columns:
         self.names = tuple(columns)
         self.groups: dict[str, CompiledGroup] = {}
         self.bounds: set[int] = set()
+        self._named = Named()
+
+    def collect(self) -> Named:
+        """Return what will hold all that is named from now on, until this is called again."""
+        self._named = Named()
+        return self._named
+
+    def take(self, groups: Mapping[str, CompiledGroup], bounds: Iterable[int]) -> None:
+        """Take over what conditions name that were checked before, against the same facets and tables."""
+        self.groups.update(groups)
+        self.bounds.update(bounds)
 
     def read_by(self, function: str) -> str | None:
         """Return the column that a function reads, if the model has one."""
@@ -46,31 +70,38 @@ class Columns:
         """Return the source of the token that a column is compared with."""
         return self._tokens[column].source
 
-    def group(self, text: str, where: str) -> None:
+    def group(self, text: str, where: Where) -> None:
         """Compile a group expression that a rule or a derivation names. Raises `LoadRefused`."""
         if text not in self.groups:
-            self.groups[text] = compile_group(text, self._tables, where)
+            self.groups[text] = compile_group(text, self._tables, where())
+        self._named.groups[text] = self.groups[text]
 
-    def check_name(self, column: str, where: str) -> None:
+    def check_name(self, column: str, where: Where) -> None:
         """Refuse a condition that no column of the model carries."""
         if "birth" in column:
-            raise LoadRefused("a birth country decides nothing; remove the condition", where=where)
+            raise LoadRefused("a birth country decides nothing; remove the condition", where=where())
         function = self._functions.get(column)
         if function in BESIDE:
-            raise LoadRefused(f"`{column}` stands beside `when`, as `{BESIDE[function]} = ...`", where=where)
+            raise LoadRefused(f"`{column}` stands beside `when`, as `{BESIDE[function]} = ...`", where=where())
         if function is None:
             known = ", ".join(name for name, found in self._functions.items() if found not in BESIDE)
-            raise LoadRefused(f"`{column}` is no condition that the model has; use one of {known}", where=where)
+            raise LoadRefused(f"`{column}` is no condition that the model has; use one of {known}", where=where())
 
-    def check(self, column: str, value: str, where: str) -> None:
+    def check(self, column: str, value: str, where: Where) -> None:
         """Refuse a value that can never match, or that the column's function cannot read."""
+        if (column, value) in self._named.good:
+            return
         if value == ANY:
-            raise LoadRefused(f'leave `{column}` out instead of writing "*"', where=where)
+            raise LoadRefused(f'leave `{column}` out instead of writing "*"', where=where())
         if not _VALUE.fullmatch(value) or value != value.rstrip():
             message = (
                 f"a value of `{column}` is letters, digits and . : _ + / @ -; no comma, bracket, quote or outer space"
             )
-            raise LoadRefused(message, where=where)
+            raise LoadRefused(message, where=where())
+        self._check_sense(column, value, where)
+        self._named.good.add((column, value))
+
+    def _check_sense(self, column: str, value: str, where: Where) -> None:
         function = self._functions[column]
         if function in ("grouped", "outside"):
             self.group(value, where)
@@ -79,14 +110,13 @@ class Columns:
         elif function == "during":
             self._interval(value, where)
         else:
-            self.check_word(column, value, where)
+            self._check_word(column, value, where)
 
-    def check_word(self, column: str, value: str, where: str) -> None:
-        """Refuse a value outside the vocabulary of the column's token."""
+    def _check_word(self, column: str, value: str, where: Where) -> None:
         token = self._tokens[column]
         if token.values is not None and value not in token.values:
             words = ", ".join(sorted(token.values))
-            raise LoadRefused(f"`{value}` is no value of `{token.name}`; use one of {words}", where=where)
+            raise LoadRefused(f"`{value}` is no value of `{token.name}`; use one of {words}", where=where())
 
     def personal(self, column: str, value: str) -> bool:
         """Return whether a condition tells of nationality."""
@@ -96,14 +126,16 @@ class Columns:
         return source in PERSONAL
 
     @staticmethod
-    def _tiers(value: str, where: str) -> None:
+    def _tiers(value: str, where: Where) -> None:
         try:
             parse_tiers(value)
         except ValueError as error:
-            raise LoadRefused(str(error), where=where) from None
+            raise LoadRefused(str(error), where=where()) from None
 
-    def _interval(self, value: str, where: str) -> None:
+    def _interval(self, value: str, where: Where) -> None:
         try:
-            self.bounds.update(parse_interval(value))
+            found = parse_interval(value)
         except ValueError as error:
-            raise LoadRefused(f"{error}; correct the interval", where=where) from None
+            raise LoadRefused(f"{error}; correct the interval", where=where()) from None
+        self.bounds.update(found)
+        self._named.bounds.update(found)

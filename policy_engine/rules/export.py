@@ -22,7 +22,7 @@ def export(release: AnyRelease, *, limits: Limits = LIMITS) -> dict[str, bytes]:
     """Return the two files by name. Raises `LoadRefused` for a cell that Casbin's form cannot hold."""
     if isinstance(release, PlainRelease):  # it is one already, and its lines were read as Casbin reads them
         return {name: release.files[name] for name in (MODEL_FILE, POLICY_FILE)}
-    model = read_parts(release.files, limits).model
+    model = read_parts(release.files, limits, previous=release).model
     lines = [_line("p", line) for line in model["p"]["p"].policy]
     for key, roles in (model["g"] or {}).items():
         lines.extend(_line(key, line) for line in roles.policy)

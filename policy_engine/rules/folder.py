@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from policy_engine.core.plain import POLICY_FILE, AnyRelease, PlainRelease
+from policy_engine.core.release import Release
 from policy_engine.errors import InputRefused
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.rules import release as packed
@@ -39,7 +40,7 @@ def load_release(
     """
     if is_plain(files):
         return load_plain(files, previous=previous if isinstance(previous, PlainRelease) else None, limits=limits)
-    return packed.load_release(files, limits=limits)
+    return packed.load_release(files, previous=previous if isinstance(previous, Release) else None, limits=limits)
 
 
 def require_packs(files: Mapping[str, bytes], what: str) -> None:

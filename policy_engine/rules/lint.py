@@ -42,7 +42,7 @@ def lint(files: Mapping[str, bytes], *, limits: Limits = LIMITS) -> Findings:
     else:
         if isinstance(release, PlainRelease):
             return Findings((), plain_warnings(release, limits=limits), release)
-        idle = analyse_release(read_parts(files, limits), release.reference.groups, limits=limits)
+        idle = analyse_release(read_parts(files, limits, previous=release), release.reference.groups, limits=limits)
         return Findings((), (*release.warnings, *idle), release)
     packs = [path for path in files if path.startswith(FOLDER)]
     for pack in packs if len(packs) > 1 else ():

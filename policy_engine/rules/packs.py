@@ -12,9 +12,11 @@ Left to others: what a matching rule does (`core.authorizer`), the lines in Casb
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
+from math import prod
 from typing import Final
 
 from pydantic import Field
@@ -24,6 +26,7 @@ from policy_engine.errors import LoadRefused
 from policy_engine.limits import Limits
 from policy_engine.rules.conditions import BESIDE, Columns
 from policy_engine.rules.functions import SEPARATOR
+from policy_engine.rules.groups import CompiledGroup
 from policy_engine.rules.sources import Strict, TomlFile, read_strict, read_toml
 
 FOLDER: Final = "packs/"
@@ -66,34 +69,95 @@ class PackRule:
     conditions: Mapping[str, str]
 
 
-def read_packs(files: Mapping[str, bytes], columns: Columns, limits: Limits) -> tuple[PackRule, ...]:
-    """Return the lines of all packs, in order of file name and place. Raises `LoadRefused`."""
-    lines: list[PackRule] = []
-    taken: dict[str, str] = {}
+@dataclass(frozen=True, slots=True, eq=False)
+class Pack:
+    """One pack as it was read: all that a release needs of it, so that the next one need not read it again.
+
+    `places` says in which line each rule stands, by the rule's id; `groups` and `bounds` are what its conditions name.
+    Two packs are the same only where they are one object.
+    """
+
+    path: str
+    content: bytes
+    rules: tuple[PackRule, ...]
+    metas: tuple[RuleMeta, ...]
+    places: Mapping[str, int]
+    groups: Mapping[str, CompiledGroup]
+    bounds: frozenset[int]
+
+
+def read_packs(
+    files: Mapping[str, bytes], columns: Columns, limits: Limits, old: Mapping[str, Pack] | None = None
+) -> tuple[Pack, ...]:
+    """Return all packs, in order of file name, with the groups and bounds that they name in `columns`.
+
+    `old` are packs by path that were read under the same model, facets, tables and limits: one whose content is the
+    same is taken over, and checked only against the others. Raises `LoadRefused`.
+    """
+    packs: list[Pack] = []
+    taken: set[str] = set()
+    count = 0
     for path in sorted(path for path in files if path.startswith(FOLDER)):
-        file = read_toml(path, files[path], limits.pack_bytes)
-        read = read_strict(file, file.data, _File)
-        for at, rule in enumerate(read.rule):
-            where = file.where("rule", at)
-            first = taken.setdefault(rule.id, where)
-            if first != where:
-                raise LoadRefused(
-                    f"the id `{rule.id}` is taken at {first}; rename one", where=file.where("rule", at, "id")
-                )
-            lines.extend(_Expansion(file, at, rule, columns, limits).lines())
-            if len(lines) > limits.rules_count:
-                raise LoadRefused(f"there are more than {limits.rules_count} rules (rules_count)", where=where)
-    if not lines:
+        pack = (old or {}).get(path)
+        same = pack is not None and pack.content == files[path]
+        if (
+            pack is not None
+            and same
+            and count + len(pack.rules) <= limits.rules_count
+            and taken.isdisjoint(pack.places)
+        ):
+            columns.take(pack.groups, pack.bounds)
+        else:  # also where an unchanged pack is refused: reading it says in which line
+            pack = _read_pack(path, files[path], columns, limits, packs, taken, count)
+        packs.append(pack)
+        taken.update(pack.places)
+        count += len(pack.rules)
+    if not count:
         raise LoadRefused("there is no rule, so everything would be denied; add a pack", where=FOLDER)
-    return tuple(lines)
+    return tuple(packs)
+
+
+def _read_pack(
+    path: str,
+    content: bytes,
+    columns: Columns,
+    limits: Limits,
+    before: Sequence[Pack],
+    taken: Collection[str],
+    count: int,
+) -> Pack:
+    """Return a pack; `before` are the packs before it with their rules' ids `taken` and the `count` of their lines."""
+    file = read_toml(path, content, limits.pack_bytes)
+    read = read_strict(file, file.data, _File)
+    named = columns.collect()
+    lines: list[PackRule] = []
+    places: dict[str, int] = {}
+    for at, rule in enumerate(read.rule):
+        line = file.line("rule", at)
+        if rule.id in places or rule.id in taken:
+            first = _place(rule.id, (*((pack.path, pack.places) for pack in before), (path, places)))
+            message = f"the id `{rule.id}` is taken at {first}; rename one"
+            raise LoadRefused(message, where=file.where("rule", at, "id"))
+        places[rule.id] = line
+        lines.extend(_Expansion(file, at, line, rule, columns, limits).lines())
+        if count + len(lines) > limits.rules_count:
+            message = f"there are more than {limits.rules_count} rules (rules_count)"
+            raise LoadRefused(message, where=f"{path}:{line}")
+    metas = tuple(line.meta for line in lines)
+    return Pack(path, content, tuple(lines), metas, places, named.groups, frozenset(named.bounds))
+
+
+def _place(id: str, packs: Iterable[tuple[str, Mapping[str, int]]]) -> str:
+    return next(f"{path}:{places[id]}" for path, places in packs if id in places)
 
 
 class _Expansion:
     """Checks one rule and expands its alternatives."""
 
-    def __init__(self, file: TomlFile, at: int, rule: Rule, columns: Columns, limits: Limits) -> None:
+    def __init__(self, file: TomlFile, at: int, line: int, rule: Rule, columns: Columns, limits: Limits) -> None:
         self._file = file
         self._at = at
+        self._line = line
         self._rule = rule
         self._columns = columns
         self._limits = limits
@@ -105,6 +169,10 @@ class _Expansion:
         names = list(rule.when)
         choices = [self._choices(name) for name in names]
         beside = self._beside()
+        if prod(map(len, choices)) > self._limits.rules_count:
+            raise self._refuse(
+                "when", f"its alternatives alone make more than {self._limits.rules_count} (rules_count)"
+            )
         lines = []
         for number, values in enumerate(product(*choices), start=1):
             conditions = {**dict(zip(names, values, strict=True)), **beside}
@@ -125,14 +193,14 @@ class _Expansion:
                 raise self._refuse(key, f"the {key} is one line of 1 to {self._limits.text_characters} characters")
 
     def _choices(self, name: str) -> list[str]:
-        where = self._file.where("rule", self._at, name, after="when")
+        where = partial(self._file.where, "rule", self._at, name, after="when")
         self._columns.check_name(name, where)
         written = self._rule.when[name]
         values = [written] if isinstance(written, str) else written
         if not values:
-            raise LoadRefused(f"`{name}` is an empty set, which nothing satisfies; name a value", where=where)
+            raise LoadRefused(f"`{name}` is an empty set, which nothing satisfies; name a value", where=where())
         if len(set(values)) != len(values):
-            raise LoadRefused(f"`{name}` names a value twice; remove one", where=where)
+            raise LoadRefused(f"`{name}` names a value twice; remove one", where=where())
         for value in values:
             self._columns.check(name, value, where)
         return values
@@ -149,7 +217,7 @@ class _Expansion:
             if column is None:
                 raise self._refuse(key, f"the model has no column for `{key}`; add one that {function}() reads")
             if isinstance(value, str):
-                self._columns.check(column, value, self._where(key))
+                self._columns.check(column, value, partial(self._where, key))
                 found[column] = value
             else:
                 found[column] = self._names(column, key, value)
@@ -159,7 +227,7 @@ class _Expansion:
         if not names:
             raise self._refuse(key, f"`{key}` is an empty set; leave it out or name a fact")
         for name in names:
-            self._columns.check(column, name, self._where(key))
+            self._columns.check(column, name, partial(self._where, key))
         return SEPARATOR.join(dict.fromkeys(names))
 
     def _check_sense(self, conditions: Mapping[str, str]) -> None:
@@ -194,7 +262,7 @@ class _Expansion:
             lift=rule.lift or "",
             requires=tuple(dict.fromkeys(rule.requires or ())),
             pack=self._file.path,
-            line=self._file.line("rule", self._at),
+            line=self._line,
             unknown=_lacking(rule.effect, named),
             directives=tuple(value for source, value in named.items() if source == "derive:directive"),
         )

@@ -35,8 +35,17 @@ Read = TypeVar("Read", bound=Strict)
 
 def release_hash(files: Mapping[str, bytes]) -> str:
     """Return `sha256:…` over the canonical JSON of the sorted paths with the hashes of their content."""
-    listed = [[path, hashlib.sha256(content).hexdigest()] for path, content in sorted(files.items())]
-    text = json.dumps(listed, ensure_ascii=False, separators=(",", ":"))
+    return hash_of(digests(files))
+
+
+def digests(files: Mapping[str, bytes]) -> dict[str, str]:
+    """Return the hex SHA-256 of each file."""
+    return {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
+
+
+def hash_of(hashes: Mapping[str, str]) -> str:
+    """Return the hash of the release whose files have these digests."""
+    text = json.dumps(sorted(hashes.items()), ensure_ascii=False, separators=(",", ":"))
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -66,7 +75,7 @@ def decode(path: str, content: bytes, most_bytes: int) -> str:
 
 
 class TomlFile:
-    """A parsed TOML file that remembers its lines."""
+    """A parsed TOML file that remembers its lines. Where a key stands is searched for when it is asked."""
 
     __slots__ = ("_spans", "data", "lines", "path")
 
@@ -74,7 +83,11 @@ class TomlFile:
         self.path = path
         self.lines = tuple(text.splitlines())
         self.data = data
-        headers = [(at, name) for at, line in enumerate(self.lines) if (name := _header(line)) is not None]
+        headers = [
+            (at, name)
+            for at, line in enumerate(self.lines)
+            if "[" in line and line.lstrip().startswith("[") and (name := _header(line)) is not None
+        ]
         ends = [at for at, _ in headers[1:]] + [len(self.lines)]
         self._spans: dict[str, list[tuple[int, int]]] = {}
         for (start, name), end in zip(headers, ends, strict=False):
@@ -82,7 +95,7 @@ class TomlFile:
 
     def line(self, table: str, index: int | None = None, key: str | None = None, *, after: str | None = None) -> int:
         """Return the line (from 1) of a table, of the `index`-th of its kind, or of a key in it, `after` another."""
-        if f"{table}.{key}" in self._spans:
+        if key is not None and f"{table}.{key}" in self._spans:
             return self._spans[f"{table}.{key}"][0][0] + 1
         spans = self._spans.get(table, [])
         place = index or 0

@@ -16,7 +16,6 @@ from policy_engine.core.decision import Evaluation, Outcome, Principal, Reason, 
 from policy_engine.core.derive import NOBODY, PersonFacets, PlaceFacets, Reference, TenantFacets, derive_place
 from policy_engine.core.facets import FACT_OF_UNKNOWN, Found, Parts, assemble
 from policy_engine.core.facts import Location, Model, Person, Tenant
-from policy_engine.core.index import positions
 from policy_engine.core.instants import ENDLESS
 from policy_engine.core.orders import Asked
 from policy_engine.core.plain import AnyRelease, PlainRelease
@@ -163,8 +162,7 @@ class Evaluator:
         found = assemble(parts)
         # 7. The compiled release gives all rules that match; lifts remove exactly what they name.
         values = release.values(found.facets, request, principal)
-        matching = positions(release.index.matching(values))
-        verdict = authorize(release.rules, matching, found.facets["lifts"])
+        verdict = authorize(release.rules, release.index.places(values), found.facets["lifts"])
         # 8. Outcome, reasons, missing facts.
         return _judged(request, snapshot, release, model, person, tenant, found, values, verdict, at, until)
 
@@ -395,5 +393,5 @@ def _missing(release: Release, verdict: Verdict, found: Found) -> tuple[str, ...
     if verdict.denies:
         names = [name for p in verdict.denies for name in release.rules[p].unknown]
     else:
-        names = [name for rule in release.rules if rule.effect == "allow" for name in rule.requires if name in unknown]
+        names = release.required & unknown
     return tuple(sorted({FACT_OF_UNKNOWN.get(name, name) for name in names}))

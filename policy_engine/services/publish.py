@@ -11,15 +11,16 @@ Left to others: what a release is (`rules`), compiled releases in memory (`relea
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from policy_engine.core.decision import Principal
 from policy_engine.core.instants import format_instant, parse_instant
+from policy_engine.core.plain import AnyRelease
 from policy_engine.errors import Conflict, LoadRefused, NotFound, TooLarge
 from policy_engine.limits import LIMITS, Limits
+from policy_engine.rules.release import digests_of
 from policy_engine.services.approvals import Approvals, Effect
 from policy_engine.services.permissions import Caller, acting_person, require_unbounded
 from policy_engine.services.proposals import Proposal
@@ -73,12 +74,13 @@ class Publish:
         require_unbounded(caller)
         if len(note) > self._limits.text_characters:
             raise TooLarge(f"is longer than {self._limits.text_characters} characters", where="note")
-        hash = self._load(files)
+        release = self._load(files)
+        hash = release.hash
         row = self._store.row("releases", hash)
         if row is not None and row.document["status"] == PUBLISHED:
             raise Conflict("this release is published already; activate it")
         if row is None:
-            self._store_content(caller, hash, files, note)
+            self._store_content(caller, release, note)
             row = self._row(hash)
         return self._approvals.propose(
             caller, "release.publish", {"hash": hash, "note": note}, (("releases", hash, row.revision),), note=note
@@ -118,24 +120,25 @@ class Publish:
 
     def genesis_release(self, files: Mapping[str, bytes], note: str = "") -> FirstRelease:
         """Return what a genesis change needs to store, publish and activate a release (`activate=` its hash)."""
-        hash = self._load(files)
-        document = {**_document(hash, files, note, self._store.now()), "status": PUBLISHED}
-        return FirstRelease(hash, (Write("releases", hash, document, expect=0),), _blobs(files))
+        release = self._load(files)
+        document = {**_document(release, note, self._store.now()), "status": PUBLISHED}
+        return FirstRelease(release.hash, (Write("releases", release.hash, document, expect=0),), _blobs(release))
 
-    def _load(self, files: Mapping[str, bytes]) -> str:
+    def _load(self, files: Mapping[str, bytes]) -> AnyRelease:
         if sum(len(content) for content in files.values()) > self._limits.release_bytes:
             raise LoadRefused(f"the release is larger than {self._limits.release_bytes} bytes; split its tables")
-        return self._releases.load(files).hash
+        return self._releases.load(files)
 
-    def _store_content(self, caller: Caller, hash: str, files: Mapping[str, bytes], note: str) -> None:
+    def _store_content(self, caller: Caller, release: AnyRelease, note: str) -> None:
         """Store a release without effect. Storing the same content twice is no conflict: it is the same release."""
+        hash = release.hash
         change = Change(
             kind="release.stored",
             public={"by": caller.key_id, "stored": hash},
-            writes=(Write("releases", hash, _document(hash, files, note, caller.at), expect=0),),
+            writes=(Write("releases", hash, _document(release, note, caller.at), expect=0),),
             raises_epoch=False,
             expects=(caller.basis,),
-            blobs=_blobs(files),
+            blobs=_blobs(release),
         )
         try:
             self._store.change(change)
@@ -167,11 +170,11 @@ class Publish:
         return Effect("release.activated", {}, (), activate=hash)
 
 
-def _document(hash: str, files: Mapping[str, bytes], note: str, at: int) -> dict[str, Any]:
+def _document(release: AnyRelease, note: str, at: int) -> dict[str, Any]:
     return {
-        "hash": hash,
+        "hash": release.hash,
         "status": STORED,
-        "files": [[path, hashlib.sha256(content).hexdigest()] for path, content in sorted(files.items())],
+        "files": [[path, digest] for path, digest in sorted(digests_of(release).items())],
         "note": note,
         "stored_at": format_instant(at),
         "published_by": None,
@@ -179,8 +182,8 @@ def _document(hash: str, files: Mapping[str, bytes], note: str, at: int) -> dict
     }
 
 
-def _blobs(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    return {hashlib.sha256(content).hexdigest(): content for content in files.values()}
+def _blobs(release: AnyRelease) -> dict[str, bytes]:
+    return {digest: release.files[path] for path, digest in digests_of(release).items()}
 
 
 def _release(row: Row, active: str | None) -> Published:

@@ -14,8 +14,8 @@ from policy_engine.core.plain import AnyRelease
 from policy_engine.core.release import Release
 from policy_engine.errors import LoadRefused
 from policy_engine.rules.folder import is_plain, load_release
-from policy_engine.rules.release import with_catalogue
-from policy_engine.rules.sources import release_hash
+from policy_engine.rules.release import digests_of
+from policy_engine.rules.sources import hash_of
 from policy_engine.store.interfaces import ReadStore
 
 CATALOGUE_FILE = "models.toml"
@@ -26,8 +26,8 @@ Kept = TypeVar("Kept")
 class ReleaseLoader:
     """Loads releases and keeps the last few compiled; safe to share between engines of one process.
 
-    Compiled rules are kept apart, so that many catalogues over a few sets of rules compile each set once. A plain
-    Casbin folder is built from the one loaded before it, as far as they agree.
+    A release is built from one loaded before it, as far as they agree. Compiled rules are kept apart, so that many
+    catalogues over a few sets of rules compile each set once.
     """
 
     def __init__(self) -> None:
@@ -39,23 +39,19 @@ class ReleaseLoader:
     def load(self, files: Mapping[str, bytes]) -> AnyRelease:
         """Return the compiled release of these files. Raises `LoadRefused` with file, line and a fix."""
         with self._lock:
-            release = load_release(files, previous=self._last) if is_plain(files) else self._packed(files)
+            release = load_release(files, previous=self._nearest(files))
             self._last = release
             _keep(self._kept, release.hash, release)
+            if isinstance(release, Release):
+                _keep(self._compiled, _rules_hash(release), release)
             return release
 
-    def _packed(self, files: Mapping[str, bytes]) -> AnyRelease:
-        rules = release_hash({path: content for path, content in files.items() if path != CATALOGUE_FILE})
-        compiled = self._compiled.get(rules)
-        if compiled is None or CATALOGUE_FILE not in files:
-            release = load_release(files)
-        elif compiled.files[CATALOGUE_FILE] == files[CATALOGUE_FILE]:
-            release = compiled
-        else:
-            release = with_catalogue(compiled, files)
-        if isinstance(release, Release):
-            _keep(self._compiled, rules, release)
-        return release
+    def _nearest(self, files: Mapping[str, bytes]) -> AnyRelease | None:
+        """Return the release to build from: one that differs in the catalogue alone, else the one loaded last."""
+        if is_plain(files):
+            return self._last
+        same = (release for release in reversed(self._compiled.values()) if _same_rules(release.files, files))
+        return next(same, self._last)
 
     def stored(self, store: ReadStore, hash: str) -> AnyRelease:
         """Return the release with this hash from memory or from the store.
@@ -63,13 +59,29 @@ class ReleaseLoader:
         Raises `LoadRefused` when the store lacks it or holds content that does not hash to its name.
         """
         kept = self._kept.get(hash)
-        return kept if kept is not None else self._checked(self.load(read_files(store, hash)), hash)
+        if kept is not None:
+            return kept
+        last = self._last
+        known = {} if last is None else {digest: last.files[path] for path, digest in digests_of(last).items()}
+        return self._checked(self.load(read_files(store, hash, known)), hash)
 
     @staticmethod
     def _checked(release: AnyRelease, hash: str) -> AnyRelease:
         if release.hash != hash:
             raise LoadRefused("the stored content does not hash to its name; restore it from a copy", where=hash)
         return release
+
+
+def _rules_hash(release: Release) -> str:
+    """Return what names a release's files without the catalogue."""
+    return hash_of({path: digest for path, digest in digests_of(release).items() if path != CATALOGUE_FILE})
+
+
+def _same_rules(held: Mapping[str, bytes], files: Mapping[str, bytes]) -> bool:
+    """Return whether two releases' files differ in nothing but the catalogue."""
+    return held.keys() == files.keys() and all(
+        content == files[path] for path, content in held.items() if path != CATALOGUE_FILE
+    )
 
 
 def _keep(kept: OrderedDict[str, Kept], key: str, release: Kept) -> None:
@@ -79,14 +91,19 @@ def _keep(kept: OrderedDict[str, Kept], key: str, release: Kept) -> None:
         kept.popitem(last=False)
 
 
-def read_files(store: ReadStore, hash: str) -> dict[str, bytes]:
-    """Return the files of a stored release. Raises `LoadRefused` when a part of it is missing."""
+def read_files(store: ReadStore, hash: str, known: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
+    """Return the files of a stored release; content that is `known` by its hex SHA-256 is not read from the store.
+
+    Raises `LoadRefused` when a part of it is missing.
+    """
     row = store.row("releases", hash)
     if row is None:
         raise LoadRefused("no such release is stored; publish it first", where=hash)
     files: dict[str, bytes] = {}
     for path, digest in row.document["files"]:
-        content = store.blob(digest)
+        content = (known or {}).get(digest)
+        if content is None:
+            content = store.blob(digest)
         if content is None:
             raise LoadRefused("a file of the release is missing from the store; publish it again", where=path)
         files[path] = content
