@@ -15,7 +15,7 @@ from policy_engine.cli.output import Form, FormOption
 from policy_engine.cli.session import opened
 
 if TYPE_CHECKING:
-    from policy_engine.services.search import Found
+    from policy_engine.services.queries import Found
 
 _COLUMNS: output.Columns = (
     ("subject", "subject"),
@@ -37,7 +37,7 @@ def who_can(
 ) -> None:
     """List who may use a model, each for each of their tenants, if they called from the location given."""
     from policy_engine.core.factparse import parse_location
-    from policy_engine.services.search import Query
+    from policy_engine.services.queries import Query
 
     place = parse_location(location, "--location")
     query = Query(model=model, action=action, tenant=tenant, location=place, serving_region=serving_region)
@@ -56,7 +56,7 @@ def what_can(
 ) -> None:
     """List what a subject may use, for each of their tenants, if they called from the location given."""
     from policy_engine.core.factparse import parse_location
-    from policy_engine.services.search import Query
+    from policy_engine.services.queries import Query
 
     place = parse_location(location, "--location")
     query = Query(subject=id, action=action, tenant=tenant, location=place, serving_region=serving_region)

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import product
-from typing import TYPE_CHECKING
 
 from policy_engine.core.decision import Request
 from policy_engine.core.plain import PlainRelease
 from policy_engine.errors import InputRefused
-
-if TYPE_CHECKING:
-    from policy_engine.services.search import Query
+from policy_engine.services.queries import Query
 
 SUBJECT_TYPE = "person"
 RESOURCE_TYPE = "model"

@@ -8,11 +8,10 @@ used. Left to others: paging over HTTP.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from policy_engine.core.decision import Outcome, Principal, Request
-from policy_engine.core.facts import Location
 from policy_engine.core.plain import PlainRelease
 from policy_engine.errors import StoreUnavailable
 from policy_engine.limits import LIMITS, Limits
@@ -20,48 +19,13 @@ from policy_engine.services.evaluate import Evaluator
 from policy_engine.services.factcache import read_person
 from policy_engine.services.permissions import require
 from policy_engine.services.plainsearch import is_complete, plain_candidates, public_word
+from policy_engine.services.queries import Found, Hit, Query
 from policy_engine.services.record import Recorder, Written
 from policy_engine.services.snapshot import Snapshot, Snapshots
 from policy_engine.store.interfaces import Store
 
 ATTEMPTS_COUNT = 8
 _PAGE_COUNT = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """The fixed part of a search. What is `None` is what is sought, or unknown."""
-
-    subject: str | None = None
-    model: str | None = None
-    action: str | None = None
-    tenant: str | None = None
-    location: Location | None = None
-    serving_region: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One allowed combination. Types are what a plain Casbin folder's entities are found by."""
-
-    subject: str
-    tenant: str
-    model: str
-    action: str
-    subject_type: str = "person"
-    resource_type: str = "model"
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a search found. `complete=False`: it stopped at the limit, or nothing says what there is."""
-
-    id: str
-    hits: tuple[Hit, ...]
-    complete: bool
-    at: int
-    epoch: int
-    release: str
 
 
 class Search:

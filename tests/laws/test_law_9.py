@@ -12,7 +12,8 @@ from policy_engine.core.decision import Outcome, Request
 from policy_engine.core.facts import Location
 from policy_engine.limits import LIMITS
 from policy_engine.services.permissions import LOCAL
-from policy_engine.services.search import Query, Search
+from policy_engine.services.queries import Query
+from policy_engine.services.search import Search
 from tests.laws.sample import opened
 
 MODELS = ("fable-5", "mythos-5", "opus-4-8", "open-1")

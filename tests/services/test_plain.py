@@ -19,7 +19,7 @@ from policy_engine.errors import InputRefused
 from policy_engine.ledger.encoding import parse_public
 from policy_engine.services.evidence import Filters
 from policy_engine.services.permissions import LOCAL
-from policy_engine.services.search import Query
+from policy_engine.services.queries import Query
 from policy_engine.services.unseal import Unsealer
 from policy_engine.settings import Settings
 from policy_engine.store.interfaces import Write
