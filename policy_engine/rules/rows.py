@@ -56,6 +56,7 @@ class Rows:
             found.append((self.loose[0], self.loose))
         self.sources = tuple(sorted(found, key=lambda source: source[0]))
         alone = len(self.groups) == 1 and not self.loose and len(self.groups[0].slots) == len(self.lines)
+        alone = alone and self.count > 0  # without rows Casbin asks the matcher itself
         self.only = self.groups[0] if alone else None
 
     @property

@@ -282,3 +282,13 @@ def test_an_updated_enforcer_leaves_the_old_one_as_it_was() -> None:
         compiled.updated(remove=[["g", "nobody", "admin", "d"]])
     with pytest.raises(InputRefused, match="fits no definition"):
         compiled.updated(add=[["p", "too", "short"]])
+
+
+def test_an_enforcer_whose_rows_are_all_removed_is_one_without_rows() -> None:
+    """When the last row goes, the matcher itself is asked, as in stock without a policy."""
+    compiled, _ = pair(conf(MATCHERS[0], EFFECTS[1]), "p, a, data, read, deny")
+    _, stock = pair(conf(MATCHERS[0], EFFECTS[1]), "g, x, y, z")
+    held = compiled.updated(remove=[["a", "data", "read", "deny"]])
+    for request in (("", "", ""), ("a", "data", "read")):
+        assert answer(held, request) == answer(stock, request)
+        assert held.enforce(*request) is stock.enforce(*request)

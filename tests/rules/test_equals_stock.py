@@ -69,6 +69,7 @@ def test_an_updated_enforcer_is_one_built_anew(name: str, data: st.DataObject) -
         anew = compiled(shape, effect, lines)
         for request in data.draw(st.lists(st.tuples(*shape.request), min_size=1, max_size=3)):
             assert answer(held, request) == answer(anew, request)
+            assert plainly(held, request) == plainly(anew, request)
         assert held.rules_count == sum(line[0] == "p" for line in lines)
 
 
