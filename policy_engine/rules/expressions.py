@@ -12,7 +12,6 @@ import ast
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 from casbin.core_enforcer import CoreEnforcer
@@ -172,9 +171,3 @@ def conjuncts(tree: ast.expr) -> list[ast.expr]:
     if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And):
         return [part for value in tree.values for part in conjuncts(value)]
     return [tree]
-
-
-@lru_cache(maxsize=4_096)
-def shown(text: str) -> str:
-    """Return a preprocessed text in the words of model.conf, for a sentence."""
-    return text.replace(" and ", " && ").replace(" or ", " || ")

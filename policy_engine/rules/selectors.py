@@ -32,7 +32,9 @@ Build = Callable[[Column], Selector]
 Read = Callable[[Any], Any]
 """From what an expression gives for a row to a cell. Raises `NotFit` for what the term cannot hold."""
 
-PATTERNS: Final = frozenset(("keyMatch", "keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5", "regexMatch", "globMatch"))
+_TEXT_PATTERNS: Final = frozenset(
+    ("keyMatch", "keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5", "regexMatch", "globMatch")
+)
 _ORDERS: Final = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
 _TURNED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
@@ -220,7 +222,7 @@ class Inverter:
             return None  # the caller's own, whatever else is called so
         if sides == "rp" and name == "ipMatch":
             return _address(self._positions.of(ast.Call(ast.Name(ADDRESS), [node.args[0]], [])), node.args[1])
-        if sides == "rp" and name in PATTERNS:
+        if sides == "rp" and name in _TEXT_PATTERNS:
             return _pattern(name, self._positions.of(node.args[0]), node.args[1])
         declared = PUBLISHED.get(name)
         if declared is not None and sides == "".join(declared.arguments):
