@@ -109,6 +109,7 @@ def test_a_changed_header_is_refused_at_the_next_leaf(sizes, data) -> None:
 def test_a_log_from_before_the_tree_starts_at_its_first_header() -> None:
     """Headers that were written before logs were opened follow one another as they are."""
     tip = unopened("log")
+    assert tip == LogTip("log", 0, 0, FIRST_PREVIOUS, 0, 0, False)
     for header in history("log", [3, 1, 2], None)[1:]:
         tip = next_of(tip, header)
     assert (tip.batches, tip.entries) == (3, 6)

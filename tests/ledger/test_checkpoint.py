@@ -96,7 +96,10 @@ def test_answers_of_witnesses_are_taken_line_by_line() -> None:
     assert with_one == NOTE + line.encode()
     assert add_cosignatures(with_one, line, KEYS) == with_one
     other = cosign(Checkpoint(ORIGIN, 8, ROOT).text(), WITNESSES[0], TIME).line()
-    full = Note(CHECKPOINT.text(), parse_note(NOTE).signatures * LIMITS.note_signatures_count).format()
+    most = LIMITS.note_signatures_count
+    full = Note(CHECKPOINT.text(), parse_note(NOTE).signatures * most).format()
+    nearly = Note(CHECKPOINT.text(), parse_note(NOTE).signatures * (most - 1)).format()
+    assert add_cosignatures(nearly, line * most, KEYS) == nearly + line.encode()
     for note, answer, reason in (
         (NOTE, other, Reason.BAD_SIGNATURE),
         (NOTE, "", Reason.MALFORMED),
@@ -136,6 +139,9 @@ def test_cosigners_sign_checkpoints_with_a_time_and_nothing_else() -> None:
     ):
         with pytest.raises(InputRefused):
             cosign(text, signer, time)
+    for time in (0, 2**63 - 1):
+        note = NOTE + cosign(CHECKPOINT.text(), WITNESSES[0], time).line().encode()
+        assert open_checkpoint(note, ORIGIN, [LOG.key], KEYS, 1).cosignatures == (Cosignature(KEYS[0], time),)
     with pytest.raises(EvidenceRefused):
         cosign("anything\n", WITNESSES[0], TIME)
 

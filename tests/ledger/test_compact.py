@@ -133,6 +133,15 @@ def test_other_states_are_refused(change: dict[str, object], reason: Reason) -> 
     assert caught.value.reason == reason
 
 
+def test_the_largest_tree_has_a_state() -> None:
+    """A tree of 2**63 - 1 leaves is held by 63 hashes, and one leaf more is refused."""
+    largest = CompactRange(0, 2**63 - 1, [LEAVES[0]] * 63)
+    assert len(largest.root()) == 32
+    with pytest.raises(EvidenceRefused) as caught:
+        CompactRange(0, 2**63, [LEAVES[0]])
+    assert caught.value.reason == Reason.MALFORMED
+
+
 def test_what_no_range_can_do_is_refused() -> None:
     """A hash of another length, a gap between ranges, the root of a later part, and other bytes are refused."""
     for reason, act in (

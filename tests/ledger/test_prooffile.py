@@ -98,6 +98,18 @@ def test_a_file_of_another_log_proves_nothing_here() -> None:
     assert caught.value.reason == Reason.FEW_COSIGNATURES
 
 
+def test_limits_are_exact() -> None:
+    """The largest index, the longest proof and a file of the largest size are read, and one byte more is not."""
+    file = made(5, 11)
+    longest = replace(file, index=2**63 - 1, proof=(LEAVES[0],) * LIMITS.proof_hashes_count)
+    assert parse_proof(longest.format()) == longest
+    exact = replace(LIMITS, proof_file_bytes=len(GOOD))
+    assert parse_proof(GOOD, exact) == parse_proof(GOOD)
+    with pytest.raises(EvidenceRefused) as caught:
+        parse_proof(GOOD, replace(LIMITS, proof_file_bytes=len(GOOD) - 1))
+    assert caught.value.reason == Reason.TOO_LARGE
+
+
 def test_what_would_not_come_back_is_not_written() -> None:
     """Parts that a reader would refuse, or read as something else, are refused when the file is written."""
     file = made(5, 11)

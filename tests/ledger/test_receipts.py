@@ -164,6 +164,19 @@ def test_other_bytes_are_no_receipt(change: dict[str, Any], reason: Reason) -> N
     assert caught.value.reason == reason
 
 
+def test_limits_are_exact() -> None:
+    """A validity of nothing, the longest path and the largest receipt are read."""
+    (receipt,) = make_receipts(sign_batch(HEADER, 0, WRITER), FIRST, LEAVES, {FIRST: 0})
+    assert check_receipt(parse_receipt(receipt.encode()), [WRITER.key]).valid_for_ms == 0
+    longest = replace(GOOD, path=(LEAVES[0],) * LIMITS.proof_hashes_count)
+    assert parse_receipt(longest.encode()) == longest
+    room = LIMITS.receipt_bytes - len(replace(GOOD, note="").encode())
+    assert len(parse_receipt(replace(GOOD, note="x" * room).encode()).note) == room
+    with pytest.raises(EvidenceRefused) as caught:
+        parse_receipt(replace(GOOD, note="x" * (room + 1)).encode())
+    assert caught.value.reason == Reason.TOO_LARGE
+
+
 def test_only_a_header_and_a_validity_are_signed() -> None:
     """Bytes that are no header, and a negative validity, get no signature."""
     with pytest.raises(VerificationFailed):
