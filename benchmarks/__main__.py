@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 
-from benchmarks import casbin_shapes, in_process, over_http, policy_cases, report, servers, side_by_side, wrk
+from benchmarks import casbin_shapes, in_process, over_http, policy_cases, releases, report, servers, side_by_side, wrk
 from benchmarks.progress import Live
 
 OUT = servers.ROOT / "out"
 POLICIES = servers.ROOT / "policies"
 IMAGES = servers.ROOT / "docs" / "images"
-PARTS = ("in-process", "http", "cases", "casbin")
+PARTS = ("in-process", "http", "cases", "releases", "casbin")
 STOPS = (
     wrk.LoadFailed,
     servers.NotStarted,
@@ -93,6 +93,8 @@ def _measure(part: str, folder: Path, *, quick: bool, say: Live) -> list[report.
         return in_process.measure(folder, POLICIES, turns, say)
     if part == "http":
         return over_http.measure(folder, over_http.QUICK if quick else over_http.FULL, say)
+    if part == "releases":
+        return releases.measure(POLICIES, 3 if quick else 15, say)
     return policy_cases.measure(POLICIES, 1 if quick else 3, say)
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policy_engine.core.index import Index, positions
-from policy_engine.core.release import Release
+from policy_engine.core.release import Release, RuleMeta
 from policy_engine.core.segments import Segments
 from policy_engine.errors import LoadRefused
 from policy_engine.limits import LIMITS, Limits
@@ -116,9 +116,21 @@ def parts(held: Release) -> Sequence[tuple[Index, Sequence[int]]]:
     return index.parts if isinstance(index, Segments) else ((index, range(index.rule_count)),)
 
 
+def said_by_segments(held: Release) -> dict[int, RuleMeta]:
+    """Return the rules of the packs in each segment at the positions that the index gives them."""
+    dealt = held.basis.segments
+    assert len(dealt) == len(parts(held))
+    return {
+        place: meta
+        for segment, (_, places) in zip(dealt, parts(held), strict=True)
+        for place, meta in zip(places, (meta for pack in segment.packs for meta in pack.metas), strict=True)
+    }
+
+
 def same(built: Release, fresh: Release, asked: Sequence[Mapping[str, Any]]) -> None:
     """Hold two releases against each other: what they say, and what they answer."""
     assert plain(built) == plain(fresh)
+    assert said_by_segments(built) == dict(enumerate(built.rules))
     for facets in asked:
         values = flat(facets)
         assert built.index.places(values) == fresh.index.places(values)
@@ -159,6 +171,7 @@ def test_segments_answer_as_one_index(asked: list[dict[str, Any]]) -> None:
         dealt = _sample_in_segments()
     assert isinstance(release().index, Index)
     assert len(parts(dealt)) > 2
+    assert said_by_segments(dealt) == dict(enumerate(release().rules))
     same_but_for_segments = [{**plain(held), "segments": None} for held in (dealt, release())]
     assert same_but_for_segments[0] == same_but_for_segments[1]
     for facets in asked:
@@ -223,6 +236,8 @@ def test_only_the_changed_pack_is_read_and_compiled(monkeypatch: pytest.MonkeyPa
     assert after.reference is before.reference and after.catalogue is before.catalogue
     kept = {id(index) for index, _ in parts(before)} & {id(index) for index, _ in parts(after)}
     assert (len(parts(before)), len(parts(after)), len(kept)) == (3, 3, 2)
+    assert said_by_segments(after) == dict(enumerate(after.rules))
+    assert any(isinstance(places, tuple) for _, places in parts(after)), "small packs lie on both sides of a large one"
     assert all(after.files[path] is before.files[path] for path in many)
     assert len(after.rules) == len(before.rules) + 1
 
@@ -234,8 +249,8 @@ def test_other_ground_is_read_anew() -> None:
         assert set(after.basis.read.packs).isdisjoint(release().basis.read.packs)
     few = Limits(rules_count=len(release().rules) - 1)
     assert outcome(files(), release(), few) == outcome(files(), None, few) != outcome(files(), release())
-    sized = Limits(pack_bytes=max(map(len, files().values())))
-    assert "rules" in plain(load_release(files(), previous=release(), limits=sized))
+    short = Limits(text_characters=20)
+    assert outcome(files(), release(), short) == outcome(files(), None, short) != outcome(files(), release())
 
 
 def test_an_id_of_an_unchanged_pack_is_still_taken() -> None:
@@ -247,6 +262,16 @@ def test_an_id_of_an_unchanged_pack_is_still_taken() -> None:
         sentence = outcome(wanted, release())
         assert sentence == outcome(wanted)
         assert isinstance(sentence, str) and f"the id `{id}` is taken at packs/" in sentence
+
+
+def test_unchanged_packs_may_be_too_many_together() -> None:
+    """A new pack before unchanged ones that makes the last of them one rule too many is refused as in a full load."""
+    most = Limits(rules_count=len(release().rules))
+    full = load_release(files(), limits=most)
+    wanted = {**files(), "packs/a.toml": generated("new", 1)}
+    sentence = outcome(wanted, full, most)
+    assert sentence == outcome(wanted, None, most)
+    assert isinstance(sentence, str) and sentence.startswith("packs/sanctions.toml") and "rules_count" in sentence
 
 
 def test_an_id_twice_in_rules_written_on_one_line_is_refused() -> None:
@@ -320,6 +345,18 @@ def test_where_roles_are_asked_directly_groups_of_other_packs_count() -> None:
     assert len(parts(built)) == 2
     assert alone.index.places(values) == ()
     assert built.index.places(values) == fresh.index.places(values) == (0,)
+
+
+def test_a_deny_for_one_kind_of_weights_meets_an_allow_for_any() -> None:
+    """An allow for any weights should require what is denied as unknown for some; one for others need not."""
+    head = '\n[[rule]]\nid = "{id}"\nlabel = "L"\neffect = "{effect}"\ncode = "c"\nmessage = "m"\nwhen = {{ {when} }}\n'
+    deny = head.format(id="D", effect="deny", when='tiers = "1", weights = "closed", unknown = "location"')
+    warned = {}
+    for name, more in {"any": "", "closed": ', weights = "closed"', "public": ', weights = "public"'}.items():
+        allow = head.format(id="A", effect="allow", when=f'action = "infer", tiers = "1"{more}')
+        found = load_release({**files(), "packs/n.toml": (HEAD + allow + deny).encode()}, previous=release())
+        warned[name] = any("location" in warning and "`A`" in warning for warning in found.warnings)
+    assert warned == {"any": True, "closed": True, "public": False}
 
 
 def test_export_and_lint_are_the_same_after_a_change() -> None:
