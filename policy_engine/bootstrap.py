@@ -5,7 +5,8 @@ Rules of the room:
   marked `sample`, with fresh keys for its principals. Nothing else is ever activated by itself.
 - A serving or embedding process whose folder's hash differs from the active release refuses to start; the command
   line's other verbs do not (one of them is how to activate).
-- A sample world or database refuses a host that is not loopback unless `POLICY_ENGINE_SAMPLE_WORLD=yes`.
+- A sample world or database refuses PostgreSQL, and a host that is not loopback, unless
+  `POLICY_ENGINE_SAMPLE_WORLD=yes`.
 - A clock that is given (cases, demo, tests) serves services and store alike, and entries say so.
 Left to others: everything that happens afterwards.
 """
@@ -106,9 +107,11 @@ def open_engine(
     check_distribution()
     _check_world(settings, serving)
     releases = ReleaseLoader() if releases is None else releases
-    if genesis is None and not settings.database_path.exists():
+    if genesis is None and not settings.on_postgres and not settings.database_path.exists():
         releases.load(read_folder(settings.policies))  # a folder that cannot be served leaves no new database behind
-    empty = prepare(settings.database_path)
+    empty = prepare(settings.database if settings.on_postgres else settings.database_path)
+    if empty and settings.on_postgres:
+        _check_fillable(settings)
     now = clock() if clock is not None else 0
     vault = open_vault(settings.key_file, database_is_empty=empty, now=now)
     sample = empty and genesis is None and (settings.policies / WORLD_FOLDER).is_dir()
@@ -176,7 +179,7 @@ def _open(
 ) -> Engine:
     """Open the store and put the services over it. Raises what opening raises; nothing is left open then."""
     with ExitStack() as opened:
-        store = SqliteStore(settings.database_path, vault, clock=clock)
+        store = open_store(settings, vault, clock)
         opened.callback(store.close)
         recorder = Recorder(store, vault)
         opened.callback(recorder.close)
@@ -185,9 +188,33 @@ def _open(
         return engine
 
 
+def open_store(settings: Settings, vault: KeyVault, clock: Callable[[], int] | None = None) -> Store:
+    """Open the store that the settings name. Raises what opening raises."""
+    if not settings.on_postgres:
+        return SqliteStore(settings.database_path, vault, clock=clock)
+    from policy_engine.store.postgres import PostgresStore
+
+    operator = settings.operator_database
+    return PostgresStore(
+        settings.database, vault, operator=None if operator is None else operator.get_secret_value(), clock=clock
+    )
+
+
+def _check_fillable(settings: Settings) -> None:
+    """Refuse an empty PostgreSQL database that this start cannot fill, before a key file is written for it."""
+    read_folder(settings.policies)
+    if not settings.may_change:
+        raise StartRefused(
+            "the database is empty, and only an operator's login may fill it: start once where this is set",
+            where="POLICY_ENGINE_OPERATOR_DATABASE",
+        )
+    if (settings.policies / WORLD_FOLDER).is_dir():
+        _check_loopback(settings, "the policies folder holds a sample world (world/)")
+
+
 def _wire(
     settings: Settings,
-    store: SqliteStore,
+    store: Store,
     vault: KeyVault,
     recorder: Recorder,
     releases: ReleaseLoader,
@@ -222,7 +249,7 @@ def _wire(
     )
 
 
-def _serving_region(settings: Settings, store: SqliteStore, sample: bool) -> str | None:
+def _serving_region(settings: Settings, store: Store, sample: bool) -> str | None:
     """Return where requests that do not say are served: the setting; the sample world is in the US without one.
 
     Anywhere else it stays unknown without the setting, and what is served from nobody knows where is denied.
@@ -297,11 +324,12 @@ def _check_sample(engine: Engine) -> None:
 
 
 def _check_loopback(settings: Settings, problem: str) -> None:
-    if _is_loopback(settings.host):
+    if _is_loopback(settings.host) and not settings.on_postgres:
         return
     if settings.sample_world != "yes":
+        why = "the database is PostgreSQL" if settings.on_postgres else f"{settings.host} is no loopback address"
         raise StartRefused(
-            f"{problem}, and {settings.host} is no loopback address: take world/ out and start on an empty database, "
+            f"{problem}, and {why}: take world/ out and start on an empty database, "
             "or set POLICY_ENGINE_SAMPLE_WORLD=yes for a demonstration",
             where="sample world",
         )

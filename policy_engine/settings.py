@@ -12,12 +12,21 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from policy_engine.errors import StartRefused
 from policy_engine.limits import LIMITS
+
+_POSTGRES = ("postgresql://", "postgresql+psycopg://")
 
 
 def _sqlite_or_postgres(url: str) -> str:
-    if not url.startswith("sqlite:///"):
-        raise ValueError("must be a URL such as sqlite:///engine.db; other databases are not supported yet")
+    if not url.startswith(("sqlite:///", *_POSTGRES)):
+        raise ValueError("must be a URL such as sqlite:///engine.db or postgresql://WRITER@HOST/DATABASE")
+    return url
+
+
+def _postgres(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value().startswith(_POSTGRES):
+        raise ValueError("must be a URL such as postgresql://OPERATOR@HOST/DATABASE")
     return url
 
 
@@ -27,9 +36,11 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="POLICY_ENGINE_", extra="ignore", frozen=True)
 
     database: Annotated[str, AfterValidator(_sqlite_or_postgres)] = "sqlite:///engine.db"
+    operator_database: Annotated[SecretStr, AfterValidator(_postgres)] | None = None
+    """On PostgreSQL, the login through which orders, facts, keys, approvals and releases are changed."""
     policies: Path = Path("policies")
     keys: Path | None = None
-    """The key file; by default `<database>.keys` beside the database."""
+    """The key file; by default `<database>.keys` beside an SQLite database."""
     key: SecretStr | None = None
     """The API key the command line acts as; without one it is the service principal `local`."""
     serving_region: str | None = None
@@ -46,11 +57,34 @@ class Settings(BaseSettings):
     """Serve the interactive API documentation."""
 
     @property
+    def on_postgres(self) -> bool:
+        """Return whether the database is PostgreSQL."""
+        return self.database.startswith(_POSTGRES)
+
+    @property
+    def may_change(self) -> bool:
+        """Return whether this process has a login that may change orders, facts, keys, approvals and releases."""
+        return not self.on_postgres or self.operator_database is not None
+
+    @property
+    def shown_database(self) -> str:
+        """Return the database's URL without user, password and parameters."""
+        if not self.on_postgres:
+            return self.database
+        scheme, _, rest = self.database.partition("://")
+        return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
+
+    @property
     def database_path(self) -> Path:
         """Return the SQLite file of the database URL."""
         return Path(self.database.removeprefix("sqlite:///"))
 
     @property
     def key_file(self) -> Path:
-        """Return the key file's path."""
+        """Return the key file's path. Raises `StartRefused` where only a setting can name it."""
+        if self.keys is None and self.on_postgres:
+            raise StartRefused(
+                "a PostgreSQL database has no key file beside it: name one, the same on every machine that serves it",
+                where="POLICY_ENGINE_KEYS",
+            )
         return self.keys if self.keys is not None else Path(f"{self.database_path}.keys")

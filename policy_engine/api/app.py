@@ -27,7 +27,7 @@ from policy_engine.api.exchange import Head, Receive, Scope, Send, answer_proble
 from policy_engine.api.metrics import Metrics
 from policy_engine.api.openapi import describe
 from policy_engine.api.problems import MEDIA_TYPE, Problem
-from policy_engine.api.routes import ROUTERS
+from policy_engine.api.routes import ROUTERS, only_reading
 from policy_engine.api.validation import places_of
 from policy_engine.errors import ApprovalNeeded, InputRefused, NotAuthenticated, PolicyEngineError
 from policy_engine.limits import LIMITS, Limits
@@ -115,7 +115,7 @@ def management_app(engine: Engine, metrics: Metrics) -> FastAPI:
     app.state.engine = engine
     app.include_router(discovery_router(engine.settings.public_url, metrics, lambda: read_condition(engine)))
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(router if engine.settings.may_change else only_reading(router))
     app.add_exception_handler(PolicyEngineError, _engine_error)
     app.add_exception_handler(HTTPException, _framework_error)
     app.add_exception_handler(RequestValidationError, _not_valid)
@@ -140,6 +140,8 @@ def _engine_error(request: Request, error: Exception) -> Response:
 def _framework_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         return _respond(problems.internal())
+    if error.status_code == 405 and not request.app.state.engine.settings.may_change:
+        return _respond(problems.of_status(404))  # what changes something does not exist in this process
     return _respond(problems.of_status(error.status_code), error.headers)
 
 

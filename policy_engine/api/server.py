@@ -8,6 +8,7 @@ Left to others: opening and closing the engine (whoever calls), its logs (`logs`
 from __future__ import annotations
 
 import gc
+import socket
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -51,10 +52,14 @@ def server(engine: Engine, *, host: str, port: int) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-def run(engine: Engine) -> None:
-    """Serve the engine where its settings say, until the process is told to end. The caller closes the engine."""
+def run(engine: Engine, listener: socket.socket | None = None) -> None:
+    """Serve the engine where its settings say, until the process is told to end. The caller closes the engine.
+
+    `listener` is a bound socket that this process shares with others, instead of one of its own.
+    """
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.collect()
     gc.freeze()  # what is loaded by now stays: the collector need not walk it again
     gc.set_threshold(GARBAGE_OBJECTS)
-    server(engine, host=engine.settings.host, port=engine.settings.port).run()
+    sockets = None if listener is None else [listener]
+    server(engine, host=engine.settings.host, port=engine.settings.port).run(sockets)

@@ -34,6 +34,12 @@ def view_of(settings: Settings) -> Iterator[tuple[LogView, Reader]]:
     from policy_engine.store.sessions import Reader, make_engine
     from policy_engine.store.view import StoreView
 
+    if settings.on_postgres:
+        from policy_engine.store.pgreading import looked_at
+
+        with looked_at(settings.database) as found:
+            yield found
+        return
     path = settings.database_path
     if not path.exists():
         raise StoreUnavailable("there is no database; name one in POLICY_ENGINE_DATABASE", where=str(path))

@@ -113,8 +113,8 @@ def _folder(settings: Settings) -> Check:
 
 
 def _database(settings: Settings, folder: Check) -> Iterator[Check]:
-    path = settings.database_path
-    if not path.exists():
+    path = settings.shown_database if settings.on_postgres else settings.database_path
+    if not settings.on_postgres and not settings.database_path.exists():
         yield Check("database", Health.NOTE, f"{path} is not there; the first start makes and fills it")
         return
     try:
@@ -188,16 +188,18 @@ def _log(view: LogView, reader: Reader) -> Check:
     heads = view.heads()
     if not heads:
         return Check(name, Health.NOTE, "empty")
-    (head, *others) = heads
-    if others:
+    (head, *others) = sorted(heads, key=lambda head: -head.last_at)
+    if others and view.one_log:
         return Check(name, Health.BROKEN, "the database holds more than one log; run `policy-engine audit verify`")
     try:
         verify_head(reader, head)
     except PolicyEngineError as refused:
         return Check(name, Health.BROKEN, f"{refused}; run `policy-engine audit verify`")
+    entries = sum(each.next_seq for each in heads)
+    logs = f" in {len(heads)} logs" if others else ""
     return Check(
         name,
         Health.OK,
-        f"{head.next_seq} entries, the last at {format_instant(head.last_at)}; last header {head.head_hash}. Keep that "
+        f"{entries} entries{logs}, the last at {format_instant(head.last_at)}; last header {head.head_hash}. Keep that "
         "hash where the operator cannot write, and run `policy-engine audit verify` now and then",
     )

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -32,7 +32,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; by default 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; by default 8181.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes; more than one needs PostgreSQL.")] = None,
-    database: Annotated[str | None, typer.Option(metavar="URL", help="Such as sqlite:///engine.db.")] = None,
+    database: Annotated[str | None, typer.Option(metavar="URL", help="sqlite:///FILE or postgresql://…")] = None,
     policies: Annotated[Path | None, typer.Option(metavar="DIR", help="The policies folder.")] = None,
 ) -> None:
     """Serve decisions over HTTP (AuthZEN) and the management routes, until the process is told to end."""
@@ -40,12 +40,14 @@ def serve(
     from policy_engine.bootstrap import open_engine
 
     settings = read_settings(host=host, port=port, workers=workers, database=database, policies=policies)
-    if settings.workers > 1:
+    if settings.workers > 1 and not settings.on_postgres:
         raise InputRefused(
             "more than one worker needs PostgreSQL; an SQLite file has one writing process", where="--workers"
         )
     logs.configure(level="info")
     run = _server()
+    if settings.workers > 1:
+        _serve_many(settings)
     _require_free(settings.host, settings.port)
     engine = open_engine(settings, serving=True)
     # The server restores this handler and raises the signal again when it has finished: then the engine is closed.
@@ -55,6 +57,20 @@ def serve(
         run(engine)
     finally:
         engine.close()
+
+
+def _serve_many(settings: Settings) -> NoReturn:
+    """Check and fill the database once, then leave it to the workers."""
+    from policy_engine.bootstrap import open_engine
+    from policy_engine.cli.workers import bound, serve_many
+
+    with bound(settings.host, settings.port) as listener:
+        engine = open_engine(settings, serving=True)
+        try:
+            _announce(engine, settings)
+        finally:
+            engine.close()
+        raise typer.Exit(serve_many(settings, listener))
 
 
 def _server() -> Any:
@@ -86,7 +102,7 @@ def _announce(engine: Engine, settings: Settings) -> None:
     import structlog
 
     url = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{settings.port}"
-    output.data(f"Serving on {url} from {settings.database}.")
+    output.data(f"Serving on {url} from {settings.shown_database}.")
     if engine.sample_keys:
         output.data("Sample keys, printed this once:")
         for key in engine.sample_keys:

@@ -96,6 +96,7 @@ class Evidence:
             require(principal, "audit:read")
         if filters.sealed:
             acting_person(self._store, principal, "audit:read")
+        self._require_one_log()
         head = self._store.head()
         if head is None:
             return Page((), True, None)
@@ -262,6 +263,15 @@ class Evidence:
             found = seqs if found is None else found & seqs
         return sorted(found or ())
 
+    def _require_one_log(self) -> None:
+        """Refuse to answer from one log where there are several: what is in the others would be missing unsaid."""
+        if not self._store.one_log:
+            raise InputRefused(
+                "this database has a log for each writer, and entries are not found across them yet; "
+                "`audit verify` reads all of them",
+                where="database",
+            )
+
     # Logged reads
 
     def _log_search(self, principal: Principal, filters: Filters) -> None:
@@ -290,6 +300,7 @@ class Evidence:
         )
 
     def _entry(self, seq: int) -> StoredEntry:
+        self._require_one_log()
         head = self._store.head()
         entry = None if head is None else self._store.entry(head.log_id, seq)
         if entry is None:

@@ -187,7 +187,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class StoredEntry:
-    """One entry as it lies there. `sealed` is `None` without a body, and empty when it was erased; `tags` are joined."""
+    """One entry as it lies there. `sealed` is `None` without a body, and empty once erased; `tags` are joined."""
 
     log_id: str
     seq: int
@@ -237,8 +237,7 @@ class Staged(Protocol):
 class LogView(Protocol):
     """Everything a store holds, at one moment, for verifying: nothing written later is seen. Streams in order."""
 
-    one_log: bool
-    """Whether the store has one log, whose order is that of all; else each writer has its own."""
+    one_log: bool  # as `ReadStore.one_log`
 
     def state(self) -> State:
         """Return the state row."""
@@ -289,6 +288,11 @@ class ReadStore(Protocol):
     """Reading: always the last committed state of any process; raises `StoreUnavailable` when it cannot know."""
 
     @property
+    def one_log(self) -> bool:
+        """Whether all entries are in one log, in the order of their numbers; else each writer has a log."""
+        ...
+
+    @property
     def clock_set(self) -> bool:
         """Whether the clock was given (a test, a case, a demo): entries say `clock: set`."""
         ...
@@ -302,7 +306,7 @@ class ReadStore(Protocol):
         ...
 
     def head(self) -> Head | None:
-        """Return where this store's log ends; `None` before the first entry."""
+        """Return where this store's own log ends; `None` before the first entry."""
         ...
 
     def row(self, register: str, id: str) -> Row | None:
@@ -384,10 +388,7 @@ class Store(ReadStore, Protocol):
         ...
 
     def index_tags(self, count: int) -> int:
-        """Put the tags of up to `count` further entries into the index, when there is time; return how many are left.
-
-        Tags are durable with their entry; the index only finds them faster.
-        """
+        """Put the tags of up to `count` further entries into the index, for speed; return how many are left."""
         ...
 
     def change_all(self, changes: Sequence[Change]) -> Committed:

@@ -79,8 +79,8 @@ def install(database: str) -> None:
             pgmigrate.enter_schema(connection)
             _upgrade(connection)
             connection.commit()
-    except SQLAlchemyError as error:
-        raise StartRefused(pgfaults.sentence(error), where="database") from error
+    except pgfaults.ERRORS as error:
+        raise pgmigrate.refusal(error) from error
     finally:
         engine.dispose()
 

@@ -10,14 +10,18 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from policy_engine.errors import StoreUnavailable
 
+ERRORS = (psycopg.Error, SQLAlchemyError)
+"""What the driver raises, by itself or through SQLAlchemy."""
+
 HEAD_MOVED = "PE002"
 NOT_DURABLE = "PE003"
 
-_UNREACHABLE = "the database server cannot be reached; check that it runs and that the database's URL is right"
+_UNREACHABLE = (
+    "the database server cannot be reached, or refuses the login; check that it runs, and the host, user, password and "
+    "database of its URL"
+)
 
 _SENTENCES = (
-    ("28", "the database server refuses this login; check user and password in the database's URL"),
-    ("3D", "there is no database of that name on the server; check the database's URL"),
     ("08", _UNREACHABLE),
     ("57P", "the database server is stopping or starting; writing resumes by itself when it is back"),
     ("53100", "the disk that holds the database is full; free some space, and writing resumes by itself"),
@@ -64,7 +68,7 @@ def reported() -> Iterator[None]:
     """Turn errors of the driver into `StoreUnavailable`."""
     try:
         yield
-    except (psycopg.Error, SQLAlchemyError) as error:
+    except ERRORS as error:
         raise StoreUnavailable(sentence(error), where="database") from error
 
 
@@ -75,5 +79,5 @@ def reported_unless_refused() -> Iterator[None]:
         yield
     except psycopg.IntegrityError:
         raise
-    except (psycopg.Error, SQLAlchemyError) as error:
+    except ERRORS as error:
         raise StoreUnavailable(sentence(error), where="database") from error

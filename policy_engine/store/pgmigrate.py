@@ -11,7 +11,7 @@ import psycopg
 from sqlalchemy import Connection, Engine, NullPool, create_engine
 
 from policy_engine.errors import StartRefused
-from policy_engine.store.pgfaults import sentence
+from policy_engine.store.pgfaults import sentence, state_of
 from policy_engine.store.pgsessions import SCHEMA_NAME, connect
 
 OWNER = "policy_engine_owner"
@@ -50,17 +50,30 @@ SET LOCAL search_path = {SCHEMA_NAME}, pg_temp;
 
 def make_engine(database: str) -> Engine:
     """Return an engine for whoever installs."""
-    return create_engine(
-        "postgresql+psycopg://", creator=lambda: connect(database, _PATIENCE_SECONDS), poolclass=NullPool
-    )
+
+    def begin() -> psycopg.Connection[tuple[object, ...]]:
+        connection = connect(database, _PATIENCE_SECONDS)
+        connection.autocommit = False
+        return connection
+
+    return create_engine("postgresql+psycopg://", creator=begin, poolclass=NullPool)
 
 
 def enter_schema(connection: Connection) -> None:
     """Make the roles and the schema if they are not there, and go on as the owner, inside the transaction."""
     driver: psycopg.Connection[tuple[object, ...]] = connection.connection.driver_connection  # type: ignore[assignment]  # it is psycopg's
-    driver.autocommit = False
     driver.execute("SELECT pg_advisory_xact_lock(28773, 2)")
     driver.execute(_MAKE_ROLES.encode())
+
+
+def refusal(error: Exception) -> StartRefused:
+    """Return why an installation failed, as a refusal."""
+    if state_of(error) == "42501":
+        return StartRefused(
+            "the login may not install; run this as an administrator of the server or a member of policy_engine_owner",
+            where="database",
+        )
+    return StartRefused(sentence(error), where="database")
 
 
 def read_schema(database: str, newest: str) -> bool:

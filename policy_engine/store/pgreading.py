@@ -20,7 +20,14 @@ from policy_engine.ledger.sealing import KeyVault
 from policy_engine.limits import Limits
 from policy_engine.store import entries, pgcalls, pgfaults, pgsafety, registers, statements
 from policy_engine.store.interfaces import Head, LogView, Row, State, StoredEntry
-from policy_engine.store.pgsessions import Connection, Link, PostgresReader, local_microseconds, make_reader_pool
+from policy_engine.store.pgsessions import (
+    Connection,
+    Link,
+    PostgresReader,
+    connect,
+    local_microseconds,
+    make_reader_pool,
+)
 from policy_engine.store.sessions import Reader
 from policy_engine.store.view import StoreView
 
@@ -45,7 +52,7 @@ class PostgresReading:
         self._head = pgcalls.new_head(secrets.token_hex(entries.LOG_ID_BYTES))
         self._seen_epoch = 0
         self._offset = 0
-        self._reader = Link(database, limits.answer_seconds, self._check_reader)
+        self._reader = Link(database, limits.answer_seconds, self._check_writer)
         self._pool = make_reader_pool(database, limits.answer_seconds, limits.answer_seconds)
         with pgfaults.reported():
             try:
@@ -56,6 +63,8 @@ class PostgresReading:
                 self._reader.drop()
                 self._pool.dispose()
                 raise
+
+    one_log = False
 
     @property
     def clock_set(self) -> bool:
@@ -187,8 +196,9 @@ class PostgresReading:
         if self._closed:
             raise StoreUnavailable("the store is closed", where="database")
 
-    def _check_reader(self, connection: Connection) -> None:
+    def _check_writer(self, connection: Connection) -> None:
         pgsafety.check_server(connection)
+        pgsafety.check_role(connection, pgsafety.WRITER)
 
     def _check_not_older(self, state: State, head: Head) -> None:
         """Refuse a database that holds less than this store has seen. Called behind the lock of the log."""
@@ -220,3 +230,16 @@ class PostgresReading:
 def _read_clock(connection: Connection) -> int:
     row = connection.execute("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000000)::bigint").fetchone()
     return 0 if row is None else int(row[0])
+
+
+@contextmanager
+def looked_at(database: str) -> Iterator[tuple[LogView, Reader]]:
+    """Offer everything in a database as of one moment, without opening a store on it."""
+    with pgfaults.reported():
+        connection = connect(database, 1.0)
+        try:
+            reader = PostgresReader(connection)
+            with reader.at_one_moment():
+                yield StoreView(reader, one_log=False), reader
+        finally:
+            connection.close()

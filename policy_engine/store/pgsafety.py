@@ -28,6 +28,8 @@ TABLES = (
 WRITER = "policy_engine_writer"
 OPERATOR = "policy_engine_operator"
 
+_NO_STANDBY = "synchronous_standby_names is empty: a lost disk is a lost log; name a synchronous standby"
+
 log = structlog.get_logger(__name__)
 
 _SETTINGS: LiteralString = (
@@ -72,12 +74,7 @@ def check_server(connection: Connection) -> bool:
 def warn_without_standby(standby: bool) -> None:
     """Warn, once per start, that one lost disk would be a lost log."""
     if not standby:
-        log.warning(
-            "postgresql.no-standby",
-            setting="synchronous_standby_names",
-            problem="acknowledged entries are on one server only, and lost with its disk",
-            mend="name a synchronous standby",
-        )
+        log.warning("postgresql.no-synchronous-standby", message=_NO_STANDBY)
 
 
 def check_role(connection: Connection, role: str) -> None:
@@ -92,6 +89,9 @@ def check_role(connection: Connection, role: str) -> None:
             f"the login is a member of policy_engine_owner, who may edit the log; grant it {role} instead",
             where=setting,
         )
+    lacking = StartRefused(f"the login lacks the role it is for; GRANT {role} TO it", where=setting)
+    if not _one(connection, "SELECT has_schema_privilege(%s, 'USAGE')", (SCHEMA_NAME,)):
+        raise lacking
     writable = _one(
         connection,
         "SELECT min(t) FROM unnest(%s::text[]) AS t WHERE has_table_privilege(%s || '.' || t,"
@@ -110,7 +110,7 @@ def check_role(connection: Connection, role: str) -> None:
         )
     may_append, may_change = _may(connection, "append"), _may(connection, "change")
     if not (may_append if role == WRITER else may_change):
-        raise StartRefused(f"the login lacks the role it is for; GRANT {role} TO it", where=setting)
+        raise lacking
     if role == WRITER and may_change:
         raise StartRefused(
             "the login may also change orders, facts and keys; keep policy_engine_operator for the login in "

@@ -274,10 +274,6 @@ class PostgresStore(PostgresReading):
         self._sent, self._in_doubt = None, False
         return False
 
-    def _check_writer(self, connection: Connection) -> None:
-        pgsafety.check_server(connection)
-        pgsafety.check_role(connection, pgsafety.WRITER)
-
     def _check_operator(self, connection: Connection) -> None:
         pgsafety.check_server(connection)
         pgsafety.check_role(connection, pgsafety.OPERATOR)

@@ -72,6 +72,8 @@ class SqliteStore:
         self._open()
         self._check_vault()
 
+    one_log = True
+
     @property
     def clock_set(self) -> bool:
         """Whether the clock was given."""

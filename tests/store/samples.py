@@ -121,7 +121,7 @@ class PostgresDatabase:
 
     one_log = False
 
-    def __init__(self, folder: Path, server: postgresql.Server | None = None) -> None:
+    def __init__(self, folder: Path | None, server: postgresql.Server | None = None) -> None:
         self.server = server or postgresql.running()
         self.name = self.server.new_database()
         self.opened: list[PostgresStore] = []

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+from starlette.routing import BaseRoute
+
 from policy_engine.api.routes import approvals, decisions, facts, models, orders, releases, switches
 
 ROUTERS: Final = (
@@ -17,3 +21,16 @@ ROUTERS: Final = (
     decisions.router,
 )
 """Every router of the management API, in the order of the OpenAPI document."""
+
+READING_POSTS: Final = frozenset({"/v1/subjects/show", "/v1/tenants/show", "/v1/decisions/query"})
+"""Routes that read although they take a body, because what they ask for is personal."""
+
+
+def only_reading(router: APIRouter) -> APIRouter:
+    """Return a router without the routes that change something, for a process that has no login for it."""
+    kept: list[BaseRoute] = [
+        route
+        for route in router.routes
+        if isinstance(route, APIRoute) and ((route.methods or set()) <= {"GET"} or route.path in READING_POSTS)
+    ]
+    return APIRouter(routes=kept)
