@@ -188,7 +188,8 @@ def test_every_verdict_is_that_of_trying_every_request() -> None:
     """Never-firing, unread, duplicate and shadowed rules are exactly the twin's, and each reason given is so."""
     seen: Counter[object] = Counter()
 
-    @settings(max_examples=600, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    # The same sets each time: the mix asserted below is part of what is claimed, and must not hang on chance.
+    @settings(max_examples=600, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(rule_sets(), st.sampled_from((*Combining, Combining.ALLOW_AND_DENY)))
     def compare(rules: tuple[Rule, ...], combining: Combining) -> None:
         twin = Twin(rules, combining)
