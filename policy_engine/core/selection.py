@@ -25,9 +25,12 @@ Columns = Sequence[Sequence[Any]]
 
 
 class Selection:
-    """Rows of one group. `keys` name the lookup's columns by their place among a row's cells."""
+    """Rows of one group. `keys` name the lookup's columns by their place among a row's cells.
 
-    __slots__ = ("_checks", "_inexact", "_kinds", "_live", "_lookup", "_terms", "keys", "whole")
+    `positions` are those of the values that rows are found by, graphs of roles aside.
+    """
+
+    __slots__ = ("_checks", "_inexact", "_kinds", "_live", "_lookup", "_terms", "keys", "positions", "whole")
 
     def __init__(
         self, keys: Sequence[tuple[Key, int]], terms: Sequence[Selector], columns: Columns, count: int, words: Words
@@ -39,6 +42,7 @@ class Selection:
             self._lookup = Lookup([key for key, _ in self.keys], kept, words)
         self._live = (1 << count) - 1 if self._lookup is None else 0
         self._kinds = tuple(merged_kinds((*[key for key, _ in self.keys], *terms)).items())
+        self.positions = tuple(position for position, _ in self._kinds)
         self._set_terms(terms)
 
     def _set_terms(self, terms: Sequence[Selector]) -> None:
@@ -78,7 +82,7 @@ class Selection:
     ) -> Selection:
         """Return the selection with rows added behind all others, and rows removed; `terms` are changed already."""
         copy = object.__new__(Selection)
-        copy.keys, copy._kinds = self.keys, self._kinds
+        copy.keys, copy._kinds, copy.positions = self.keys, self._kinds, self.positions
         copy._lookup = self._lookup
         if self._lookup is not None:
             copy._lookup = self._lookup.changed(self._keyed(add), self._keyed(remove), words)

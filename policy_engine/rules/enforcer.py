@@ -12,7 +12,9 @@ makes of rows (`core.effects`), strictness about packs and served folders (`rule
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from heapq import heappop, heappush, heapreplace
 from typing import Any, NoReturn
 
@@ -20,7 +22,7 @@ import casbin
 
 from policy_engine.core.effects import Answer
 from policy_engine.core.lookup import Found
-from policy_engine.core.selection import Tests
+from policy_engine.core.selection import Selection, Tests
 from policy_engine.errors import LoadRefused
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.rules.functions import Declared
@@ -30,6 +32,18 @@ from policy_engine.rules.rulebook import Rulebook
 
 Row = Sequence[Any]
 Matching = Callable[[Any, Any], bool]
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Hold the garbage collector: building makes a million objects that stay, which it would visit over and over."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 class NotSupported(LoadRefused, AttributeError):
@@ -55,8 +69,9 @@ class CompiledEnforcer:
         domain_matching: Mapping[str, Matching] | None = None,
         limits: Limits = LIMITS,
     ) -> None:
-        book = Rulebook.read(model, policy, functions or {}, matching or {}, domain_matching or {}, limits)
-        self._take(Rows.of(book))
+        with _uncollected():
+            book = Rulebook.read(model, policy, functions or {}, matching or {}, domain_matching or {}, limits)
+            self._take(Rows.of(book))
 
     def _take(self, rows: Rows) -> None:
         self._rows = rows
@@ -71,8 +86,10 @@ class CompiledEnforcer:
         if only is not None and len(rvals) == self._size and only.rest is None:
             values = only.values(rvals)
             selection = only.selection
-            if selection.whole and self._effect.ranks is None and selection.readable(values):
-                return self._effect.of_leaves(selection.leaves(values))[0]
+            if selection.readable(values):
+                if selection.whole and self._effect.ranks is None:
+                    return self._effect.of_leaves(selection.leaves(values))[0]
+                return self._narrowed(selection, values)[0]
         return self.enforce_ex(*rvals)[0]
 
     def enforce_ex(self, *rvals: Any) -> tuple[bool, Row]:
@@ -138,12 +155,29 @@ class CompiledEnforcer:
             return effect.scan(self._judged(rvals))
         if selection.whole and only.rest is None and effect.ranks is None:
             return effect.of_leaves(selection.leaves(values))
+        if only.rest is None:
+            return self._narrowed(selection, values)
         found, tests = selection.find(values)
-        if only.rest is not None:
-            return effect.scan(self._tested(found, tests, values, only.rest.judge(rvals), rvals))
+        return effect.scan(self._tested(found, tests, values, only.rest.judge(rvals), rvals))
+
+    def _narrowed(self, selection: Selection, values: Sequence[Any]) -> Answer:
+        """Return the answer where terms must narrow or test what was looked up; remembered for values that return."""
+        remembered = self._rows.book.remembered
+        outcomes = remembered.outcomes(selection, [values[position] for position in selection.positions])
+        if outcomes:
+            answer: Answer = outcomes[None]
+            return answer
+        found, tests = selection.find(values)
         if not tests:
-            return effect.of(found)
-        return effect.among(found, lambda slot: all(term.test(values, slot) for term in tests))
+            answer = self._effect.of(found)
+        elif len(tests) == 1:
+            test = tests[0].test
+            answer = self._effect.among(found, lambda slot: test(values, slot))
+        else:
+            answer = self._effect.among(found, lambda slot: all(term.test(values, slot) for term in tests))
+        if outcomes is not None:
+            remembered.keep(outcomes, None, answer)
+        return answer
 
     def _judged(self, rvals: Sequence[Any]) -> Iterator[int]:
         """Yield the slots of matching rows where the index can read nothing: all rows, as Casbin judges them."""

@@ -82,7 +82,8 @@ _NOT: Final = re.compile(r"!(?!=)")
 
 def preprocess(text: str) -> str:
     """Return a matcher as Casbin hands it to its evaluator: `&&`, `||` and `!` become words, wherever they stand."""
-    return _NOT.sub("not ", text.replace("&&", "and").replace("||", "or"))
+    text = text.replace("&&", "and").replace("||", "or")
+    return _NOT.sub("not ", text) if "!" in text else text
 
 
 def parse(text: str, names: Names, where: str | None = None) -> ast.expr:

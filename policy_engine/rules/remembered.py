@@ -1,9 +1,10 @@
-"""What Casbin's evaluator found for scalars that came before, within so many bytes for the whole enforcer.
+"""What was found for scalars that came before, within so many bytes for the whole enforcer.
 
-Rules of the room: kept are truths alone, under the type and value of every scalar that an expression read of a request,
-never an object. Values are remembered from their second coming on, so that a stream of values that come once costs no
-more than evaluating them. Full, the store is emptied: what is lost is time.
-Left to others: what is evaluated (`rules.rowgroups`).
+Rules of the room: kept are truths and answers alone, under the type and value of every scalar that was read of a
+request, never an object. Values are remembered from their second coming on, so that a stream of values that come once
+costs no more than evaluating them. Full, the store is emptied: what is lost is time.
+Left to others: what is evaluated (`rules.rowgroups`), which answers take so long that they are worth it
+(`rules.enforcer`).
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from policy_engine.core.terms import SCALARS
 _OVERHEAD_BYTES = 200
 """About what a key and its dict, or one outcome, take beside the values themselves."""
 
-Outcomes = dict[Any, bool]
-"""By the cells of a row that were read: whether the expression held."""
+Outcomes = dict[Any, Any]
+"""What was found: by the cells of a row that were read, whether an expression held; or one answer, under `None`."""
 
 
 class Remembered:
@@ -55,7 +56,7 @@ class Remembered:
             found = self._held[held] = {}
         return found
 
-    def keep(self, outcomes: Outcomes, cells: Any, found: bool) -> None:
+    def keep(self, outcomes: Outcomes, cells: Any, found: Any) -> None:
         """Remember one outcome; the cells are the policy's own and cost nothing."""
         self._charge(_OVERHEAD_BYTES)
         outcomes[cells] = found

@@ -269,8 +269,6 @@ class _Placed:
         held = row
         layout = book.layout
         if book.shapes is not None:
-            if not all(type(cell) is str for cell in row):
-                return None
             key, shape, literals = book.shapes.of(row)
             if shape is None:
                 return None

@@ -29,6 +29,7 @@ _UNSURE: Final = re.compile(r"[\"'\\#]")
 """What is left of a text whose literals may not be where they seem to be."""
 _SUFFIXED: Final = re.compile(r"\b[pr]\d+\.")
 _SIDE: Final = re.compile(r"(?<=\b[pr])\.")
+_KEPT_TEXTS_COUNT: Final = 4_096
 NUMBER: Final = "_n"
 TEXT: Final = "_t"
 _TAKEN: Final = re.compile(rf"\b(?:{NUMBER}|{TEXT})\d")
@@ -92,14 +93,26 @@ class Shapes:
             raise LoadRefused(message, where=where)
         self._places = tuple(names.columns[name] for name in rule_names)
         self._known: dict[tuple[str, ...], Shape | None] = {}
+        self._texts: dict[tuple[Any, ...], tuple[tuple[str, ...], Shape | None, tuple[Any, ...]]] = {}
 
-    def of(self, row: Sequence[str]) -> tuple[tuple[str, ...], Shape | None, tuple[Any, ...]]:
+    def of(self, row: Sequence[Any]) -> tuple[tuple[str, ...], Shape | None, tuple[Any, ...]]:
         """Return the key of a row's shape, the shape (`None`: there is none) and the row's literals."""
+        texts = tuple([row[place] for place in self._places])
+        known = self._texts.get(texts)
+        if known is None:
+            known = self._of(texts)
+            if len(self._texts) < _KEPT_TEXTS_COUNT:
+                self._texts[texts] = known
+        return known
+
+    def _of(self, texts: tuple[Any, ...]) -> tuple[tuple[str, ...], Shape | None, tuple[Any, ...]]:
         parts: list[Apart] = []
         count = 0
-        for place in self._places:
-            text = preprocess(escaped(row[place]))
-            if _TAKEN.search(text):
+        for said in texts:
+            if type(said) is not str:
+                return (), None, ()
+            text = preprocess(escaped(said))
+            if (NUMBER in text or TEXT in text) and _TAKEN.search(text):
                 return (text,), None, ()
             parts.append(apart(text, count))
             count += len(parts[-1].names)
