@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -52,7 +53,7 @@ class PostgresReading:
         self._head = pgcalls.new_head(secrets.token_hex(entries.LOG_ID_BYTES))
         self._seen_epoch = 0
         self._offset = 0
-        self._reader = Link(database, limits.answer_seconds, self._check_writer)
+        self._reader = Link(database, limits.answer_seconds, self._check_writer, limits.answer_seconds)
         self._pool = make_reader_pool(database, limits.answer_seconds, limits.answer_seconds)
         with pgfaults.reported():
             try:
@@ -161,13 +162,17 @@ class PostgresReading:
     # Connections
 
     def _read(self, question: Callable[[Reader], _T]) -> _T:
-        """Ask on the connection for quick reads, and once more when it turns out to be lost."""
+        """Ask on the connection for quick reads, and once more when it turns out to be lost; not when it hangs."""
         with self._read_lock, pgfaults.reported():
             self._check_open()
+            connection = self._reader.open()
+            began = time.monotonic()
             try:
-                return question(PostgresReader(self._reader.open()))
+                return question(PostgresReader(connection))
             except psycopg.OperationalError:
                 self._reader.drop()
+                if self._reader.rest_if_slow(began):
+                    raise
                 return question(PostgresReader(self._reader.open()))
 
     @contextmanager

@@ -4,7 +4,8 @@ Rules of the room:
 - psycopg 3 is the driver; without the extra `postgres` the start is refused with the command that installs it.
 - Table names are written with their schema, so that no search path, whoever set it, decides what is read.
 - A connection to a server in recovery (a read replica) is closed again: it may show commits late or in another order.
-- Waiting for a lock is bounded; a commit is not, because a commit that was given up on may still happen.
+- Waiting for a lock, and for the answer of a quick read, is bounded; a commit is not, because a commit that was given
+  up on may still happen.
 - Text that PostgreSQL cannot hold (a NUL) names no row.
 Left to others: transactions and their outcome (`postgres`), what a server must be set to (`pgsafety`).
 """
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import Engine, QueuePool, create_engine
 
@@ -24,6 +25,7 @@ from policy_engine.store.sessions import READERS_COUNT, Query, Reader, Row
 
 try:
     import psycopg
+    from psycopg.abc import PQGen
     from psycopg.conninfo import conninfo_to_dict
     from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 except ImportError:
@@ -37,13 +39,30 @@ SCHEMA_NAME = "policy_engine"
 STREAM_ROWS = 2_000
 """Rows fetched at a time by a stream over everything."""
 
-CONNECT_SECONDS = 3
+CONNECT_SECONDS = 2
+"""The least that the driver knows."""
+
+REST_SECONDS = 5.0
+"""How long a server that hung is left alone by quick reads, which may be asked for by an event loop."""
+
 UNACKNOWLEDGED_MILLISECONDS = 10_000
 """How long sent data may lie unacknowledged before the connection counts as lost."""
 
 _DIALECT = PGDialect_psycopg(paramstyle="format")  # type: ignore[no-untyped-call]  # SQLAlchemy types it so
 
 Connection = psycopg.Connection[tuple[Any, ...]]
+
+_T = TypeVar("_T")
+
+
+class _Timed(Connection):
+    """A connection that can be told how long its server may take; a server that hangs is then a lost one."""
+
+    answer_seconds: float | None = None
+
+    def wait(self, gen: PQGen[_T], interval: float = 0.1, timeout: float | None = None) -> _T:
+        """Wait for the server as the driver does, and no longer than it may take."""
+        return super().wait(gen, interval, self.answer_seconds if timeout is None else timeout)
 
 
 @cache
@@ -60,8 +79,11 @@ def text_of(statement: Query) -> str:
     return str(compiled)
 
 
-def connect(url: str, lock_seconds: float) -> Connection:
-    """Return a connection in autocommit mode, for a server that is a primary. Raises what the driver raises."""
+def connect(url: str, lock_seconds: float, answer_seconds: float | None = None) -> Connection:
+    """Return a connection in autocommit mode, for a server that is a primary. Raises what the driver raises.
+
+    `answer_seconds` bounds every statement; without it a commit may take as long as its standby does.
+    """
     try:
         own = conninfo_to_dict(url.replace("postgresql+psycopg://", "postgresql://", 1))
     except psycopg.ProgrammingError:
@@ -73,7 +95,8 @@ def connect(url: str, lock_seconds: float) -> Connection:
         "connect_timeout": CONNECT_SECONDS,
         "tcp_user_timeout": UNACKNOWLEDGED_MILLISECONDS,
     }
-    connection: Connection = psycopg.connect(autocommit=True, **{**defaults, **own})
+    connection = _Timed.connect(autocommit=True, **{**defaults, **own})
+    connection.answer_seconds = answer_seconds
     try:
         connection.execute("SELECT set_config('lock_timeout', %s, false)", (f"{round(lock_seconds * 1_000)}ms",))
         replica = connection.execute("SELECT pg_is_in_recovery()").fetchone()
@@ -136,13 +159,24 @@ def _possible(parameters: tuple[object, ...]) -> bool:
 
 
 class Link:
-    """A connection of one role, made when it is needed and made again after it was dropped. One user at a time."""
+    """A connection of one role, made when it is needed and made again after it was dropped. One user at a time.
 
-    def __init__(self, url: str, lock_seconds: float, check: Callable[[Connection], None]) -> None:
+    With `answer_seconds` nobody waits longer for an answer, and a server that hung is left alone for a moment.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        lock_seconds: float,
+        check: Callable[[Connection], None],
+        answer_seconds: float | None = None,
+    ) -> None:
         self._url = url
         self._lock_seconds = lock_seconds
         self._check = check
+        self._answer_seconds = answer_seconds
         self._connection: Connection | None = None
+        self._rests_until = 0.0
         self.warnings: list[str] = []
         """What the server warned of since they were last cleared."""
 
@@ -151,11 +185,18 @@ class Link:
         connection = self._connection
         if connection is not None and not connection.closed:
             return connection
-        connection = connect(self._url, self._lock_seconds)
+        if time.monotonic() < self._rests_until:
+            raise psycopg.OperationalError("the server did not answer a moment ago")
+        began = time.monotonic()
         try:
-            self._check(connection)
-        except BaseException:
-            connection.close()
+            connection = connect(self._url, self._lock_seconds, self._answer_seconds)
+            try:
+                self._check(connection)
+            except BaseException:
+                connection.close()
+                raise
+        except psycopg.OperationalError:
+            self.rest_if_slow(began)
             raise
         connection.add_notice_handler(self._hear)
         self._connection = connection
@@ -167,6 +208,13 @@ class Link:
         if connection is not None:
             with suppress(psycopg.Error):
                 connection.close()
+
+    def rest_if_slow(self, began: float) -> bool:
+        """Leave a server alone for a moment that took too long over what began then; return whether it did."""
+        slow = self._answer_seconds is not None and time.monotonic() - began >= self._answer_seconds
+        if slow:
+            self._rests_until = time.monotonic() + REST_SECONDS
+        return slow
 
     def _hear(self, notice: psycopg.errors.Diagnostic) -> None:
         if notice.severity_nonlocalized == "WARNING":

@@ -301,6 +301,41 @@ def test_a_wait_for_the_standby_that_is_given_up(database: PostgresDatabase, end
     assert after.seqs == (1,)
 
 
+def test_a_server_that_hangs_holds_nobody_up(database: PostgresDatabase) -> None:
+    """Stopped (SIGSTOP), the server makes a read fail within its time, then at once, until it runs."""
+    server = database.server
+    assert server.folder is not None
+    store = database.open()
+    state = store.state()
+    with database.server.admin(database.name) as session:
+        row = session.execute(
+            "SELECT array_agg(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        ).fetchone()
+    assert row is not None
+    postmaster = int((server.folder / "data" / "postmaster.pid").read_text().split()[0])
+    stopped = [postmaster, *row[0]]
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        for most in (3.0, 0.2, 0.2):
+            began = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                store.state()
+            assert time.monotonic() - began < most
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+    until = time.monotonic() + 20
+    while True:
+        try:
+            assert store.state() == state
+            break
+        except StoreUnavailable:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+    assert isinstance(store.append([draft(store)], state), Committed)
+
+
 def test_no_allow_without_an_entry(compiled: Any, tmp_path: Path) -> None:
     """Decisions of a whole engine while its sessions are killed: every allow that left is in the log."""
     from policy_engine.bootstrap import open_engine

@@ -290,7 +290,7 @@ def test_owner_and_superuser_meet_the_guards(database: PostgresDatabase) -> None
 
 def test_holding_the_lock_of_the_fence(database: PostgresDatabase) -> None:
     """Whoever may connect can hold the lock: then nothing is allowed and nothing hangs, and afterwards it goes on."""
-    store = PostgresStore(database.writer, VAULT, limits=replace(LIMITS, answer_seconds=0.1))
+    store = PostgresStore(database.writer, VAULT, limits=replace(LIMITS, answer_seconds=0.3))
     with login(database, "pe_auditor") as session:
         session.execute("SELECT pg_advisory_lock(28773, 1)")
         with pytest.raises(StoreUnavailable, match="locked by another process"):

@@ -13,7 +13,7 @@ from policy_engine.services.keyfile import new_vault
 from policy_engine.store.interfaces import Committed
 from tests.store.samples import AnyStore, Database, Sample, genesis, put
 
-QUICK = replace(LIMITS, answer_seconds=0.05)
+QUICK = replace(LIMITS, answer_seconds=0.3)
 
 
 def append(store: AnyStore, count: int = 1) -> Committed:
