@@ -33,7 +33,9 @@ def _postgres(url: SecretStr) -> SecretStr:
 class Settings(BaseSettings):
     """All settings with their defaults; names are the field's in upper case behind `POLICY_ENGINE_`."""
 
-    model_config = SettingsConfigDict(env_prefix="POLICY_ENGINE_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="POLICY_ENGINE_", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     database: Annotated[str, AfterValidator(_sqlite_or_postgres)] = "sqlite:///engine.db"
     operator_database: Annotated[SecretStr, AfterValidator(_postgres)] | None = None

@@ -29,7 +29,7 @@ from policy_engine.store.migrate import install
 OVERRIDE = "POLICY_ENGINE_TEST_POSTGRES"
 LOGINS = {"pe_writer": "policy_engine_writer", "pe_operator": "policy_engine_operator", "pe_auditor": None}
 PASSWORD = "made-up"  # on a server that lives as long as the tests
-TEMPLATE = "pe_template"
+TEMPLATE = f"pe_template_{os.getpid()}"
 CONF = """
 listen_addresses = ''
 max_connections = 200
@@ -133,11 +133,9 @@ def _started(binaries: Path, conf: str = CONF) -> Server:
 
 
 def _prepared(server: Server) -> Server:
-    """Make the logins and the template with a settable clock, unless another test process has."""
+    """Make this process's template with a settable clock, and the logins, which test processes may share."""
     with server.admin() as connection:
         connection.execute("SELECT pg_advisory_lock(28773, 3)")
-        if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (TEMPLATE,)).fetchone():
-            connection.execute(f"DROP DATABASE {TEMPLATE} WITH (FORCE)")
         connection.execute(f"CREATE DATABASE {TEMPLATE}")
         install(server.url(TEMPLATE))
         for login, role in LOGINS.items():
@@ -155,7 +153,9 @@ def _prepared(server: Server) -> Server:
 def _running() -> Server | None:
     given = os.environ.get(OVERRIDE)
     if given:
-        return _prepared(Server(dict(conninfo_to_dict(given))))
+        named = Server(dict(conninfo_to_dict(given)))
+        atexit.register(named.drop_database, TEMPLATE)
+        return _prepared(named)
     binaries = find_binaries()
     if binaries is None:
         return None

@@ -62,6 +62,8 @@ def _settings() -> Settings:
         folder = Path(tempfile.mkdtemp(prefix="policy-engine-demo-"))
         return read_settings(database=f"sqlite:///{folder / 'demo.db'}", key="")
     settings = read_settings(key="")
+    if settings.on_postgres:
+        raise StartRefused("the demo sets the clock; name a new SQLite file", where="POLICY_ENGINE_DATABASE")
     if settings.database_path.exists():
         problem = "names a database that exists; the demo sets the clock, so it needs a new one"
         raise StartRefused(problem, where="POLICY_ENGINE_DATABASE")

@@ -125,6 +125,13 @@ def test_commands_read_change_and_verify(filled: Installed) -> None:
     assert "log for each writer" in told.stderr
 
 
+def test_the_demo_does_not_play_on_it(filled: Installed) -> None:
+    """The demo sets the clock, which a database in use does not let it; it says so and makes no file."""
+    refused = filled.run("demo")
+    assert refused.returncode == Code.REFUSED
+    assert "SQLite" in refused.stderr
+
+
 def call(port: int, method: str, path: str, key: str | None = None, body: Any = None) -> tuple[int, Any]:
     """Return the status and the body of an answer."""
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})

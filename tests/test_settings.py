@@ -1,0 +1,50 @@
+"""Settings that name databases: what is accepted, and that no password is ever shown."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from policy_engine.errors import StartRefused
+from policy_engine.settings import Settings
+
+
+@pytest.mark.parametrize("url", ["mysql://x/y", "engine.db", "postgres://x/y", "sqlite://"])
+def test_other_databases_are_refused(url: str) -> None:
+    """Only SQLite files and PostgreSQL are databases, and an operator's login is one of PostgreSQL."""
+    with pytest.raises(ValidationError, match="must be a URL"):
+        Settings(database=url)
+    with pytest.raises(ValidationError, match="must be a URL") as refused:
+        Settings.model_validate({"operator_database": "sqlite:///secret.db"})
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("sqlite:///engine.db", "sqlite:///engine.db"),
+        ("postgresql://pe:secret@db.example:5432/policy?password=secret", "postgresql://db.example:5432/policy"),
+        ("postgresql+psycopg:///policy?user=pe&password=secret", "postgresql+psycopg:///policy"),
+        ("postgresql://pe:sec@ret@db.example/policy", "postgresql://db.example/policy"),
+    ],
+)
+def test_a_shown_database_has_no_password(url: str, shown: str) -> None:
+    """What is printed and logged names scheme, host and database, and nothing that lets anybody in."""
+    assert Settings(database=url).shown_database == shown
+
+
+def test_who_may_change() -> None:
+    """On SQLite the one database is enough; on PostgreSQL the operator's login must be named."""
+    operator = {"operator_database": "postgresql://op:secret@h/d"}
+    assert Settings(database="sqlite:///x.db").may_change
+    assert not Settings(database="postgresql://h/d").may_change
+    both = Settings.model_validate({"database": "postgresql://h/d", **operator})
+    assert both.may_change
+    assert "secret" not in repr(both)
+
+
+def test_a_key_file_lies_beside_a_file_only() -> None:
+    """On PostgreSQL the key file must be named; guessing one would make each machine its own."""
+    assert str(Settings(database="sqlite:///x.db").key_file) == "x.db.keys"
+    with pytest.raises(StartRefused, match="POLICY_ENGINE_KEYS"):
+        _ = Settings(database="postgresql://h/d").key_file
