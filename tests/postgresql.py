@@ -105,7 +105,11 @@ class Server:
 
 def _as_postgres(command: list[str]) -> list[str]:
     """Return a command that runs as another user: PostgreSQL refuses to run as root."""
-    return command if os.geteuid() else ["runuser", "-u", "postgres", "--", *command]
+    if os.geteuid():
+        return command
+    # An environment made by hand often lacks the folders of system programs.
+    runuser = shutil.which("runuser", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") or "runuser"
+    return [runuser, "-u", "postgres", "--", *command]
 
 
 def find_binaries() -> Path | None:
