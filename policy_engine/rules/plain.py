@@ -129,8 +129,7 @@ def _enforcer(model: PlainModel, rows: PolicyRows, change: Change | None, previo
     try:
         return CompiledEnforcer(model.casbin(), RowsAdapter(rows))
     except RowRefused as refused:
-        row = [entry for entry in rows.entries if entry is not None and entry[0] == "p"][refused.place]
-        raise LoadRefused(refused.message, where=rows.place(row[1:])) from None
+        raise LoadRefused(refused.message, where=rows.place(refused.row)) from None
     except LoadRefused as refused:
         where = refused.where if refused.where and ":" in refused.where else model.where("m")
         raise LoadRefused(refused.message, where=where) from None

@@ -36,10 +36,11 @@ Row = Sequence[Any]
 
 
 class RowRefused(LoadRefused):
-    """A row cannot be held at all; `place` is which one of those that were to be fitted."""
+    """A row cannot be held at all; `place` is which one of those that were to be fitted, `row` what it says."""
 
-    def __init__(self, message: str, place: int, *, where: str | None = None) -> None:
+    def __init__(self, message: str, place: int, *, where: str | None = None, row: Row = ()) -> None:
         self.place = place
+        self.row = row
         super().__init__(message, where=where)
 
 

@@ -232,8 +232,9 @@ class _Placed:
             try:
                 columns, unfit = layout.fit(self._rows[at], self._book.evaluation)
             except RowRefused as refused:
-                where = self._book.policy.place(rows[slots[refused.place] - start])
-                raise RowRefused(refused.message, refused.place, where=where) from None
+                row = rows[slots[refused.place] - start]
+                where = self._book.policy.place(row)
+                raise RowRefused(refused.message, refused.place, where=where, row=row) from None
             if unfit:
                 self.loose += [slots[place] for place in unfit]
                 kept = [place for place in range(len(slots)) if place not in unfit]

@@ -12,6 +12,7 @@ from casbin.persist.adapters import StringAdapter
 from policy_engine.errors import InputRefused, LoadRefused, TooLarge
 from policy_engine.limits import Limits
 from policy_engine.rules import CompiledEnforcer, Declared, stock_enforcer
+from policy_engine.rules.plain import load_plain
 from policy_engine.rules.stock import read_model
 from tests.rules.models import answer
 
@@ -292,3 +293,20 @@ def test_an_enforcer_whose_rows_are_all_removed_is_one_without_rows() -> None:
     for request in (("", "", ""), ("a", "data", "read")):
         assert answer(held, request) == answer(stock, request)
         assert held.enforce(*request) is stock.enforce(*request)
+
+
+def test_a_pattern_without_end_is_refused_by_file_and_line(tmp_path: Path) -> None:
+    """A pattern that nothing can bound is refused where it stands, whatever shapes and order the rows have."""
+    text = conf("eval(p.sub) && regexMatch(r.obj, p.obj)", EFFECTS[3], p="sub, obj, act, priority, eft", g="")
+    (tmp_path / "model.conf").write_text(text)
+    lines = [
+        "p, r.sub == 'a', x, y, 9, allow",
+        "# a note",
+        "p, True, x, y, 5, allow",
+        "p, True, (a+)+\\1$, y, 1, allow",
+    ]
+    (tmp_path / "policy.csv").write_text("\n".join(lines))
+    with pytest.raises(LoadRefused, match=r"policy\.csv:4: this regular expression may take unbounded time"):
+        CompiledEnforcer(str(tmp_path / "model.conf"), str(tmp_path / "policy.csv"))
+    with pytest.raises(LoadRefused, match=r"^policy\.csv:4: this regular expression may take unbounded time"):
+        load_plain({name: (tmp_path / name).read_bytes() for name in ("model.conf", "policy.csv")})
