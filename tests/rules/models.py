@@ -316,6 +316,22 @@ def policies(draw: st.DrawFn, shape: Shape, *, odd: bool = True, most: int | Non
     return lines
 
 
+def requests(shape: Shape, lines: list[list[str]]) -> st.SearchStrategy[tuple[Any, ...]]:
+    """Draw requests of which every second is about what some row says, so that rows match in earnest."""
+    columns = [name.strip() for name in shape.p.split(",")]
+    tokens = [name.strip() for name in shape.r.split(",")]
+    rows = [line[1:] for line in lines if line[0] == "p" and len(line) == len(columns) + 1]
+
+    def about(row: list[str]) -> st.SearchStrategy[tuple[Any, ...]]:
+        cells = dict(zip(columns, row, strict=True))
+        pairs = list(zip(tokens, shape.request, strict=True))
+        told = [st.just(cells[name]) if name in cells else asked for name, asked in pairs]
+        return st.tuples(*[st.one_of(said, said, said, asked) for said, asked in zip(told, shape.request, strict=True)])
+
+    drawn = st.tuples(*shape.request)
+    return st.one_of(drawn, st.sampled_from(rows).flatmap(about)) if rows else drawn
+
+
 def written(lines: list[list[str]]) -> StringAdapter:
     """Return an adapter that gives these lines."""
     return StringAdapter("\n".join(", ".join(line) for line in lines))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.rules.models import PATTERN_SHAPES, SHAPES, Shape, answer, compiled, policies, stock
+from tests.rules.models import PATTERN_SHAPES, SHAPES, Shape, answer, compiled, policies, requests, stock
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -20,7 +20,7 @@ def test_it_answers_as_stock_does(name: str, data: st.DataObject) -> None:
     effect = data.draw(st.sampled_from(shape.effects))
     lines = data.draw(policies(shape))
     ours, theirs = compiled(shape, effect, lines), stock(shape, effect, lines)
-    for request in data.draw(st.lists(st.tuples(*shape.request), min_size=1, max_size=5)):
+    for request in data.draw(st.lists(requests(shape, lines), min_size=1, max_size=5)):
         expected = answer(theirs, request)
         assert answer(ours, request) == expected
         assert answer(ours, request) == expected
@@ -35,7 +35,7 @@ def test_pattern_roles_answer_as_a_fresh_stock_does(name: str, data: st.DataObje
     effect = data.draw(st.sampled_from(shape.effects))
     lines = data.draw(policies(shape, odd=False))
     ours = compiled(shape, effect, lines)
-    for request in data.draw(st.lists(st.tuples(*shape.request), min_size=1, max_size=4)):
+    for request in data.draw(st.lists(requests(shape, lines), min_size=1, max_size=4)):
         assert answer(ours, request) == answer(stock(shape, effect, lines), request)
 
 
@@ -67,7 +67,7 @@ def test_an_updated_enforcer_is_one_built_anew(name: str, data: st.DataObject) -
         lines += more
         held = held.updated(add=more, remove=without_doubt(fewer))
         anew = compiled(shape, effect, lines)
-        for request in data.draw(st.lists(st.tuples(*shape.request), min_size=1, max_size=3)):
+        for request in data.draw(st.lists(requests(shape, lines), min_size=1, max_size=3)):
             assert answer(held, request) == answer(anew, request)
             assert plainly(held, request) == plainly(anew, request)
         assert held.rules_count == sum(line[0] == "p" for line in lines)
