@@ -12,7 +12,7 @@ import copy
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from casbin.core_enforcer import CoreEnforcer
@@ -34,13 +34,18 @@ _SIMPLE = re.compile(r"(?:[^\[\]()]|[\[(][^\[\](),]*[\])])*")
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A model and its rows in the order of Casbin's scan; `lines` are the rows of each role definition, as written."""
+    """A model and its rows in the order of Casbin's scan; `lines` are the rows of each role definition, as written.
+
+    `written` is each row's place in the order written, `None` where that is the order of the scan. Rows that come
+    later are written behind. It is kept because a change may sort anew, and Casbin leaves ties as they were written.
+    """
 
     model: Any
     where: str
     rows: list[Row]
     lines: dict[str, list[Row]]
     path: str | None = None
+    written: Sequence[int] | None = None
 
     def place(self, row: Row) -> str:
         """Return where a `p` row stands: file and line, or what it says where no file is known."""
@@ -86,6 +91,13 @@ class Policy:
     def sorts(self) -> bool:
         """Whether Casbin sorts the rows after reading them."""
         return self.effect == "subjectPriority(p_eft) || deny" or "p_priority" in self.columns
+
+    def as_written(self, held: Sequence[tuple[int, Row]]) -> list[Row]:
+        """Return rows, given with their slots, in the order in which they were written."""
+        written = self.written
+        if written is None:
+            return [row for _, row in held]
+        return [row for _, row in sorted(held, key=lambda at: written[at[0]] if at[0] < len(written) else at[0])]
 
     def ordered(self, rows: Sequence[Row], lines: dict[str, list[Row]]) -> list[Row]:
         """Return rows in the order of Casbin's scan; the very row objects, so that each can be told from its equals."""
@@ -137,9 +149,12 @@ def load(model: Any, policy: Any, limits: Limits) -> Policy:
     for key, places in {key: roles.value.count("_") for key, roles in (held["g"] or {}).items()}.items():
         for line in lines[key]:
             link_of(line, places)
-    found = Policy(held, where, [], lines, policy if isinstance(policy, str) else None)
-    found.rows.extend(found.ordered(rows, lines))
-    return found
+    found = Policy(held, where, rows, lines, policy if isinstance(policy, str) else None)
+    ordered = found.ordered(rows, lines)
+    if all(first is second for first, second in zip(rows, ordered, strict=True)):
+        return replace(found, rows=ordered)
+    place_of = {id(row): place for place, row in enumerate(rows)}
+    return replace(found, rows=ordered, written=[place_of[id(row)] for row in ordered])
 
 
 _SECTIONS = (("r", "request_definition"), ("p", "policy_definition"), ("e", "policy_effect"), ("m", "matchers"))

@@ -182,7 +182,7 @@ class Rows:
             return None
         held = [(slot, line) for slot, line in enumerate(lines) if slot not in gone]
         rows = [line for _, line in held]
-        ordered = book.policy.ordered(rows, book.policy.lines)
+        ordered = book.policy.ordered(book.policy.as_written(held), book.policy.lines)
         if all(first is second for first, second in zip(rows, ordered, strict=True)):
             return None
         place_of = {id(line): place for place, line in enumerate(ordered)}

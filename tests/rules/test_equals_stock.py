@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.rules.models import PATTERN_SHAPES, SHAPES, Shape, answer, compiled, policies, requests, stock
+from tests.rules.models import PATTERN_SHAPES, SHAPES, SUBJECT, Shape, answer, compiled, policies, requests, stock
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -71,6 +71,18 @@ def test_an_updated_enforcer_is_one_built_anew(name: str, data: st.DataObject) -
             assert answer(held, request) == answer(anew, request)
             assert plainly(held, request) == plainly(anew, request)
         assert held.rules_count == sum(line[0] == "p" for line in lines)
+
+
+def test_a_link_that_goes_gives_rows_back_the_order_in_which_they_were_written() -> None:
+    """Rows that a role link had sorted stand again as written once the link goes, as in stock."""
+    shape = SHAPES["subject priority"]
+    rows = [["p", "b", "a", "a"], ["p", "a", "a", "a", "allow"]]
+    held = compiled(shape, SUBJECT, [*rows, ["g", "a", "b"]])
+    assert answer(held, ("a", "a", "a")) == (True, ["a", "a", "a", "allow"])
+    changed = held.updated(add=[["p", "c", "a", "a", "deny"]], remove=[["g", "a", "b"]])
+    asked = answer(changed, ("a", "a", "a"))
+    assert asked == answer(stock(shape, SUBJECT, [*rows, ["p", "c", "a", "a", "deny"]]), ("a", "a", "a"))
+    assert asked == (RuntimeError, "invalid policy size")
 
 
 def fits(line: list[str], shape: Shape) -> bool:
