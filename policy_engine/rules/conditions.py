@@ -23,7 +23,8 @@ BESIDE: Final = {"known": "requires", "during": "valid", "unlifted": "lift"}
 """Functions whose columns a rule fills through a key of its own, beside `when`."""
 Where = Callable[[], str]
 """Says in which file and line a condition stands; asked only where something is refused or first seen."""
-_VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .:_+/@-]*")
+_VALUE = re.compile(r"[A-Za-z0-9/][A-Za-z0-9 .:_+/@-]*")
+"""What Casbin reads back as it was written. An interval without a beginning begins with its slash."""
 
 
 class Named:

@@ -110,6 +110,17 @@ def test_an_interval_is_kept_by_the_export(tmp_path: Path) -> None:
         assert enforcer.enforce(*flat(facets)) == allowed
 
 
+def test_an_interval_without_a_beginning_is_kept_by_the_export(tmp_path: Path) -> None:
+    """A rule that was always in force denies until its end and not after, compiled and in stock Casbin."""
+    held = load_release(rule(valid='"/2026-04-01"'))
+    enforcer = stock(held, tmp_path)
+    (end,) = set(held.boundaries) - set(release().boundaries)
+    for instant, allowed in ((end - 1, False), (end, True)):
+        facets = facets_at(instant)
+        assert (outcome(held, flat(facets), frozenset()) is Outcome.ALLOW) == allowed
+        assert enforcer.enforce(*flat(facets)) == allowed
+
+
 def test_export_gives_the_model_as_it_is_and_lines_that_casbin_reads_back(enforcer: Any) -> None:
     """The exported model is the release's own file, and Casbin reads as many lines as the release has."""
     assert export(release())["model.conf"] == release().files["model.conf"]

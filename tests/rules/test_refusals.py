@@ -51,7 +51,7 @@ RULES = {
     "interval backwards": (rule(valid='"2026-07-01/2026-06-01"'), 14, "ends before it starts"),
     "interval of no length": (rule(valid='"2026-07-01/2026-07-01"'), 14, "ends before it starts"),
     "interval without slash": (rule(valid='"2026-07-01"'), 14, "FROM/UNTIL"),
-    "interval without sides": (rule(valid='"/"'), 14, "no comma"),
+    "interval without sides": (rule(valid='"/"'), 14, "one side may be empty"),
     "valid inside when": (rule(when='{ valid = "2026-07-01/" }'), 13, "beside `when`"),
     "unknown lift key": (rule(lift='"seats"'), 14, "`seats` is no value of `lifts`"),
     "lift of what is unknown": (
