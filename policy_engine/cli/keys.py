@@ -39,7 +39,10 @@ def create(
     ] = None,
     supplies: Annotated[
         list[str] | None,
-        typer.Option("--supplies", help="Facts it may supply, separated by commas: location, serving_region."),
+        typer.Option(
+            "--supplies",
+            help="Facts it may supply, separated by commas: location, serving_region; * for a plain Casbin folder.",
+        ),
     ] = None,
     expires: Annotated[str | None, typer.Option(help="When it ends, such as 2027-01-01T00:00:00Z.")] = None,
     key_hash: Annotated[

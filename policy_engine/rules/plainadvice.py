@@ -40,8 +40,10 @@ def _of_model(model: PlainModel) -> Iterator[str]:
     if "eft" not in model.columns:
         yield f"{model.where('p')}: there is no column `eft`, so every rule allows; add it to write deny rules"
     for name in sorted(model.functions & (PATTERNS | {"eval"})):
-        what = "evaluates texts of the policy" if name == "eval" else "is an unbounded pattern"
-        yield f"{model.where('m')}: `{name}` {what}: its cost is not bounded by the number of rules that match"
+        what = "is an unbounded pattern: its cost is not bounded by the number of rules that match"
+        if name == "eval":
+            what = "evaluates texts of the policy: its cost grows with the number of texts that are built differently"
+        yield f"{model.where('m')}: `{name}` {what}"
 
 
 def _repeated(rows: Iterable[tuple[int, Row]], spoken: frozenset[int]) -> Iterator[str]:
