@@ -6,7 +6,7 @@ import pytest
 
 from tests.house import repository as house
 
-PRODUCT = ("policy_engine", "migrations", "benchmarks")
+PRODUCT = ("policy_engine", "migrations", "benchmarks", "witness")
 
 
 def test_no_function_is_longer_than_a_screen() -> None:
