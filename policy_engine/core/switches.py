@@ -8,7 +8,8 @@ force. Left to others: engaging and releasing (`services.switches`), the registe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,9 +65,74 @@ def covers(switch: KillSwitch, question: SwitchQuestion) -> bool:
     )
 
 
-def engaged(switches: Iterable[KillSwitch], question: SwitchQuestion, at: int) -> tuple[str, ...]:
-    """Return the ids of the switches in force that cover the question, in order."""
-    return tuple(sorted(s.id for s in switches if s.start <= at < s.until and covers(s, question)))
+class Switchboard:
+    """All switches, each filed under the values of the one dimension that it shares with the fewest others.
+
+    Filing only narrows what is compared: `covers` has the last word on each switch found.
+    """
+
+    __slots__ = ("_filed", "_regions", "_switches", "_unfiled")
+
+    def __init__(self, switches: Iterable[KillSwitch] = ()) -> None:
+        self._switches = tuple(switches)
+        crowd = Counter(value for switch in self._switches for value in _values(switch))
+        self._filed: dict[str, dict[Any, list[KillSwitch]]] = {}
+        self._unfiled: list[KillSwitch] = []
+        for switch in self._switches:
+            places: dict[str, list[Any]] = {}
+            for dimension, value in _values(switch):
+                places.setdefault(dimension, []).append(value)
+            if not places:
+                self._unfiled.append(switch)
+                continue
+            fewest = min(places, key=lambda name: sum(crowd[name, value] for value in places[name]))
+            for value in places[fewest]:
+                self._filed.setdefault(fewest, {}).setdefault(value, []).append(switch)
+        self._regions: dict[str, set[str]] = {}
+        for region in {region for switch in self._switches for region in switch.regions or ()}:
+            self._regions.setdefault(region.partition("-")[0], set()).add(region)
+
+    def __iter__(self) -> Iterator[KillSwitch]:
+        return iter(self._switches)
+
+    def __len__(self) -> int:
+        return len(self._switches)
+
+    def regions_of(self, country: str) -> frozenset[str]:
+        """Return the country and those of its regions that a switch names."""
+        return frozenset(self._regions.get(country, ()))
+
+    def engaged(self, question: SwitchQuestion, at: int) -> tuple[str, ...]:
+        """Return the ids of the switches in force that cover the question, in order, each once."""
+        found = {s.id for s in self._met(question) if s.start <= at < s.until and covers(s, question)}
+        return tuple(sorted(found))
+
+    def _met(self, question: SwitchQuestion) -> Iterator[KillSwitch]:
+        """Yield every switch that may cover the question; what the question does not know meets all that name it."""
+        yield from self._unfiled
+        for dimension, filed in self._filed.items():
+            asked = _asked(question, dimension)
+            for value in filed if asked is None else asked:
+                yield from filed.get(value, ())
+
+
+def _values(switch: KillSwitch) -> Iterator[tuple[str, Any]]:
+    """Yield each dimension that a switch names with each of its values."""
+    for dimension in DIMENSIONS:
+        for value in getattr(switch, dimension) or ():
+            yield dimension, value
+
+
+def _asked(question: SwitchQuestion, dimension: str) -> Iterable[Any] | None:
+    """Return the values of a question in a dimension of switches; `None` where they are unknown."""
+    if dimension == "tenant_types":
+        return None if "unknown" in question.tenant_types else question.tenant_types
+    if dimension == "tiers":
+        return None if question.tier is None else (question.tier,)
+    if dimension == "actions":
+        return (question.action,)
+    found: frozenset[str] | None = getattr(question, dimension)
+    return found
 
 
 def read_kill_switch(id: str, document: Mapping[str, Any]) -> KillSwitch:

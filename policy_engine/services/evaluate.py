@@ -20,7 +20,7 @@ from policy_engine.core.instants import ENDLESS
 from policy_engine.core.orders import Asked
 from policy_engine.core.plain import AnyRelease, PlainRelease
 from policy_engine.core.release import Release, RuleMeta
-from policy_engine.core.switches import SwitchQuestion, engaged
+from policy_engine.core.switches import SwitchQuestion
 from policy_engine.services.factcache import FactCache, Known
 from policy_engine.services.plain import evaluate_plain
 from policy_engine.services.snapshot import Snapshot
@@ -267,7 +267,7 @@ def _switch_reasons(
         regions=regions,
         action=request.action,
     )
-    ids = engaged(snapshot.switches, question, at)
+    ids = snapshot.switches.engaged(question, at)
     return [replace(release.reason("switch.engaged"), orders=ids)] if ids else []
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from policy_engine.core.decision import Evaluation, Outcome, Principal, Reason, Request
 from policy_engine.core.facts import Model
 from policy_engine.core.plain import Judged, PlainRelease
-from policy_engine.core.switches import KillSwitch, SwitchQuestion, engaged
+from policy_engine.core.switches import Switchboard, SwitchQuestion
 from policy_engine.services.snapshot import Snapshot
 
 _COUNTRY = re.compile("[A-Z]{2}")
@@ -93,11 +93,8 @@ def _with_rules(asked: _Asked) -> Evaluation:
     release = asked.release
     # 6. Kill switches are checked first, by code that shares nothing with the rules.
     switches = asked.snapshot.switches
-    ids = (
-        engaged(switches, _question(asked.request, asked.resource_id or "", asked, switches), asked.at)
-        if switches
-        else ()
-    )
+    question = _question(asked.request, asked.resource_id or "", asked, switches) if switches else None
+    ids = () if question is None else switches.engaged(question, asked.at)
     if ids:
         return asked.found(Outcome.DENY, (replace(release.reason("switch.engaged"), orders=ids),))
     # 4. and 5. The flat tuple: what the principal may supply, and what `entities.jsonl` says of subject and resource.
@@ -117,7 +114,7 @@ def _judged(asked: _Asked, values: tuple[Any, ...], judged: Judged) -> Evaluatio
     return asked.found(outcome, (reason,), values=values, matched=judged.matching)
 
 
-def _question(request: Request, resource_id: str, asked: _Asked, switches: Iterable[KillSwitch]) -> SwitchQuestion:
+def _question(request: Request, resource_id: str, asked: _Asked, switches: Switchboard) -> SwitchQuestion:
     """Return what kill switches are compared with."""
     model = asked.model
     names = frozenset((resource_id,)) if model is None else asked.release.catalogue.names(model.id)
@@ -131,7 +128,7 @@ def _question(request: Request, resource_id: str, asked: _Asked, switches: Itera
     )
 
 
-def _regions(request: Request, switches: Iterable[KillSwitch]) -> frozenset[str] | None:
+def _regions(request: Request, switches: Switchboard) -> frozenset[str] | None:
     """Return the places of a request, `None` where one is unknown.
 
     There is no gazetteer here, so a code that has not the form of one is unknown, and a country without its region may
@@ -144,10 +141,7 @@ def _regions(request: Request, switches: Iterable[KillSwitch]) -> frozenset[str]
         return None
     named = {place.country, request.serving_region}
     if place.region is None:
-        inside = f"{place.country}-"
-        return frozenset(named).union(
-            region for switch in switches for region in switch.regions or () if region.startswith(inside)
-        )
+        return switches.regions_of(place.country).union(named)
     if not _REGION.fullmatch(place.region) or not place.region.startswith(f"{place.country}-"):
         return None
     return frozenset((*named, place.region))

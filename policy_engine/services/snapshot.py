@@ -17,10 +17,11 @@ from policy_engine.core.instants import ENDLESS
 from policy_engine.core.orderparse import parse_directive, parse_grant, parse_licence, parse_override
 from policy_engine.core.orders import Directive, Licence, OrderBook
 from policy_engine.core.plain import AnyRelease
-from policy_engine.core.switches import KillSwitch, read_kill_switch
+from policy_engine.core.switches import Switchboard, read_kill_switch
 from policy_engine.errors import InputRefused, StoreUnavailable
 from policy_engine.services.releases import ReleaseLoader
-from policy_engine.store.interfaces import ReadStore, Row, State
+from policy_engine.store.interfaces import Row, State
+from policy_engine.store.registerinterfaces import RegisterReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Snapshot:
     state: State
     release: AnyRelease | None
     orders: OrderBook | None
-    switches: tuple[KillSwitch, ...]
+    switches: Switchboard
     boundaries: tuple[int, ...]
 
     def next_boundary(self, at: int) -> int:
@@ -42,7 +43,7 @@ class Snapshot:
 class Snapshots:
     """Keeps the current snapshot and rebuilds it when the store's epoch has moved."""
 
-    def __init__(self, store: ReadStore, releases: ReleaseLoader) -> None:
+    def __init__(self, store: RegisterReader, releases: ReleaseLoader) -> None:
         self._store = store
         self._releases = releases
         self._lock = Lock()
@@ -74,7 +75,7 @@ class Snapshots:
         if release is None and state.release is not None:
             release = self._releases.stored(self._store, state.release)
         rows = self._store.rows("orders")
-        switches = tuple(read_kill_switch(row.id, row.document) for row in self._store.rows("switches"))
+        switches = Switchboard(read_kill_switch(row.id, row.document) for row in self._store.rows("switches"))
         orders = read_orders(rows)
         boundaries = set() if release is None else set(release.boundaries)
         boundaries |= {instant for switch in switches for instant in (switch.start, switch.until)}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from policy_engine.core.decision import Outcome, Principal, PrincipalKind, Request
 from policy_engine.core.plain import PlainRelease
+from policy_engine.core.switches import Switchboard
 from policy_engine.errors import LoadRefused
 from policy_engine.ledger.decisions import flat_text
 from policy_engine.rules.plain import load_plain
@@ -33,7 +34,7 @@ VALUES = st.recursive(
 def decided(release: PlainRelease, raw: dict[str, Any], action: str = "read") -> Any:
     """Return the evaluation of a request for `doc` whose subject says `raw`."""
     request = Request("eve", action, "doc", subject_type="user", raw={"subject": raw})
-    snapshot = Snapshot(State(1, release.hash, 0, False), release, None, (), ())
+    snapshot = Snapshot(State(1, release.hash, 0, False), release, None, Switchboard(), ())
     return evaluate_plain(release, request, TRUSTED, snapshot, 0)
 
 

@@ -13,9 +13,9 @@ from policy_engine.core.instants import ENDLESS, parse_instant
 from policy_engine.core.switches import (
     DIMENSIONS,
     KillSwitch,
+    Switchboard,
     SwitchQuestion,
     covers,
-    engaged,
     read_kill_switch,
 )
 from tests.core.sample import NOW
@@ -116,7 +116,7 @@ def test_an_unknown_tenant_type_in_the_chain_is_covered() -> None:
 def test_starts_are_inclusive_and_ends_exclusive(at: str, covered: bool) -> None:
     """A switch denies from its first microsecond to the last before its end."""
     dated = read_kill_switch("k1", {"scope": {}, "from": "2026-08-01", "until": "2026-09-01T02:00:00+02:00"})
-    assert engaged([dated], QUESTION, parse_instant(at)) == (("k1",) if covered else ())
+    assert Switchboard([dated]).engaged(QUESTION, parse_instant(at)) == (("k1",) if covered else ())
 
 
 def test_a_switch_without_dates_is_in_force() -> None:
@@ -141,8 +141,8 @@ def test_engaged_names_the_covering_switches_in_order() -> None:
         replace(switch(), id="k0", until=NOW),
         replace(switch(), id="k4", start=NOW + 1),
     ]
-    assert engaged(switches, QUESTION, NOW) == ("k1", "k3")
-    assert engaged([], QUESTION, NOW) == ()
+    assert Switchboard(switches).engaged(QUESTION, NOW) == ("k1", "k3")
+    assert Switchboard().engaged(QUESTION, NOW) == ()
 
 
 @pytest.mark.parametrize("scope", [None, "models", 3, ["models"], {}])
@@ -203,3 +203,65 @@ def test_a_dimension_more_never_covers_more(scope: dict[str, Any], name: str) ->
     named = {dimension: values[dimension] for dimension, values in scope.items()}
     wider = {dimension: values for dimension, values in named.items() if dimension != name}
     assert covers(switch(**wider), QUESTION) or not covers(switch(**named), QUESTION)
+
+
+def _some(values: str) -> st.SearchStrategy[Any]:
+    return st.none() | st.frozensets(st.sampled_from(values.split()), max_size=3)
+
+
+SWITCHES = st.builds(
+    KillSwitch,
+    id=st.sampled_from(("k1", "k2", "k3", "k4")),
+    start=st.sampled_from((-ENDLESS, NOW, NOW + 1)),
+    until=st.sampled_from((NOW, NOW + 1, ENDLESS)),
+    models=_some("a b c"),
+    tenants=_some("t u v"),
+    tenant_types=_some("lab academic unknown"),
+    tiers=st.none() | st.frozensets(st.integers(3, 5), max_size=2),
+    regions=_some("US US-CA UA UA-43"),
+    actions=_some("infer list"),
+)
+QUESTIONS = st.builds(
+    SwitchQuestion,
+    models=st.frozensets(st.sampled_from("abcd"), max_size=2),
+    tenants=st.none() | st.frozensets(st.sampled_from("tuvw"), max_size=2),
+    tenant_types=st.frozensets(st.sampled_from(("lab", "academic", "unknown", "reseller")), max_size=2),
+    tier=st.none() | st.integers(3, 5),
+    regions=st.none() | st.frozensets(st.sampled_from(("US", "US-CA", "UA", "DE")), max_size=2),
+    action=st.sampled_from(("infer", "list", "download_weights")),
+)
+
+
+@given(switches=st.lists(SWITCHES, max_size=12), question=QUESTIONS)
+def test_filing_finds_what_looking_at_each_switch_finds(switches: list[KillSwitch], question: SwitchQuestion) -> None:
+    """However switches are filed, those in force that cover the question are found, and no others."""
+    each = {s.id for s in switches if s.start <= NOW < s.until and covers(s, question)}
+    board = Switchboard(switches)
+    assert board.engaged(question, NOW) == tuple(sorted(each))
+    assert (list(board), len(board)) == (switches, len(switches))
+
+
+@given(switches=st.lists(SWITCHES, max_size=6))
+def test_regions_of_a_country_are_those_that_switches_name(switches: list[KillSwitch]) -> None:
+    """A country has the regions that some switch names, itself among them if named, and no other country's."""
+    named = {region for s in switches for region in s.regions or ()}
+    for country in ("US", "UA", "U", ""):
+        inside = {region for region in named if region == country or region.startswith(f"{country}-")}
+        assert Switchboard(switches).regions_of(country) == inside
+
+
+def test_a_thousand_switches_are_not_each_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of switches that share a dimension with nobody, only those that name a value of the request are compared."""
+    switches = [
+        KillSwitch(f"k{n}", -ENDLESS, ENDLESS, models=frozenset(("summit-4",)), tenants=frozenset((f"t{n}",)))
+        for n in range(1_000)
+    ]
+    compared: list[str] = []
+
+    def counted(switch: KillSwitch, question: SwitchQuestion) -> bool:
+        compared.append(switch.id)
+        return covers(switch, question)
+
+    monkeypatch.setattr("policy_engine.core.switches.covers", counted)
+    assert Switchboard(switches).engaged(QUESTION, NOW) == ("k1", "k2")
+    assert compared == ["k1", "k2"] or compared == ["k2", "k1"]
