@@ -59,6 +59,11 @@ class Limits:
     proof_extra_bytes: int = 65_536
     proof_hashes_count: int = 64
     receipt_bytes: int = 65_536
+    sheet_rows_count: int = 1_048_576
+    sheet_cell_characters: int = 32_767
+    analytics_memory_bytes: int = 268_435_456
+    small_group_decisions_count: int = 10
+    report_days: int = 3_660
 
 
 LIMITS = Limits()
