@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from policy_engine.core.decision import Decision, Evaluation, Outcome, Principal, Reason, Request
 from policy_engine.core.instants import ENDLESS
+from policy_engine.core.plain import AnyRelease
 from policy_engine.errors import LoadRefused, StoreUnavailable
 from policy_engine.services.evaluate import Evaluator
 from policy_engine.services.explain import explain
@@ -144,10 +145,7 @@ class Decider:
         alive = self._key_alive(principal, at, epoch=snapshot.state.epoch)
         drafts = []
         for item in waiting:
-            evaluation = self._evaluator.evaluate(item.request, principal, snapshot, at)
-            if not alive:
-                evaluation = self._denied(evaluation, "key.ended")
-            item.evaluation = evaluation
+            item.evaluation = judged(self._evaluator, item.request, principal, snapshot, at, alive=alive)
             raw = _raw(item.request) if snapshot.release is not None and snapshot.release.reads_paths else None
             drafts.append(self._recorder.decision(item.evaluation, principal, snapshot.state.facts_revision, raw=raw))
         return snapshot, drafts
@@ -189,26 +187,9 @@ class Decider:
         evaluation = item.evaluation
         if evaluation is None:
             return self._away([item])[0]
-        denied = self._denied(evaluation, "stale")
+        denied = _denied(evaluation, self._snapshots.current().release, "stale")
         self._recorder.missed("stale")
         return self._decision(denied, "", False)
-
-    def _denied(self, evaluation: Evaluation, code: str) -> Evaluation:
-        """Return the evaluation as a deny for a reason of the engine's own, resting on nothing."""
-        release = self._snapshots.current().release
-        return evaluation._replace(
-            outcome=Outcome.DENY,
-            reasons=(Reason(code) if release is None else release.reason(code),),
-            missing=(),
-            alternatives=(),
-            values=None,
-            matched=(),
-            lifted=(),
-            licences=(),
-            revisions=(),
-            until=ENDLESS,
-            shared=None,
-        )
 
     def _away(self, open_: Sequence[_Open]) -> list[Decision]:
         """Deny everything undecided: it is not known to be recorded. The recorder counts each for its gap entry."""
@@ -222,6 +203,34 @@ class Decider:
             release, epoch = ("", 0) if known is None else (known.release, known.epoch)
             answers.append(Decision(False, "", (_AWAY,), (), (), release, epoch, 0, _AWAY.message))
         return answers
+
+
+def judged(
+    evaluator: Evaluator, request: Request, principal: Principal, snapshot: Snapshot, at: int, *, alive: bool
+) -> Evaluation:
+    """Return what is decided under a snapshot at an instant: the evaluation, or a deny when the caller's key has ended.
+
+    Live decisions and their replays are judged here, and nowhere else.
+    """
+    evaluation = evaluator.evaluate(request, principal, snapshot, at)
+    return evaluation if alive else _denied(evaluation, snapshot.release, "key.ended")
+
+
+def _denied(evaluation: Evaluation, release: AnyRelease | None, code: str) -> Evaluation:
+    """Return the evaluation as a deny for a reason of the engine's own, resting on nothing."""
+    return evaluation._replace(
+        outcome=Outcome.DENY,
+        reasons=(Reason(code) if release is None else release.reason(code),),
+        missing=(),
+        alternatives=(),
+        values=None,
+        matched=(),
+        lifted=(),
+        licences=(),
+        revisions=(),
+        until=ENDLESS,
+        shared=None,
+    )
 
 
 def _raw(request: Request) -> str:

@@ -15,7 +15,8 @@ from policy_engine.core.derive import PersonFacets, Reference, TenantFacets, der
 from policy_engine.core.factparse import parse_person, parse_tenant, split_provenance
 from policy_engine.core.facts import Person, Provenance, Tenant
 from policy_engine.errors import InputRefused
-from policy_engine.store.interfaces import ReadStore, Row
+from policy_engine.store.interfaces import Row
+from policy_engine.store.registerinterfaces import RegisterReader
 
 _KEPT_COUNT = 20_000
 
@@ -56,7 +57,7 @@ class Known(Generic[S, F]):
 class FactCache:
     """Reads persons and tenants from the registers and keeps them."""
 
-    def __init__(self, store: ReadStore) -> None:
+    def __init__(self, store: RegisterReader) -> None:
         self._store = store
         self._persons: dict[str, Known[Person, PersonFacets]] = {}
         self._tenants: dict[str, Known[Tenant, TenantFacets]] = {}

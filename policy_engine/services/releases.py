@@ -16,7 +16,7 @@ from policy_engine.errors import LoadRefused
 from policy_engine.rules.folder import is_plain, load_release
 from policy_engine.rules.release import digests_of
 from policy_engine.rules.sources import hash_of
-from policy_engine.store.interfaces import ReadStore
+from policy_engine.store.registerinterfaces import RegisterReader
 
 CATALOGUE_FILE = "models.toml"
 _KEPT_RELEASES_COUNT = 8
@@ -53,7 +53,7 @@ class ReleaseLoader:
         same = (release for release in reversed(self._compiled.values()) if _same_rules(release.files, files))
         return next(same, self._last)
 
-    def stored(self, store: ReadStore, hash: str) -> AnyRelease:
+    def stored(self, store: RegisterReader, hash: str) -> AnyRelease:
         """Return the release with this hash from memory or from the store.
 
         Raises `LoadRefused` when the store lacks it or holds content that does not hash to its name.
@@ -91,7 +91,7 @@ def _keep(kept: OrderedDict[str, Kept], key: str, release: Kept) -> None:
         kept.popitem(last=False)
 
 
-def read_files(store: ReadStore, hash: str, known: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
+def read_files(store: RegisterReader, hash: str, known: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
     """Return the files of a stored release; content that is `known` by its hex SHA-256 is not read from the store.
 
     Raises `LoadRefused` when a part of it is missing.

@@ -247,8 +247,8 @@ class LogView(Protocol):
         """Return where each log ends."""
         ...
 
-    def scan_entries(self) -> Iterator[StoredEntry]:
-        """Yield every entry, by log and sequence number."""
+    def scan_entries(self, *, by_instant: bool = False) -> Iterator[StoredEntry]:
+        """Yield every entry, by log and sequence number, or where there are several logs by its instant first."""
         ...
 
     def scan_batches(self) -> Iterator[StoredBatch]:

@@ -84,16 +84,15 @@ TAGGED_PLACES = query(
 
 # Where there are several logs (PostgreSQL). `header_at` is a function of that database, with an index on it.
 _batch_at = func.policy_engine.header_at(batches.c.header)
+_entries_of_batches = batches.join(
+    entries,
+    (entries.c.log_id == batches.c.log_id)
+    & (entries.c.seq >= batches.c.first_seq)
+    & (entries.c.seq < batches.c.first_seq + batches.c.n),
+)
 _public_of_all = (
     select(entries.c.log_id, entries.c.seq, entries.c.public)
-    .select_from(
-        batches.join(
-            entries,
-            (entries.c.log_id == batches.c.log_id)
-            & (entries.c.seq >= batches.c.first_seq)
-            & (entries.c.seq < batches.c.first_seq + batches.c.n),
-        )
-    )
+    .select_from(_entries_of_batches)
     .where(*_span)
     .limit(bindparam("count"))
     .offset(literal_column("0"))
@@ -113,20 +112,21 @@ UNINDEXED_OF_ALL = query(
     .where(heads.c.tagged < heads.c.next_seq)
 )
 
-SCAN_ENTRIES = query(
-    select(
-        entries.c.log_id,
-        entries.c.seq,
-        entries.c.public,
-        entries.c.leaf,
-        bodies.c.data_key,
-        bodies.c.sealed,
-        bodies.c.tags,
+_own_body = (bodies.c.log_id == entries.c.log_id) & (bodies.c.seq == entries.c.seq)
+_whole = select(
+    entries.c.log_id,
+    entries.c.seq,
+    entries.c.public,
+    entries.c.leaf,
+    bodies.c.data_key,
+    bodies.c.sealed,
+    bodies.c.tags,
+)
+SCAN_ENTRIES = query(_whole.select_from(entries.outerjoin(bodies, _own_body)).order_by(entries.c.log_id, entries.c.seq))
+SCAN_ENTRIES_OF_ALL = query(
+    _whole.select_from(_entries_of_batches.outerjoin(bodies, _own_body)).order_by(
+        _batch_at, batches.c.log_id, entries.c.seq
     )
-    .select_from(
-        entries.outerjoin(bodies, (bodies.c.log_id == entries.c.log_id) & (bodies.c.seq == entries.c.seq)),
-    )
-    .order_by(entries.c.log_id, entries.c.seq)
 )
 SCAN_BATCHES = query(
     select(

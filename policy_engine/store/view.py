@@ -25,9 +25,10 @@ class StoreView:
         """Return where each log ends."""
         return entries.read_heads(self._reader)
 
-    def scan_entries(self) -> Iterator[StoredEntry]:
-        """Yield every entry, by log and sequence number."""
-        for columns in self._reader.stream(statements.SCAN_ENTRIES):
+    def scan_entries(self, *, by_instant: bool = False) -> Iterator[StoredEntry]:
+        """Yield every entry, by log and sequence number, or where there are several logs by its instant first."""
+        several = by_instant and not self.one_log
+        for columns in self._reader.stream(statements.SCAN_ENTRIES_OF_ALL if several else statements.SCAN_ENTRIES):
             yield StoredEntry(*columns)
 
     def scan_batches(self) -> Iterator[StoredBatch]:
