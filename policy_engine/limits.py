@@ -41,6 +41,9 @@ class Limits:
     valid_for_milliseconds: int = 2_000
     search_candidates_count: int = 10_000
     query_rows_count: int = 1_000
+    question_characters: int = 2_000
+    question_terms_count: int = 64
+    question_values_count: int = 64
     proposal_days: int = 7
     analysis_steps_count: int = 5_000_000
     analysis_rule_steps_count: int = 200_000

@@ -25,6 +25,7 @@ from policy_engine.services.datakeys import year_of
 from policy_engine.services.drafts import TAGGED_FACETS
 from policy_engine.services.permissions import acting_person, is_local, require
 from policy_engine.services.projection import Projection
+from policy_engine.services.questions import Found, Question
 from policy_engine.services.record import Recorder
 from policy_engine.services.timeline import Timeline
 from policy_engine.services.unseal import Unsealer
@@ -108,6 +109,28 @@ class Evidence:
         if filters.newest_first:
             seqs.reverse()
         return self._page(principal, filters, self._each(head, seqs), low, high)
+
+    def scan(self, principal: Principal, question: Question, *, newest_first: bool = False) -> Iterator[Found]:
+        """Yield everything that a question finds, in the order of the log or from its end, for exports and reports.
+
+        What is written meanwhile may be found or not. Asking by what is sealed is a logged read, made by this call.
+        Raises `NotPermitted` as `query` does.
+        """
+        if not is_local(principal) or question.sealed:
+            require(principal, "audit:read")
+        self._require_one_log()
+        if question.sealed:
+            raise InputRefused("sealed facets are not scanned yet", where="question")
+        return self._found(principal, question, newest_first)
+
+    def _found(self, principal: Principal, question: Question, newest_first: bool) -> Iterator[Found]:
+        head = self._store.head()
+        if head is None:
+            return
+        for seq, data in self._scan(-1, head.next_seq, newest_first):
+            public = json.loads(data)
+            if _sees(principal, public) and question.matches(public):
+                yield Found(head.log_id, seq, None, public, data)
 
     def show(self, principal: Principal, seq: int) -> Mapping[str, Any]:
         """Return the public part of one entry. Raises `NotFound`, also when it is not the caller's to see."""

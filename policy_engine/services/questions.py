@@ -1,0 +1,198 @@
+"""Questions to the log as data: what an entry must say to be found, and whether an entry says it.
+
+Rules of the room:
+- Every term must hold. A term names a column (a public member of entries) or a sealed facet (found by keyed tags).
+- A negated term finds entries that *have* the column and another value: what is not known is never counted as "not".
+  Sealed facets cannot be negated at all: an entry without the tag may be one whose facet was unknown, or was erased.
+- `matches` on the public members is the meaning of a question; indexes only make it fast.
+Left to others: the words of the language (`services.questiontext`), finding (`services.finding`), who may ask
+(`services.evidence`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from policy_engine.errors import InputRefused
+from policy_engine.services.drafts import TAGGED_FACETS
+
+Public = Mapping[str, Any]
+Values = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PublicTerm:
+    """What a column must say: one of `values` (or anything, without any), or a number within `low` to `high`.
+
+    A value ending in `*` stands for everything that begins like it.
+    """
+
+    column: str
+    values: tuple[str, ...] = ()
+    low: int | None = None
+    high: int | None = None
+    negated: bool = False
+
+    def holds(self, public: Public) -> bool:
+        """Return whether an entry says so."""
+        found = COLUMNS[self.column](public)
+        return bool(found) and any(map(self._is, found)) is not self.negated
+
+    def _is(self, value: Any) -> bool:
+        if self.low is not None or self.high is not None:
+            return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+        text = str(value)
+        return not self.values or text in self.values or any(_begins(wanted, text) for wanted in self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class SealedTerm:
+    """What a sealed facet must be: one of `values`; or, with `group`, a country of that group at the entry's time."""
+
+    facet: str
+    values: tuple[str, ...] = ()
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of the log: every term must hold. Instants: `since` inclusive, `until` exclusive."""
+
+    public: tuple[PublicTerm, ...] = ()
+    sealed: tuple[SealedTerm, ...] = ()
+    since: int | None = None
+    until: int | None = None
+
+    def matches(self, public: Public) -> bool:
+        """Return whether the public members of an entry are what is asked for; sealed terms are not looked at."""
+        at = public["at"]
+        if (self.since is not None and at < self.since) or (self.until is not None and at >= self.until):
+            return False
+        return all(term.holds(public) for term in self.public)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An entry that was found: its place, its leaf in the tree (`None` while it is pending), and its public part.
+
+    `data` are the public bytes as committed. `one_log` says that the sequence number alone names the entry.
+    """
+
+    log_id: str
+    seq: int
+    leaf: int | None
+    public: Public
+    data: bytes
+    one_log: bool = True
+
+    @property
+    def name(self) -> str:
+        """The name of the entry: its number, or `LOG:NUMBER` where there are several logs."""
+        return entry_name(self.log_id, self.seq, one_log=self.one_log)
+
+
+def entry_name(log_id: str, seq: int, *, one_log: bool) -> str:
+    """Return how an entry is called."""
+    return str(seq) if one_log else f"{log_id}:{seq}"
+
+
+def _begins(wanted: str, text: str) -> bool:
+    return wanted.endswith("*") and text.startswith(wanted[:-1])
+
+
+# Columns
+
+Column = Callable[[Public], Values]
+
+
+def _one(member: str) -> Column:
+    """A member that holds one value; null or absent is none."""
+
+    def values(public: Public) -> Values:
+        value = public.get(member)
+        return () if value is None else (value,)
+
+    return values
+
+
+def _list(member: str) -> Column:
+    """A member of decisions that lists texts."""
+
+    def values(public: Public) -> Values:
+        return tuple(public.get(member, ())) if public["kind"] == "decision" else ()
+
+    return values
+
+
+def _reasons(public: Public) -> list[list[Any]]:
+    """Return `[rule, code, orders]` of a decision."""
+    return list(public["reasons"]) if public["kind"] == "decision" else []
+
+
+def _rules(public: Public) -> Values:
+    """Labels of the rules among the reasons, and ids of all rules that matched."""
+    labels = [reason[0] for reason in _reasons(public) if reason[0] is not None]
+    return (*labels, *_list("rules")(public))
+
+
+def _codes(public: Public) -> Values:
+    return tuple(reason[1] for reason in _reasons(public))
+
+
+def _orders(public: Public) -> Values:
+    """Orders and switches among the reasons, and the one that a change is about."""
+    return (*(order for reason in _reasons(public) for order in reason[2]), *_one("order")(public))
+
+
+COLUMNS: Final[Mapping[str, Column]] = {
+    "kind": _one("kind"),
+    "outcome": _one("outcome"),
+    "model": _one("model"),
+    "asked": _one("asked"),
+    "action": _one("action"),
+    "tenant": _one("tenant"),
+    "tier": _one("tier"),
+    "epoch": _one("epoch"),
+    "release": _one("release"),
+    "by": _one("by"),
+    "rule": _rules,
+    "reason": _codes,
+    "order": _orders,
+    "licence": _list("licences"),
+    "lifted": _list("lifted"),
+    "missing": _list("missing"),
+    "flag": _list("flags"),
+    "switch": _one("switch"),
+    "proposal": _one("proposal"),
+    "what": _one("what"),
+}
+"""The columns, each a function from the public members of an entry to its values; none where it says nothing."""
+
+NUMBERS: Final = frozenset({"tier", "epoch"})
+"""Columns that are numbers and can be compared."""
+
+LISTS: Final = frozenset({"rule", "reason", "order", "licence", "lifted", "missing", "flag"})
+"""Columns of which an entry may have several values."""
+
+SEALED: Final[Mapping[str, str]] = {
+    "subject": "subject",
+    "individual": "tenant",
+    "country": "counted",
+    **{facet: facet for facet in TAGGED_FACETS},
+}
+"""Names of sealed facets, with the name that their tags bear. `individual` is a tenant that is itself a person."""
+
+
+def one_of(column: str, value: str | None) -> tuple[PublicTerm, ...]:
+    """Return the term that a column has one value; none without a value."""
+    return () if value is None else (PublicTerm(column, (value,)),)
+
+
+def sealed_terms(sealed: Mapping[str, str]) -> tuple[SealedTerm, ...]:
+    """Return the terms for facets by the names of their tags. Raises `InputRefused` for a facet without tags."""
+    known = set(SEALED.values())
+    if not sealed.keys() <= known:
+        raise InputRefused(f"sealed parts are found by {', '.join(sorted(known))} only", where="filter")
+    return tuple(SealedTerm(facet, (value,)) for facet, value in sealed.items())
