@@ -62,6 +62,12 @@ class Limits:
     proof_extra_bytes: int = 65_536
     proof_hashes_count: int = 64
     receipt_bytes: int = 65_536
+    witnesses_count: int = 16
+    witness_answer_bytes: int = 65_536
+    witness_seconds: float = 5.0
+    witness_start_seconds: float = 3.0
+    witness_check_seconds: float = 30.0
+    witness_retry_seconds: float = 60.0
     sheet_rows_count: int = 1_048_576
     sheet_cell_characters: int = 32_767
     analytics_memory_bytes: int = 268_435_456
