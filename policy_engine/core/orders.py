@@ -10,8 +10,9 @@ Source: reference policy, Orders. Left to others: receiving and approving (`serv
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from policy_engine.core.derive import Counted, PersonFacets, PlaceFacets, TenantFacets
@@ -109,24 +110,37 @@ class Asked(NamedTuple):
     tenant_id: str
 
 
+class Alike(NamedTuple):
+    """Directives that say the same, one of them and the ids of all: they block the same requests."""
+
+    directive: Directive
+    ids: tuple[str, ...]
+
+
+class _InForce(NamedTuple):
+    """What is in force from one instant until before another, by the name that is reached (`None`: every one)."""
+
+    start: int
+    until: int
+    named: Mapping[str | None, tuple[Alike, ...]]
+
+
 class OrderBook:
     """Directives and licences, indexed by what they name, with the instants at which one begins or ends."""
 
-    __slots__ = ("_boundaries", "_directives", "_everywhere", "_licences")
+    __slots__ = ("_boundaries", "_directives", "_in_force", "_licences", "_steps")
 
     def __init__(self, directives: Iterable[Directive] = (), licences: Iterable[Licence] = ()) -> None:
-        self._directives: dict[str, list[Directive]] = {}
-        self._everywhere: list[Directive] = []
+        self._directives = tuple(directives)
         self._licences: dict[tuple[str, str | None, str | None], list[Licence]] = {}
         boundaries: set[int] = set()
-        for directive in directives:
+        for directive in self._directives:
             boundaries |= {directive.start, directive.until}
+        self._steps = tuple(sorted(boundaries))
+        self._in_force: _InForce | None = None
+        for directive in self._directives:
             for exempt in directive.exempts:
                 boundaries |= {exempt.start, exempt.until}
-            if directive.models is None:
-                self._everywhere.append(directive)
-            for name in directive.models or ():
-                self._directives.setdefault(name, []).append(directive)
         for licence in licences:
             if licence.start is None or (licence.person_id is None and licence.tenant_id is None):
                 continue  # never in force, or nobody's
@@ -138,7 +152,7 @@ class OrderBook:
     @property
     def has_directives(self) -> bool:
         """Return whether there is any directive, in force or not."""
-        return bool(self._directives or self._everywhere)
+        return bool(self._directives)
 
     @property
     def has_licences(self) -> bool:
@@ -150,12 +164,31 @@ class OrderBook:
         """Return the instants at which an order begins or ends, in order."""
         return self._boundaries
 
-    def directives_for(self, names: Iterable[str], at: int) -> list[Directive]:
-        """Return the directives in force that reach any of the names, each once, in order of id."""
-        found = set(self._everywhere)  # by what they say, not by id: of two with one id, both bind
+    def directives_for(self, names: Iterable[str], at: int) -> list[Alike]:
+        """Return the directives in force that reach any of the names, those that say the same as one."""
+        held = self._in_force
+        if held is None or not held.start <= at < held.until:
+            held = self._in_force = self._at(at)
+        found = list(held.named.get(None, ()))
         for name in names:
-            found.update(self._directives.get(name, ()))
-        return sorted((d for d in found if d.start <= at < d.until), key=lambda d: d.id)
+            found += held.named.get(name, ())
+        return list({id(same): same for same in found}.values())  # one that names two of the names is found twice
+
+    def _at(self, at: int) -> _InForce:
+        """Return what is in force at an instant, and around it for as long as no directive begins or ends."""
+        alike: dict[Directive, list[str]] = {}
+        for directive in self._directives:
+            if directive.start <= at < directive.until:  # of two with one id, both bind
+                alike.setdefault(replace(directive, id="", start=0, until=0), []).append(directive.id)
+        named: dict[str | None, list[Alike]] = {}
+        for directive, ids in alike.items():
+            same = Alike(directive, tuple(sorted(set(ids))))
+            for name in (None,) if directive.models is None else directive.models:
+                named.setdefault(name, []).append(same)
+        place = bisect_right(self._steps, at)
+        start = self._steps[place - 1] if place else -ENDLESS
+        until = self._steps[place] if place < len(self._steps) else ENDLESS + 1
+        return _InForce(start, until, {name: tuple(found) for name, found in named.items()})
 
     def licences_for(self, asked: Asked, at: int) -> list[Licence]:
         """Return the licences in force that match the model, the action and every id they give."""
@@ -175,12 +208,15 @@ def directive_blocks(
     """Return each block that denies the request, with the ids of the directives that make it."""
     if not book.has_directives:
         return {}
-    found: dict[str, list[str]] = {}
-    for directive in book.directives_for(asked.names, at):
-        for block in _hits(directive, person, tenant, place):
+    found: dict[str, set[str]] = {}
+    hits: dict[frozenset[str], list[str]] = {}
+    for directive, ids in book.directives_for(asked.names, at):
+        if directive.blocks not in hits:
+            hits[directive.blocks] = _hits(directive.blocks, person, tenant, place)
+        for block in hits[directive.blocks]:
             if not _exempt(directive, block, asked, person, tenant, at):
-                found.setdefault(block, []).append(directive.id)
-    return {block: tuple(dict.fromkeys(ids)) for block, ids in sorted(found.items())}
+                found.setdefault(block, set()).update(ids)
+    return {block: tuple(sorted(found[block])) for block in sorted(found)}
 
 
 def licence_lifts(
@@ -245,14 +281,14 @@ def _names_all(named: frozenset[str], pairs: Iterable[tuple[str | None, str | No
     return all(resolved is not None and (raw in named or resolved in named) for raw, resolved in pairs)
 
 
-def _hits(directive: Directive, person: PersonFacets, tenant: TenantFacets, place: PlaceFacets) -> list[str]:
-    if not directive.blocks or not directive.blocks <= BLOCKS:
+def _hits(blocks: frozenset[str], person: PersonFacets, tenant: TenantFacets, place: PlaceFacets) -> list[str]:
+    if not blocks or not blocks <= BLOCKS:
         return [EVERYONE]
     hits: list[str] = []
     shown = person.us_person and person.evidence == "valid"
-    if FOREIGN_PERSON in directive.blocks and (not shown or tenant.foreign):
+    if FOREIGN_PERSON in blocks and (not shown or tenant.foreign):
         hits.append(FOREIGN_PERSON)
-    if DESTINATION in directive.blocks and place.in_us != "yes":
+    if DESTINATION in blocks and place.in_us != "yes":
         hits.append(DESTINATION)
     return hits
 
