@@ -37,6 +37,7 @@ from policy_engine.services.orders import Orders
 from policy_engine.services.publish import Publish
 from policy_engine.services.record import Recorder
 from policy_engine.services.releases import ReleaseLoader
+from policy_engine.services.replay import Replay
 from policy_engine.services.search import Search
 from policy_engine.services.snapshot import Snapshots
 from policy_engine.services.switches import Switches
@@ -83,6 +84,7 @@ class Engine:
     publish: Publish
     keys: Keys
     evidence: Evidence
+    replay: Replay
     sample_keys: tuple[SampleKey, ...] = ()
 
     def close(self) -> None:
@@ -246,6 +248,7 @@ def _wire(
         publish=Publish(store, approvals, releases),
         keys=keys,
         evidence=Evidence(store, recorder, vault),
+        replay=Replay(store, recorder, vault, releases),
     )
 
 

@@ -125,31 +125,7 @@ class DecisionDraft(SealedDraft):
         return Encoded(public, body.ciphertext, key_id, self._entry_tags(at))
 
     def _members(self) -> DecisionMembers:
-        found = self._evaluation
-        request = found.request
-        known = found.values is not None and found.action_known
-        return DecisionMembers(
-            id=self.id,
-            outcome=found.outcome.value,
-            action=request.action if known or request.action in STANDARD_ACTIONS else None,
-            model=found.model,
-            asked=None if found.model is None or found.model == request.model else request.model,
-            tier=found.tier,
-            tenant=None if found.tenant_sealed else request.tenant,
-            reasons=tuple((reason.rule, reason.code, reason.orders) for reason in found.reasons),
-            rules=found.matched,
-            lifted=found.lifted,
-            licences=found.licences,
-            missing=found.missing,
-            flags=found.flags,
-            until=None if found.until >= ENDLESS else found.until,
-            instant=found.at,
-            by=self._by,
-            reached=found.values is not None,
-            epoch=found.epoch,
-            release=found.release or None,
-            clock_set=self._clock_set,
-        )
+        return public_members(self._evaluation, self.id, self._by, clock_set=self._clock_set)
 
     def _body(self) -> bytes:
         """The sealed part. Of a remembered evaluation only the instant differs from one entry to the next."""
@@ -158,23 +134,8 @@ class DecisionDraft(SealedDraft):
         if shared is not None and "body" in shared:
             before, after, self._tagged = shared["body"]
             return b"%b%d%b" % (before, found.at, after)
-        request = found.request
-        place = request.location
         self._tagged = tagged_facets(found.facets)
-        body = DecisionBody(
-            action=request.action,
-            model=request.model,
-            subject=request.subject_id,
-            subject_type=request.subject_type,
-            resource_type=request.resource_type,
-            tenant=request.tenant,
-            location=None if place is None else (place.country, place.region, place.anonymiser),
-            serving_region=request.serving_region,
-            revisions=found.revisions,
-            values=found.values,
-            raw=self._raw,
-            tagged=self._tagged or None,
-        ).encode()
+        body = sealed_members(found, self._tagged, self._raw).encode()
         mark = b'"values":[%d,' % found.at  # the last member; inside a text its quotes would be escaped
         if shared is not None and body.count(mark) == 1:
             place_of_instant = body.index(mark) + len(b'"values":[')
@@ -189,6 +150,54 @@ class DecisionDraft(SealedDraft):
         if found.tenant_sealed and found.request.tenant is not None:
             tags = (tag(at, "tenant", found.request.tenant), *tags)
         return (tag(at, "subject", found.request.subject_id), *tags)
+
+
+def public_members(found: Evaluation, id: str, by: str, *, clock_set: bool) -> DecisionMembers:
+    """Return what anyone may read of an evaluation that the key `by` asked for."""
+    request = found.request
+    known = found.values is not None and found.action_known
+    return DecisionMembers(
+        id=id,
+        outcome=found.outcome.value,
+        action=request.action if known or request.action in STANDARD_ACTIONS else None,
+        model=found.model,
+        asked=None if found.model is None or found.model == request.model else request.model,
+        tier=found.tier,
+        tenant=None if found.tenant_sealed else request.tenant,
+        reasons=tuple((reason.rule, reason.code, reason.orders) for reason in found.reasons),
+        rules=found.matched,
+        lifted=found.lifted,
+        licences=found.licences,
+        missing=found.missing,
+        flags=found.flags,
+        until=None if found.until >= ENDLESS else found.until,
+        instant=found.at,
+        by=by,
+        reached=found.values is not None,
+        epoch=found.epoch,
+        release=found.release or None,
+        clock_set=clock_set,
+    )
+
+
+def sealed_members(found: Evaluation, tagged: Tagged, raw: str | None) -> DecisionBody:
+    """Return what is sealed of an evaluation: every input that is personal. `raw` is the request where rules read it."""
+    request = found.request
+    place = request.location
+    return DecisionBody(
+        action=request.action,
+        model=request.model,
+        subject=request.subject_id,
+        subject_type=request.subject_type,
+        resource_type=request.resource_type,
+        tenant=request.tenant,
+        location=None if place is None else (place.country, place.region, place.anonymiser),
+        serving_region=request.serving_region,
+        revisions=found.revisions,
+        values=found.values,
+        raw=raw,
+        tagged=tagged or None,
+    )
 
 
 def tagged_facets(facets: Mapping[str, Any] | None) -> Tagged:

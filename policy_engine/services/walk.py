@@ -1,0 +1,114 @@
+"""Walking the log once from its beginning: changes are applied as they come, decisions are opened where they stand.
+
+Rules of the room:
+- One walk sees one moment of the database, and its memory grows with the registers and not with the log.
+- What does not open is handed over as such, with a sentence: nothing is passed over in silence.
+- A body is opened only for entries that are wanted by what is public of them.
+Left to others: deciding again (`services.rejudge`), who may ask and the entry that says so (`services.replay`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from policy_engine.errors import VerificationFailed
+from policy_engine.ledger.encoding import parse_public
+from policy_engine.ledger.sealing import KeyVault
+from policy_engine.services.past import Past, in_order, is_decision
+from policy_engine.services.questions import entry_name
+from policy_engine.services.rejudge import Recorded
+from policy_engine.services.unseal import Unsealer
+from policy_engine.store.interfaces import LogView, StoredEntry
+
+PROGRESS_ENTRIES = 2_000
+"""Entries between two calls of the progress callback."""
+
+ERASED = "erased"
+UNREADABLE = "unreadable"
+
+Progress = Callable[[int, int], None]
+"""Called with entries walked so far and entries in all."""
+
+Wanted = Callable[[Mapping[str, Any]], bool]
+"""Whether a decision is wanted, by its public members."""
+
+MakePast = Callable[[Unsealer, Callable[[str], bytes | None]], Past]
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """An entry that could not be used: `status` is `erased` or `unreadable`, `note` says by what or why."""
+
+    log_id: str
+    seq: int
+    status: str
+    note: str
+    public: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A change that was applied: the registers are now those after it."""
+
+    entry: StoredEntry
+    public: Mapping[str, Any]
+
+
+Step = Recorded | Closed | Changed
+
+
+class Walk:
+    """One walk over a view of the log. `past` are the registers at the step that was yielded last."""
+
+    def __init__(
+        self,
+        view: LogView,
+        vault: KeyVault,
+        content: Callable[[str], bytes | None],
+        *,
+        past: MakePast = Past,
+        progress: Progress | None = None,
+    ) -> None:
+        self._view = view
+        self._unsealer = Unsealer(vault, view.data_key)
+        self._progress = progress or (lambda done, total: None)
+        self.one_log = view.one_log
+        self.past = past(self._unsealer, content)
+
+    def steps(self, wanted: Wanted, *, may: Callable[[StoredEntry], bool] = is_decision) -> Iterator[Step]:
+        """Yield changes, and decisions that are wanted, in the order in which they happened.
+
+        `may` says by an entry's bytes, before they are parsed, whether it can be wanted at all.
+        """
+        total = sum(head.next_seq for head in self._view.heads())
+        done = 0
+        for done, entry in enumerate(in_order(self._view), start=1):
+            if done % PROGRESS_ENTRIES == 0:
+                self._progress(done, total)
+            step = self._step(entry, wanted, may)
+            if step is not None:
+                yield step
+        self._progress(done, total)
+
+    def _step(self, entry: StoredEntry, wanted: Wanted, may: Callable[[StoredEntry], bool]) -> Step | None:
+        public: Mapping[str, Any] | None = None
+        try:
+            public = self.past.apply(entry)
+            if public is not None:
+                return Changed(entry, public)
+            if not may(entry):
+                return None
+            public = parse_public(entry.public)
+            if public["kind"] != "decision" or not wanted(public):
+                return None
+            if entry.sealed is not None and not entry.sealed:
+                return Closed(entry.log_id, entry.seq, ERASED, "erased", public)
+            return Recorded(entry.log_id, entry.seq, public, self._unsealer.body(entry, public))
+        except VerificationFailed as failed:
+            return Closed(entry.log_id, entry.seq, UNREADABLE, failed.message, public)
+
+    def name(self, step: Recorded | Closed) -> str:
+        """Return how the entry of a step is called."""
+        return entry_name(step.log_id, step.seq, one_log=self.one_log)
