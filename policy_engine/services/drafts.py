@@ -181,7 +181,7 @@ def public_members(found: Evaluation, id: str, by: str, *, clock_set: bool) -> D
 
 
 def sealed_members(found: Evaluation, tagged: Tagged, raw: str | None) -> DecisionBody:
-    """Return what is sealed of an evaluation: every input that is personal. `raw` is the request where rules read it."""
+    """Return what is sealed of an evaluation: every personal input. `raw` is the request where rules read it."""
     request = found.request
     place = request.location
     return DecisionBody(
