@@ -13,13 +13,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 
-from benchmarks import casbin_shapes, in_process, over_http, policy_cases, releases, report, servers, side_by_side, wrk
+from benchmarks import (
+    casbin_shapes,
+    in_process,
+    orders_in_force,
+    over_http,
+    policy_cases,
+    releases,
+    report,
+    servers,
+    side_by_side,
+    wrk,
+)
 from benchmarks.progress import Live
 
 OUT = servers.ROOT / "out"
 POLICIES = servers.ROOT / "policies"
 IMAGES = servers.ROOT / "docs" / "images"
-PARTS = ("in-process", "http", "cases", "releases", "casbin")
+PARTS = ("in-process", "orders", "http", "cases", "releases", "casbin")
 STOPS = (
     wrk.LoadFailed,
     servers.NotStarted,
@@ -91,6 +102,9 @@ def _measure(part: str, folder: Path, *, quick: bool, say: Live) -> list[report.
     if part == "in-process":
         turns = in_process.TURNS_QUICK if quick else in_process.TURNS
         return in_process.measure(folder, POLICIES, turns, say)
+    if part == "orders":
+        turns = in_process.TURNS_QUICK if quick else in_process.TURNS
+        return orders_in_force.measure(folder, POLICIES, turns, say)
     if part == "http":
         return over_http.measure(folder, over_http.QUICK if quick else over_http.FULL, say)
     if part == "releases":

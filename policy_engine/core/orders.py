@@ -117,12 +117,27 @@ class Alike(NamedTuple):
     ids: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Blocking:
+    """The directives in force that reach one name with the same blocks.
+
+    `ids` are all of theirs, in order. `for_tenants` are those that somebody of a tenant may be exempt from by an
+    annex, `for_lab` those that an employee of the lab may be.
+    """
+
+    blocks: frozenset[str]
+    alike: tuple[Alike, ...]
+    ids: tuple[str, ...]
+    for_tenants: Mapping[str, tuple[Alike, ...]]
+    for_lab: tuple[Alike, ...]
+
+
 class _InForce(NamedTuple):
     """What is in force from one instant until before another, by the name that is reached (`None`: every one)."""
 
     start: int
     until: int
-    named: Mapping[str | None, tuple[Alike, ...]]
+    named: Mapping[str | None, tuple[Blocking, ...]]
 
 
 class OrderBook:
@@ -136,11 +151,10 @@ class OrderBook:
         boundaries: set[int] = set()
         for directive in self._directives:
             boundaries |= {directive.start, directive.until}
-        self._steps = tuple(sorted(boundaries))
-        self._in_force: _InForce | None = None
-        for directive in self._directives:
             for exempt in directive.exempts:
                 boundaries |= {exempt.start, exempt.until}
+        self._steps = tuple(sorted(boundaries))
+        self._in_force: _InForce | None = None
         for licence in licences:
             if licence.start is None or (licence.person_id is None and licence.tenant_id is None):
                 continue  # never in force, or nobody's
@@ -164,31 +178,36 @@ class OrderBook:
         """Return the instants at which an order begins or ends, in order."""
         return self._boundaries
 
-    def directives_for(self, names: Iterable[str], at: int) -> list[Alike]:
-        """Return the directives in force that reach any of the names, those that say the same as one."""
+    def blocking(self, names: Iterable[str], at: int) -> list[Blocking]:
+        """Return the directives in force that reach any of the names; one that names two of them is found twice."""
         held = self._in_force
         if held is None or not held.start <= at < held.until:
             held = self._in_force = self._at(at)
         found = list(held.named.get(None, ()))
         for name in names:
             found += held.named.get(name, ())
-        return list({id(same): same for same in found}.values())  # one that names two of the names is found twice
+        return found
 
     def _at(self, at: int) -> _InForce:
-        """Return what is in force at an instant, and around it for as long as no directive begins or ends."""
+        """Return what is in force at an instant, and around it for as long as nothing begins or ends."""
         alike: dict[Directive, list[str]] = {}
         for directive in self._directives:
             if directive.start <= at < directive.until:  # of two with one id, both bind
                 alike.setdefault(replace(directive, id="", start=0, until=0), []).append(directive.id)
-        named: dict[str | None, list[Alike]] = {}
+        named: dict[str | None, dict[frozenset[str], list[Alike]]] = {}
         for directive, ids in alike.items():
             same = Alike(directive, tuple(sorted(set(ids))))
             for name in (None,) if directive.models is None else directive.models:
-                named.setdefault(name, []).append(same)
+                named.setdefault(name, {}).setdefault(directive.blocks, []).append(same)
         place = bisect_right(self._steps, at)
-        start = self._steps[place - 1] if place else -ENDLESS
-        until = self._steps[place] if place < len(self._steps) else ENDLESS + 1
-        return _InForce(start, until, {name: tuple(found) for name, found in named.items()})
+        return _InForce(
+            start=self._steps[place - 1] if place else -ENDLESS,
+            until=self._steps[place] if place < len(self._steps) else ENDLESS + 1,
+            named={
+                name: tuple(_blocking(blocks, found, at) for blocks, found in kinds.items())
+                for name, kinds in named.items()
+            },
+        )
 
     def licences_for(self, asked: Asked, at: int) -> list[Licence]:
         """Return the licences in force that match the model, the action and every id they give."""
@@ -202,21 +221,50 @@ class OrderBook:
         return sorted(found, key=lambda licence: licence.id)
 
 
+def _blocking(blocks: frozenset[str], alike: Iterable[Alike], at: int) -> Blocking:
+    """Return directives of the same blocks, filed by whom they exempt at an instant."""
+    held = tuple(alike)
+    tenants: dict[str, list[Alike]] = {}
+    lab: list[Alike] = []
+    for same in held:
+        exempts = [exempt for exempt in same.directive.exempts if exempt.start <= at < exempt.until]
+        for tenant in {tenant for exempt in exempts if exempt.who == ANNEX for tenant in exempt.annex}:
+            tenants.setdefault(tenant, []).append(same)
+        if any(exempt.who == LAB_EMPLOYEES for exempt in exempts):
+            lab.append(same)
+    ids = tuple(sorted({id for same in held for id in same.ids}))
+    return Blocking(blocks, held, ids, {id: tuple(found) for id, found in tenants.items()}, tuple(lab))
+
+
 def directive_blocks(
     book: OrderBook, asked: Asked, person: PersonFacets, tenant: TenantFacets, place: PlaceFacets, at: int
 ) -> dict[str, tuple[str, ...]]:
     """Return each block that denies the request, with the ids of the directives that make it."""
     if not book.has_directives:
         return {}
-    found: dict[str, set[str]] = {}
-    hits: dict[frozenset[str], list[str]] = {}
-    for directive, ids in book.directives_for(asked.names, at):
-        if directive.blocks not in hits:
-            hits[directive.blocks] = _hits(directive.blocks, person, tenant, place)
-        for block in hits[directive.blocks]:
-            if not _exempt(directive, block, asked, person, tenant, at):
-                found.setdefault(block, set()).update(ids)
-    return {block: tuple(sorted(found[block])) for block in sorted(found)}
+    found: dict[str, list[tuple[str, ...]]] = {}
+    for held in book.blocking(asked.names, at):
+        for block in _hits(held.blocks, person, tenant, place):
+            ids = _blocked(held, block, asked, person, tenant, at)
+            if ids:
+                found.setdefault(block, []).append(ids)
+    return {
+        block: found[block][0] if len(found[block]) == 1 else tuple(sorted(set().union(*found[block])))
+        for block in sorted(found)
+    }
+
+
+def _blocked(
+    held: Blocking, block: str, asked: Asked, person: PersonFacets, tenant: TenantFacets, at: int
+) -> tuple[str, ...]:
+    """Return the ids of those directives that the request is not exempt from."""
+    eased = [same for name in tenant.ids for same in held.for_tenants.get(name, ())]
+    if person.lab_employee and tenant.is_lab:
+        eased += held.for_lab
+    free = {id(same) for same in eased if _exempt(same.directive, block, asked, person, tenant, at)}
+    if not free:
+        return held.ids
+    return tuple(sorted({name for same in held.alike if id(same) not in free for name in same.ids}))
 
 
 def licence_lifts(
@@ -300,12 +348,15 @@ def _exempt(
     if block == EVERYONE or directive.models is None:
         return False
     applicable = [
-        {asked.aliases.get(name, name) for name in exempt.models}
+        exempt
         for exempt in directive.exempts
         if exempt.start <= at < exempt.until and _is_exempt(exempt, block, person, tenant)
     ]
+    if not applicable:
+        return False
+    eased = [{asked.aliases.get(name, name) for name in exempt.models} for exempt in applicable]
     named = {asked.aliases.get(name, name) for name in directive.models & asked.names}
-    return all(any(name in models or asked.model in models for models in applicable) for name in named)
+    return all(any(name in models or asked.model in models for models in eased) for name in named)
 
 
 def _is_exempt(exempt: Exempt, block: str, person: PersonFacets, tenant: TenantFacets) -> bool:

@@ -33,8 +33,11 @@ _KEPT_ANSWERS_COUNT = 8_192
 class Evaluator:
     """Evaluates requests against a snapshot and the facts in memory."""
 
-    def __init__(self, facts: FactCache, *, serving_region: str | None, remembers: bool = True) -> None:
+    def __init__(
+        self, facts: FactCache, *, serving_region: str | None, remembers: bool = True, hints: bool = True
+    ) -> None:
         self.facts = facts
+        self._hints = hints
         self._serving_region = serving_region
         self._places: dict[tuple[str | None, str | None, bool], PlaceFacets] = {}
         self._places_reference: Reference | None = None
@@ -43,7 +46,7 @@ class Evaluator:
         self._remembers = remembers
 
     def evaluate(self, request: Request, principal: Principal, snapshot: Snapshot, at: int) -> Evaluation:
-        """Return the evaluation of a request at an instant, with fallback models tried on a deny.
+        """Return the evaluation of a request at an instant, with fallback models tried on a deny where hints are wanted.
 
         Alternatives are hints, evaluated the same way; using one needs a request and an entry of its own.
         """
@@ -56,7 +59,7 @@ class Evaluator:
         evaluation, model = self._one(request, principal, snapshot, at)
         if model is None:
             return evaluation
-        alternatives = self._alternatives(evaluation, model, principal, snapshot, at)
+        alternatives = self._alternatives(evaluation, model, principal, snapshot, at) if self._hints else ()
         if alternatives:
             evaluation = evaluation._replace(alternatives=alternatives)
         self._keep(key, snapshot, evaluation)
@@ -382,8 +385,9 @@ def _with_orders(rule: RuleMeta, found: Found) -> Reason:
     reason: Reason = rule.reason
     if not rule.directives:
         return reason
-    ids = {id for block in rule.directives for id in found.directives.get(block, ())}
-    return replace(reason, orders=tuple(sorted(ids)))
+    named = [found.directives[block] for block in rule.directives if block in found.directives]
+    ids = named[0] if len(named) == 1 else tuple(sorted(set().union(*named)))
+    return replace(reason, orders=ids)
 
 
 def _missing(release: Release, verdict: Verdict, found: Found) -> tuple[str, ...]:

@@ -208,7 +208,7 @@ def test_ending_a_directive_takes_two(house: House) -> None:
     order = house.orders.show(house["paul"], "letter-12")
     assert (order.status, order.body["until"], order.reason) == ("ended", format_instant(house.clock()), "withdrawn")
     book = read_orders(house.store.rows("orders"))
-    assert book is not None and book.directives_for(["fable-5"], house.clock()) == []
+    assert book is not None and book.blocking(["fable-5"], house.clock()) == []
 
 
 def test_an_end_does_not_outlast_the_directives_own(house: House) -> None:
