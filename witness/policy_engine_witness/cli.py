@@ -97,7 +97,7 @@ def _serve(named: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
     with server:
-        server.serve_forever()
+        server.serve_forever(poll_interval=0.1)
 
 
 def _stop(code: int, sentence: str) -> NoReturn:
