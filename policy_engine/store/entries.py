@@ -18,7 +18,7 @@ from policy_engine.ledger.merkle import leaf_hash, root
 from policy_engine.ledger.sealing import TAG_BYTES
 from policy_engine.limits import Limits
 from policy_engine.store import statements
-from policy_engine.store.interfaces import Draft, Encoded, Head, State
+from policy_engine.store.interfaces import Committed, Draft, Encoded, Head, State
 from policy_engine.store.registers import revision_of
 from policy_engine.store.sessions import Reader, Writer
 
@@ -112,8 +112,23 @@ def add_data_key(writer: Writer, key_id: str, wrapped: bytes) -> bytes:
     return wrapped
 
 
-def write_batch(writer: Writer, encoded: Sequence[Encoded], moment: Moment, after: State) -> Head:
-    """Insert entries, bodies and the batch header, move the head, and return it.
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch as it was written: the head after it, its header, and the leaf hashes of its entries."""
+
+    head: Head
+    header: bytes
+    leaves: tuple[bytes, ...]
+
+    def committed(self) -> Committed:
+        """Return what will be so once the commit has returned."""
+        head, count = self.head, len(self.leaves)
+        seqs = tuple(range(head.next_seq - count, head.next_seq))
+        return Committed(head.log_id, seqs, head.last_at, self.header, self.leaves)
+
+
+def write_batch(writer: Writer, encoded: Sequence[Encoded], moment: Moment, after: State) -> Batch:
+    """Insert entries, bodies and the batch header, move the head, and return them.
 
     `after` is the state after the batch. Raises `StoreUnavailable` when the head is not the one that was read.
     """
@@ -149,7 +164,7 @@ def write_batch(writer: Writer, encoded: Sequence[Encoded], moment: Moment, afte
         writer.run(statements.ADD_HEAD, log_id, moved.next_seq, moved.next_batch, hash, at, 0)
     elif writer.run(statements.MOVE_HEAD, moved.next_seq, moved.next_batch, hash, at, log_id, head.head_hash) != 1:
         raise StoreUnavailable("the head of the log is not the one that was read", where="database")
-    return moved
+    return Batch(moved, header, tuple(leaves))
 
 
 def index_tags(writer: Writer, head: Head, count: int) -> int:

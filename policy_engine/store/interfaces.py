@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from policy_engine.store.treeinterfaces import TreeReader
+
 REGISTERS = ("persons", "tenants", "orders", "switches", "keys", "approvals", "releases")
 """The registers, each a projection of the log."""
 
@@ -77,48 +79,45 @@ class Draft(Protocol):
     @property
     def allows(self) -> bool:
         """Whether an allow leaves on it."""
-        ...
 
     @property
     def instant(self) -> int:
         """The instant it was evaluated at."""
-        ...
 
     @property
     def until(self) -> int:
         """The instant at which it goes stale."""
-        ...
 
     @property
     def facts_revision(self) -> int:
         """The facts revision of the state it was evaluated under."""
-        ...
 
     @property
     def revisions(self) -> tuple[tuple[str, str, int], ...]:
         """The rows it was evaluated on, `(register, id, revision)`, 0 for no such row."""
-        ...
 
     def encode(self, log_id: str, seq: int, at: int) -> Encoded:
         """Return the entry for its place; `at` is the store's clock. Called after `new_keys` and `adopt`."""
-        ...
 
     def new_keys(self) -> Sequence[tuple[str, bytes]]:
         """Return the wrapped data keys `(id, wrapped)` that this draft made and nobody has stored yet."""
-        ...
 
     def adopt(self, key_id: str, wrapped: bytes) -> None:
         """Take the stored data key instead of the one just made: another process stored it first."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """The batch is durable. `seqs` are in the order of the drafts; `at` is the store's clock at the commit."""
+    """The batch is durable. `seqs` are in the order of the drafts; `at` is the store's clock at the commit.
+
+    `header` are the header's bytes as committed and `leaves` the leaf hashes of its entries, for receipts.
+    """
 
     log_id: str
     seqs: tuple[int, ...]
     at: int
+    header: bytes = b""
+    leaves: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +233,7 @@ class Staged(Protocol):
         ...
 
 
-class LogView(Protocol):
+class LogView(TreeReader, Protocol):
     """Everything a store holds, at one moment, for verifying: nothing written later is seen. Streams in order."""
 
     one_log: bool  # as `ReadStore.one_log`
@@ -284,7 +283,7 @@ class LogView(Protocol):
         ...
 
 
-class ReadStore(Protocol):
+class ReadStore(TreeReader, Protocol):
     """Reading: always the last committed state of any process; raises `StoreUnavailable` when it cannot know."""
 
     @property

@@ -14,7 +14,7 @@ from typing import Any, LiteralString
 from policy_engine.ledger.encoding import FIRST_PREVIOUS, Header, header_hash
 from policy_engine.ledger.merkle import leaf_hash, root
 from policy_engine.store.entries import Moment
-from policy_engine.store.interfaces import Draft, Encoded, Head, State
+from policy_engine.store.interfaces import Committed, Draft, Encoded, Head, State
 from policy_engine.store.pgrows import CollectedRows
 from policy_engine.store.pgsessions import Connection
 
@@ -31,6 +31,9 @@ _CHANGE: LiteralString = (
     " %b::text[], %b::text[], %b::bigint[], %b::bigint[], %b::text[], %b::bytea[], %b::bigint[], %b::integer[])"
 )
 _SETTLE: LiteralString = "SELECT * FROM policy_engine.settle(%b)"
+_OPEN_LOG: LiteralString = "SELECT policy_engine.open_log(%b)"
+_CLOSE_LOG: LiteralString = "SELECT policy_engine.close_log(%b)"
+_LEASE: LiteralString = "SELECT pg_advisory_lock_shared(28775, hashtext(%s))"
 _INDEX_TAGS: LiteralString = "SELECT policy_engine.index_tags(%b, %b::bigint)"
 
 
@@ -45,10 +48,17 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A batch as it is sent: its header, and the head when it is committed."""
+    """A batch as it is sent: its header, the head when it is committed, and the leaf hashes of its entries."""
 
     header: bytes
     head: Head
+    leaves: tuple[bytes, ...]
+
+    def committed(self) -> Committed:
+        """Return what is so once the batch is durable."""
+        head, count = self.head, len(self.leaves)
+        seqs = tuple(range(head.next_seq - count, head.next_seq))
+        return Committed(head.log_id, seqs, head.last_at, self.header, self.leaves)
 
 
 def begin_batch(connection: Connection, log_id: str, given: int | None, keys: Sequence[tuple[str, bytes]]) -> Found:
@@ -80,12 +90,13 @@ def _found(log_id: str, row: tuple[Any, ...] | None) -> Found:
 def written(encoded: Sequence[Encoded], found: Found, after: State) -> Written:
     """Return the header of a batch and the head after it. `after` is the state after the batch."""
     head = found.moment.head
+    leaves = tuple([leaf_hash(entry.public) for entry in encoded])
     header = Header(
         log_id=head.log_id,
         batch=head.next_batch,
         first=head.next_seq,
         n=len(encoded),
-        root=root([leaf_hash(entry.public) for entry in encoded]).hex(),
+        root=root(leaves).hex(),
         prev=head.head_hash,
         epoch=after.epoch,
         release=after.release,
@@ -94,7 +105,7 @@ def written(encoded: Sequence[Encoded], found: Found, after: State) -> Written:
     moved = Head(
         head.log_id, head.next_seq + len(encoded), head.next_batch + 1, header_hash(header), found.at, head.tagged
     )
-    return Written(header, moved)
+    return Written(header, moved, leaves)
 
 
 def _bodies(encoded: Sequence[Encoded], first: int) -> tuple[list[Any], ...]:
@@ -157,6 +168,21 @@ def change(
         *rows.columns(),
     )
     connection.execute(_CHANGE, parameters)
+
+
+def open_log(connection: Connection, leaf: bytes) -> None:
+    """Open a log, in the transaction of its first batch."""
+    connection.execute(_OPEN_LOG, (leaf,))
+
+
+def close_log(connection: Connection, leaf: bytes) -> None:
+    """End a log. Raises when it has ended already, or does not end where the leaf says."""
+    connection.execute(_CLOSE_LOG, (leaf,))
+
+
+def lease(connection: Connection, log_id: str) -> None:
+    """Hold a log's lease for as long as this session lasts: nobody calls its writer gone."""
+    connection.execute(_LEASE, (log_id,))
 
 
 def settle(connection: Connection, log_id: str) -> Head | None:

@@ -15,6 +15,7 @@ ERRORS = (psycopg.Error, SQLAlchemyError)
 
 HEAD_MOVED = "PE002"
 NOT_DURABLE = "PE003"
+LOG_ENDED = "PE005"
 
 _UNREACHABLE = (
     "the database server cannot be reached, or refuses the login; check that it runs, and the host, user, password and "
@@ -33,6 +34,7 @@ _SENTENCES = (
     ("42P01", "the database lacks a table of this program; its owner must migrate it"),
     ("42883", "the database lacks a function of this program; its owner must migrate it"),
     (HEAD_MOVED, "the head of the log is not the one that was read"),
+    (LOG_ENDED, "the log of this process was ended as if its writer were gone; another is opened at the next try"),
     (NOT_DURABLE, "the server does not make commits durable; set fsync, full_page_writes and synchronous_commit to on"),
 )
 

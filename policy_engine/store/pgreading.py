@@ -30,6 +30,7 @@ from policy_engine.store.pgsessions import (
     make_reader_pool,
 )
 from policy_engine.store.sessions import Reader
+from policy_engine.store.tree import StoreTree
 from policy_engine.store.view import StoreView
 
 _T = TypeVar("_T")
@@ -40,7 +41,7 @@ CHECKED_HEADS_COUNT = 8
 _OLDER = "the database holds less than it did: an older copy was put in its place; look into it, then restart"
 
 
-class PostgresReading:
+class PostgresReading(StoreTree):
     """See `interfaces.ReadStore`."""
 
     def __init__(self, database: str, vault: KeyVault, *, clock: Callable[[], int] | None, limits: Limits) -> None:

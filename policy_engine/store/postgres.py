@@ -16,22 +16,24 @@ Left to others: reading (`pgreading`), what servers and logins must be like (`pg
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import psycopg
 
-from policy_engine.errors import Conflict, NotPermitted, StoreUnavailable
+from policy_engine.errors import Conflict, NotPermitted, StartRefused, StoreUnavailable
 from policy_engine.ledger.encoding import Place
 from policy_engine.ledger.sealing import KeyVault
 from policy_engine.limits import LIMITS, Limits
-from policy_engine.store import pgcalls, pgfaults, pgsafety, registers
+from policy_engine.store import entries, pgcalls, pgfaults, pgsafety, registers
 from policy_engine.store.interfaces import Change, Committed, Draft, Encoded, Head, Moved, Staged, State
 from policy_engine.store.pgcalls import Written
 from policy_engine.store.pgreading import PostgresReading
 from policy_engine.store.pgrows import CollectedRows
 from policy_engine.store.pgsessions import Connection, Link, PostgresReader
+from policy_engine.store.tree import Opening, closing
 
 NO_OPERATOR = (
     "orders, facts, keys, approvals and releases are changed where POLICY_ENGINE_OPERATOR_DATABASE names a login of "
@@ -65,8 +67,10 @@ class PostgresStore(PostgresReading):
         operator: str | None = None,
         clock: Callable[[], int] | None = None,
         limits: Limits = LIMITS,
+        opening: Opening | None = None,
     ) -> None:
-        self._writer = Link(database, limits.answer_seconds, self._check_writer)
+        self._opening = opening or Opening()
+        self._writer = Link(database, limits.answer_seconds, self._check_and_lease)
         self._operator = None if operator is None else Link(operator, limits.answer_seconds, self._check_operator)
         self._in_doubt = False
         self._sent: Sent | None = None
@@ -108,6 +112,7 @@ class PostgresStore(PostgresReading):
             for (draft, (key_id, wrapped)), stored in zip(drawn, found.stored, strict=True):
                 if stored != wrapped:
                     draft.adopt(key_id, stored)
+            self._begin_log(connection, found)
             first = moment.head.next_seq
             encoded = [draft.encode(self.log_id, seq, found.at) for seq, draft in enumerate(batch, start=first)]
             sent = pgcalls.written(encoded, found, moment.state)
@@ -116,8 +121,7 @@ class PostgresStore(PostgresReading):
             if stale:
                 connection.execute("ROLLBACK")
                 return Moved(stale, moment.state, moment.now)
-            committed = Committed(self.log_id, tuple(range(first, sent.head.next_seq)), found.at)
-            return self._commit(self._writer, connection, (sent, moment.state, committed))
+            return self._commit(self._writer, connection, (sent, moment.state, sent.committed()))
 
     def try_stage(self, batch: Sequence[Draft], snapshot: State) -> Staged | None:
         """Return `None`: a database behind a connection cannot promise not to make an event loop wait."""
@@ -155,6 +159,7 @@ class PostgresStore(PostgresReading):
             moment = found.moment
             self._count_on(moment.now)
             self._check_not_older(moment.state, moment.head)
+            self._begin_log(connection, found)
             rows = CollectedRows(PostgresReader(connection))
             first, after = moment.head.next_seq, moment.state
             encoded: list[Encoded] = []
@@ -164,8 +169,13 @@ class PostgresStore(PostgresReading):
                 encoded.append(registers.apply(rows, change, self._vault, place, before))
             sent = pgcalls.written(encoded, found, after)
             pgcalls.change(connection, self._given(), encoded, sent, moment.state, after, rows)
-            committed = Committed(self.log_id, tuple(range(first, sent.head.next_seq)), found.at)
-            return self._commit(operator, connection, (sent, after, committed))
+            return self._commit(operator, connection, (sent, after, sent.committed()))
+
+    def _begin_log(self, connection: Connection, found: pgcalls.Found) -> None:
+        """Open the log in the transaction of its first batch, so that a store that only reads leaves nothing."""
+        state = found.moment.state
+        if found.moment.head.next_batch == 0:
+            pgcalls.open_log(connection, self._opening.leaf(self.log_id, state.epoch, state.release, found.at))
 
     def index_tags(self, count: int) -> int:
         """Put the tags of up to `count` further entries into the index."""
@@ -178,12 +188,23 @@ class PostgresStore(PostgresReading):
                 raise
 
     def close(self) -> None:
-        """Close every connection."""
+        """End the log, if it began and the server is there, and close every connection."""
         with self._lock:
+            self._end_log()
             super().close()
             self._writer.drop()
             if self._operator is not None:
                 self._operator.drop()
+
+    def _end_log(self) -> None:
+        """Say that this log ends here. Best effort: of a log that nobody closed, the sequencer says that it ended."""
+        head = self._head
+        if self._closed or self._in_doubt or head.next_batch == 0:
+            return
+        state, at = State(self._seen_epoch, None, 0), max(self.now(), head.last_at)
+        leaf = closing(head.log_id, head.next_batch, head.next_seq, head.head_hash, state, at)
+        with suppress(psycopg.Error, StoreUnavailable, StartRefused):
+            pgcalls.close_log(self._writer.open(), leaf)
 
     # Transactions and their outcome
 
@@ -240,17 +261,28 @@ class PostgresStore(PostgresReading):
         with pgfaults.reported_unless_refused():
             self._settle()
             try:
-                return attempt()
+                return self._on_a_log(attempt)
             except Doubt as doubt:
                 sent = self._sent
                 if self._settle() and sent is not None:
                     return sent
                 try:
-                    return attempt()
+                    return self._on_a_log(attempt)
                 except Doubt as again:
                     raise StoreUnavailable(
                         pgfaults.sentence(again.__cause__ or doubt), where="database"
                     ) from again.__cause__
+
+    def _on_a_log(self, attempt: Callable[[], _Outcome]) -> _Outcome:
+        """Return what an attempt came to, on a new log if this store's was ended while it was cut off."""
+        try:
+            return attempt()
+        except psycopg.Error as error:
+            if pgfaults.state_of(error) != pgfaults.LOG_ENDED:
+                raise
+        self._head = pgcalls.new_head(secrets.token_hex(entries.LOG_ID_BYTES))
+        pgcalls.lease(self._writer.open(), self.log_id)
+        return attempt()
 
     def _settle(self) -> bool:
         """Find out what became of the last transaction, if there is doubt; return whether what was sent is there.
@@ -273,6 +305,10 @@ class PostgresStore(PostgresReading):
             )
         self._sent, self._in_doubt = None, False
         return False
+
+    def _check_and_lease(self, connection: Connection) -> None:
+        self._check_writer(connection)
+        pgcalls.lease(connection, self.log_id)
 
     def _check_operator(self, connection: Connection) -> None:
         pgsafety.check_server(connection)

@@ -40,11 +40,13 @@ from policy_engine.store.interfaces import (
     StoredEntry,
 )
 from policy_engine.store.sessions import Reader, Writer, database_path, make_engine, make_writer
-from policy_engine.store.staging import Occupied, StagedBatch, WrittenBatch
+from policy_engine.store.sqlitetree import SqliteTree
+from policy_engine.store.staging import Occupied, StagedBatch
+from policy_engine.store.tree import Opening
 from policy_engine.store.view import StoreView
 
 
-class SqliteStore:
+class SqliteStore(SqliteTree):
     """A store on a migrated SQLite file (`migrate.prepare`). Safe to use from several threads and processes.
 
     `clock` replaces the system clock in tests, cases and demos; entries then say so. Raises `StartRefused` when the
@@ -58,11 +60,14 @@ class SqliteStore:
         *,
         clock: Callable[[], int] | None = None,
         limits: Limits = LIMITS,
+        opening: Opening | None = None,
     ) -> None:
         self._path = database_path(database)
         self._vault = vault
         self._clock = clock
         self._limits = limits
+        self._opening = opening or Opening()
+        self.on_commit: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._read_lock = threading.Lock()
         self._seen_head: Head | None = None
@@ -91,10 +96,10 @@ class SqliteStore:
             raise ValueError(f"a batch holds 1 to {self._limits.batch_entries_count} entries")
         with self._transaction() as writer:
             written = self._write(writer, batch, snapshot)
-        if isinstance(written, WrittenBatch):
-            self._remember(written.head, snapshot.epoch)
-            return written.committed
-        return written
+        if isinstance(written, Moved):
+            return written
+        self._remember(written.head, snapshot.epoch)
+        return written.committed()
 
     def try_stage(self, batch: Sequence[Draft], snapshot: State) -> StagedBatch | None:
         """Write a batch without committing it, if nobody else writes; see `interfaces.Store`."""
@@ -104,8 +109,8 @@ class SqliteStore:
             except Occupied:
                 return None
             written = self._write(writer, batch, snapshot)
-            if isinstance(written, WrittenBatch):
-                return StagedBatch(open_.pop_all(), written.head, snapshot.epoch, written.committed)
+            if isinstance(written, entries.Batch):
+                return StagedBatch(open_.pop_all(), written.head, snapshot.epoch, written.committed())
         return None
 
     def commit(self, staged: Staged) -> Committed:
@@ -116,15 +121,15 @@ class SqliteStore:
         self._remember(staged.head, staged.epoch)
         return staged.committed
 
-    def _write(self, writer: Writer, batch: Sequence[Draft], snapshot: State) -> WrittenBatch | Moved:
+    def _write(self, writer: Writer, batch: Sequence[Draft], snapshot: State) -> entries.Batch | Moved:
         moment = self._moment(writer)
         stale = entries.find_stale(writer, batch, snapshot, moment, self._limits)
         if stale:
             writer.rollback()
             return Moved(stale, moment.state, moment.now)
         encoded = entries.encode_batch(writer, batch, moment)
-        head = entries.write_batch(writer, encoded, moment, moment.state)
-        return WrittenBatch(head, Committed(head.log_id, tuple(range(moment.head.next_seq, head.next_seq)), moment.at))
+        self._begin_log(writer, moment)
+        return entries.write_batch(writer, encoded, moment, moment.state)
 
     def change(self, change: Change) -> Committed:
         """Apply a change with its entry; see `interfaces.Store`."""
@@ -151,9 +156,10 @@ class SqliteStore:
                     "the schema refuses the change: an id is taken, or one person would decide alone"
                 ) from error
             writer.run(statements.MOVE_STATE, after.epoch, after.release, after.facts_revision, int(after.sample))
-            moved = entries.write_batch(writer, encoded, moment, after)
-        self._remember(moved, after.epoch)
-        return Committed(moved.log_id, tuple(range(head.next_seq, moved.next_seq)), at)
+            self._begin_log(writer, moment)
+            written = entries.write_batch(writer, encoded, moment, after)
+        self._remember(written.head, after.epoch)
+        return written.committed()
 
     def index_tags(self, count: int) -> int:
         """Put the tags of up to `count` further entries into the index."""
@@ -218,6 +224,7 @@ class SqliteStore:
     def _remember(self, head: Head, epoch: int) -> None:
         self._seen_head = head
         self._seen_epoch = max(epoch, self._seen_epoch)
+        self.on_commit()
 
     # Reading
 

@@ -17,14 +17,6 @@ class Occupied(StoreUnavailable):
 
 
 @dataclass(frozen=True, slots=True)
-class WrittenBatch:
-    """What a transaction has written and not committed."""
-
-    head: Head
-    committed: Committed
-
-
-@dataclass(frozen=True, slots=True)
 class StagedBatch:
     """A transaction that is open, with everything in it but its commit."""
 

@@ -127,6 +127,89 @@ blobs = Table(
 """Content of releases by its hash."""
 
 
+tree = Table(
+    "tree",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("size", _Number, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("indexed", _Number, nullable=False),
+    Column("horizon", _Number, nullable=False),
+    Column("rising", _Number, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
+    CheckConstraint("indexed <= size", name="indexed_in_tree"),
+    sqlite_strict=True,
+)
+"""The one row about the global tree; `rising` is where the horizon goes once all who began before it are done."""
+
+tree_leaves = Table(
+    "tree_leaves",
+    metadata,
+    Column("leaf", _Number, primary_key=True, autoincrement=False),
+    Column("log_id", _Text, nullable=False),
+    Column("batch_no", _Number),
+    Column("data", LargeBinary),
+    UniqueConstraint("log_id", "batch_no", name="uq_tree_leaves_batch"),
+    CheckConstraint("(batch_no IS NULL) <> (data IS NULL)", name="batch_or_event"),
+    sqlite_strict=True,
+)
+"""The leaves in order. A batch leaf is the header in `batches`; an event has its bytes here. Append-only."""
+
+tree_tiles = Table(
+    "tree_tiles",
+    metadata,
+    Column("level", Integer, primary_key=True, autoincrement=False),
+    Column("number", _Number, primary_key=True, autoincrement=False),
+    Column("data", LargeBinary, nullable=False),
+    CheckConstraint("length(data) BETWEEN 32 AND 8192", name="hashes"),
+    sqlite_strict=True,
+)
+"""The hashes of the tree, 256 to a tile (C2SP tlog-tiles). A tile only grows."""
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("size", _Number, primary_key=True, autoincrement=False),
+    Column("note", LargeBinary, nullable=False),
+    Column("at", _Number, nullable=False),
+    sqlite_strict=True,
+)
+"""Every signed checkpoint. Append-only."""
+
+cosignatures = Table(
+    "cosignatures",
+    metadata,
+    Column("size", _Number, primary_key=True, autoincrement=False),
+    Column("cosigner", _Text, primary_key=True),
+    Column("line", Text, nullable=False),
+    sqlite_strict=True,
+)
+"""Signature lines of witnesses under a checkpoint. Append-only."""
+
+log_events = Table(
+    "log_events",
+    metadata,
+    Column("log_id", _Text, primary_key=True),
+    Column("kind", _Text, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+    CheckConstraint("kind IN ('open', 'close', 'abandoned')", name="known_kind"),
+    sqlite_strict=True,
+)
+"""How each log began and ended, as durable as its batches and before it is in the tree. Append-only."""
+
+tree_logs = Table(
+    "tree_logs",
+    metadata,
+    Column("log_id", _Text, primary_key=True),
+    Column("opened", _Number, nullable=False),
+    Column("batches", _Number, nullable=False),
+    Column("ended", _Number),
+    sqlite_strict=True,
+)
+"""How far each log is in the tree: the leaf that opened it, its batches there, and the leaf that ended it."""
+
+
 def _register(name: str, *typed: Column[str] | CheckConstraint | UniqueConstraint) -> Table:
     """Return the table of a register. `document` is canonical JSON text; null when the row was taken away.
 

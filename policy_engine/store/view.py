@@ -8,9 +8,10 @@ from policy_engine.store import entries, statements
 from policy_engine.store.interfaces import Head, State, StoredBatch, StoredEntry, StoredRow
 from policy_engine.store.sessions import Reader
 from policy_engine.store.tables import TYPED
+from policy_engine.store.tree import ReadTree
 
 
-class StoreView:
+class StoreView(ReadTree):
     """See `interfaces.LogView`. Valid while the transaction of its reader is open."""
 
     def __init__(self, reader: Reader, *, one_log: bool = True) -> None:
