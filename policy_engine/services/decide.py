@@ -217,7 +217,10 @@ def judged(
 
 
 def _denied(evaluation: Evaluation, release: AnyRelease | None, code: str) -> Evaluation:
-    """Return the evaluation as a deny for a reason of the engine's own, resting on nothing."""
+    """Return the evaluation as a deny for a reason of the engine's own.
+
+    It still rests on the rows it was evaluated on: the entry is found by facets that were derived from them.
+    """
     return evaluation._replace(
         outcome=Outcome.DENY,
         reasons=(Reason(code) if release is None else release.reason(code),),
@@ -227,7 +230,6 @@ def _denied(evaluation: Evaluation, release: AnyRelease | None, code: str) -> Ev
         matched=(),
         lifted=(),
         licences=(),
-        revisions=(),
         until=ENDLESS,
         shared=None,
     )

@@ -46,7 +46,7 @@ class Evaluator:
         self._remembers = remembers
 
     def evaluate(self, request: Request, principal: Principal, snapshot: Snapshot, at: int) -> Evaluation:
-        """Return the evaluation of a request at an instant, with fallback models tried on a deny where hints are wanted.
+        """Return the evaluation of a request at an instant, with fallback models tried on a deny if hints are wanted.
 
         Alternatives are hints, evaluated the same way; using one needs a request and an entry of its own.
         """

@@ -19,6 +19,7 @@ from typing import Any
 from policy_engine.core.decision import Evaluation, Principal, Request
 from policy_engine.core.facts import Location
 from policy_engine.errors import NotAuthenticated, VerificationFailed
+from policy_engine.ledger.decisions import decision_public
 from policy_engine.services.decide import judged
 from policy_engine.services.drafts import public_members, sealed_members, tagged_facets
 from policy_engine.services.evaluate import Evaluator
@@ -42,10 +43,11 @@ _PLACE = frozenset(("id", "by", "clock_set"))
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A decision entry, opened: its place, its public members and its sealed ones."""
+    """A decision entry, opened: its place, its public bytes and members, and its sealed members."""
 
     log_id: str
     seq: int
+    data: bytes
     public: Mapping[str, Any]
     body: Mapping[str, Any]
 
@@ -65,7 +67,7 @@ class Rejudge:
     def __init__(self, registers: RegisterReader, releases: ReleaseLoader) -> None:
         self._registers = registers
         self._snapshots = Snapshots(registers, releases)
-        self._evaluator = Evaluator(FactCache(registers), serving_region=None)
+        self._evaluator = Evaluator(FactCache(registers), serving_region=None, hints=False)
         self._callers: dict[str, tuple[int, Principal]] = {}
 
     def __call__(self, recorded: Recorded) -> Evaluation:
@@ -128,23 +130,32 @@ def request_of(body: Mapping[str, Any]) -> Request:
 
 def differences(recorded: Recorded, found: Evaluation) -> tuple[Difference, ...]:
     """Return every member of the entry that would be written otherwise; none when the decision is the same."""
-    public, body = recorded.public, recorded.body
+    return (*_public_differences(recorded, found), *_sealed_differences(recorded.body, found))
+
+
+def _public_differences(recorded: Recorded, found: Evaluation) -> list[Difference]:
+    """Compare the bytes as they would be written; only if they differ, member by member."""
+    public = recorded.public
+    members = public_members(found, public["id"], public["by"], clock_set="clock" in public)
+    place = (recorded.log_id, recorded.seq, public["at"], public["commit"], public["sealed"])
+    if decision_public(members, *place) == recorded.data:
+        return []
     odd: list[Difference] = []
-    members = public_members(found, "", "", clock_set=False)
-    for name, value in zip(members._fields, members, strict=True):
+    for name, value in members._asdict().items():
         if name in _PLACE:
             continue
-        was = public.get(name, _OPTIONAL.get(name))
-        value = _as_json(value)
-        if _as_json(was) != value:
-            odd.append(Difference(name, was, value))
-    sealed = json.loads(sealed_members(found, tagged_facets(found.facets), body.get("raw")).encode())
-    if sealed != body:
-        names = sorted(sealed.keys() | body.keys())
-        odd += [
-            Difference(name, body.get(name), sealed.get(name)) for name in names if body.get(name) != sealed.get(name)
-        ]
-    return tuple(odd)
+        was, now = public.get(name, _OPTIONAL.get(name)), _as_json(value)
+        if _as_json(was) != now:
+            odd.append(Difference(name, was, now))
+    return odd
+
+
+def _sealed_differences(body: Mapping[str, Any], found: Evaluation) -> list[Difference]:
+    now = json.loads(sealed_members(found, tagged_facets(found.facets), body.get("raw")).encode())
+    if now == body:
+        return []
+    names = sorted(name for name in now.keys() | body.keys() if body.get(name) != now.get(name))
+    return [Difference(name, body.get(name), now.get(name)) for name in names]
 
 
 def _as_json(value: Any) -> Any:

@@ -105,7 +105,7 @@ class Walk:
                 return None
             if entry.sealed is not None and not entry.sealed:
                 return Closed(entry.log_id, entry.seq, ERASED, "erased", public)
-            return Recorded(entry.log_id, entry.seq, public, self._unsealer.body(entry, public))
+            return Recorded(entry.log_id, entry.seq, entry.public, public, self._unsealer.body(entry, public))
         except VerificationFailed as failed:
             return Closed(entry.log_id, entry.seq, UNREADABLE, failed.message, public)
 

@@ -45,7 +45,7 @@ def decisions(engine: Engine) -> list[Recorded]:
         for entry in view.scan_entries():
             public = parse_public(entry.public)
             if public["kind"] == "decision":
-                found.append(Recorded(entry.log_id, entry.seq, public, unsealer.body(entry, public)))
+                found.append(Recorded(entry.log_id, entry.seq, entry.public, public, unsealer.body(entry, public)))
     return found
 
 
