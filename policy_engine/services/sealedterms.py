@@ -1,63 +1,43 @@
-"""The sealed terms of a question as keyed tags: which to look for, and whether an entry's own tags are what is asked.
+"""Whether an opened decision says what the sealed terms of a question ask: the meaning that tags only make fast.
 
-Rules of the room: a tag is keyed by the year of its entry, so each entry is judged by the tags of its own year; a group
-stands for its countries at the entry's own time. An entry whose body was erased has no tags and is not found.
-Left to others: what tags are (`ledger.sealing`), which countries a group has (`services.questiongroups`).
+Rules of the room: a facet that the entry does not have holds nothing; a group is that of the table edition in force at
+the decision's instant, under the release that decided. Left to others: finding by tags, who may ask.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection
 
-from policy_engine.ledger.sealing import TAG_BYTES, KeyVault, tag
-from policy_engine.services.datakeys import year_of
-from policy_engine.services.questiongroups import QuestionGroups
-from policy_engine.services.questions import Public, Question, SealedTerm
-from policy_engine.store.indexinterfaces import Era, Marks
+from policy_engine.core.release import Release
+from policy_engine.services.questions import Question, SealedTerm
+from policy_engine.services.rejudge import Recorded
+from policy_engine.services.snapshot import Snapshot
 
 
-class SealedTerms:
-    """The sealed terms of one question."""
+def holds(question: Question, recorded: Recorded, snapshot: Callable[[], Snapshot]) -> bool:
+    """Return whether every sealed term of a question holds for an opened decision. `snapshot` is that of its time."""
+    return all(_holds(term, recorded, snapshot) for term in question.sealed)
 
-    def __init__(self, terms: Sequence[SealedTerm], vault: KeyVault, groups: QuestionGroups) -> None:
-        self._terms = terms
-        self._vault = vault
-        self._groups = groups
-        self._made: dict[tuple[int, str, str], bytes] = {}
 
-    def __len__(self) -> int:
-        return len(self._terms)
+def _holds(term: SealedTerm, recorded: Recorded, snapshot: Callable[[], Snapshot]) -> bool:
+    found = _values(term.facet, recorded)
+    if term.group is None:
+        return not found.isdisjoint(term.values)
+    return not found.isdisjoint(_group(term.group, recorded, snapshot()))
 
-    def to_look_for(self, question: Question, marks: Marks, eras: Iterable[Era]) -> list[list[bytes]]:
-        """Return for each term the tags of which an entry must have one, and perhaps more than need be."""
-        first = marks.first_at if question.since is None else max(question.since, marks.first_at)
-        last = marks.last_at if question.until is None else min(question.until, marks.last_at)
-        years = range(year_of(first), year_of(max(first, last)) + 1)
-        releases = {era.release for era in eras}
-        found = []
-        for term in self._terms:
-            values: Iterable[str] = term.values
-            if term.group is not None:
-                values = sorted(frozenset().union(*(self._groups.ever(release, term.group) for release in releases)))
-            found.append([self._tag(year, term.facet, value) for year in years for value in values])
-        return found
 
-    def hold(self, public: Public, joined: bytes) -> bool:
-        """Return whether the tags of an entry are what every term asks for."""
-        if not self._terms:
-            return True
-        tags = {joined[start : start + TAG_BYTES] for start in range(0, len(joined), TAG_BYTES)}
-        year = year_of(public["at"])
-        for term in self._terms:
-            values: Iterable[str] = term.values
-            if term.group is not None:
-                values = self._groups.at(public["release"], term.group, public.get("instant", public["at"]))
-            if not any(self._tag(year, term.facet, value) in tags for value in values):
-                return False
-        return True
+def _values(facet: str, recorded: Recorded) -> frozenset[str]:
+    body = recorded.body
+    if facet == "subject":
+        return frozenset((body["subject"],))
+    if facet == "tenant":
+        sealed = recorded.public["tenant"] is None and body["tenant"] is not None
+        return frozenset((body["tenant"],)) if sealed else frozenset()
+    return frozenset(body.get("tagged", {}).get(facet, ()))
 
-    def _tag(self, year: int, facet: str, value: str) -> bytes:
-        found = self._made.get((year, facet, value))
-        if found is None:
-            found = self._made[year, facet, value] = tag(self._vault.period_key(str(year)), facet, value)
-        return found
+
+def _group(name: str, recorded: Recorded, snapshot: Snapshot) -> Collection[str]:
+    release = snapshot.release
+    if not isinstance(release, Release):
+        return ()
+    return release.reference.groups.at(recorded.public["instant"]).groups.get(name, frozenset())
