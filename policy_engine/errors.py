@@ -86,6 +86,15 @@ class StoreUnavailable(PolicyEngineError):
     code = "log.unavailable"
 
 
+class LogForked(StoreUnavailable):
+    """A witness knows a larger or another tree of our log than the database holds: nothing is allowed until a restart.
+
+    The database was rolled back, replaced or rewritten, and what it says is not the whole story.
+    """
+
+    code = "log.forked"
+
+
 class VerificationFailed(PolicyEngineError):
     """The log, its headers or the registers do not agree with each other; `findings` names each place."""
 

@@ -30,7 +30,8 @@ FIELDS: Final = frozenset(
         "approvers", "batch", "bytes", "code", "codes", "count", "database", "decision", "dropped", "entries",
         "epoch", "error", "folder", "host", "kind", "library", "log", "message", "method", "milliseconds", "model",
         "order", "outcome", "port", "process", "proposal", "queue", "reason", "register", "release", "route",
-        "rows", "sample", "scope", "seconds", "seq", "signal", "status", "switch", "version", "where", "workers",
+        "rows", "sample", "scope", "seconds", "seq", "signal", "status", "switch", "version", "where", "witness",
+        "workers",
     )
 )
 # fmt: on

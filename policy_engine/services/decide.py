@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from policy_engine.core.decision import Decision, Evaluation, Outcome, Principal, Reason, Request
 from policy_engine.core.instants import ENDLESS
 from policy_engine.core.plain import AnyRelease
-from policy_engine.errors import LoadRefused, StoreUnavailable
+from policy_engine.errors import LoadRefused, LogForked, StoreUnavailable
 from policy_engine.services.evaluate import Evaluator
 from policy_engine.services.explain import explain
 from policy_engine.services.record import Recorder, Written
@@ -31,6 +31,7 @@ DENY_ON_FIRST_DENY = "deny_on_first_deny"
 PERMIT_ON_FIRST_PERMIT = "permit_on_first_permit"
 
 _AWAY = Reason("log.unavailable", None, "The decision service cannot record decisions at the moment. Try again later.")
+_FORKED = Reason("log.forked", None, "A witness contradicts the record of decisions, so nothing is allowed for now.")
 
 
 class KeyAlive(Protocol):
@@ -93,8 +94,8 @@ class Decider:
                 if isinstance(result, Written) and item.evaluation is not None:
                     return self._decision(item.evaluation, drafts[0].id, explained)
             return self._stale(item)
-        except (StoreUnavailable, LoadRefused):
-            return self._away(open_)[0]
+        except (StoreUnavailable, LoadRefused) as error:
+            return self._away(open_, error)[0]
 
     def decide_many(
         self, requests: Sequence[Request], principal: Principal, *, semantic: str = EXECUTE_ALL, explained: bool = False
@@ -109,8 +110,8 @@ class Decider:
                     if self._settle(open_, drafts, self._recorder.write(drafts, snapshot.state), explained):
                         break
                 found += self._answers(open_)
-            except (StoreUnavailable, LoadRefused):
-                found += self._away(open_)
+            except (StoreUnavailable, LoadRefused) as error:
+                found += self._away(open_, error)
             if _ends(semantic, found[-1]):
                 break
         return found
@@ -129,8 +130,8 @@ class Decider:
                     if self._settle(open_, drafts, results, explained):
                         break
                 found += self._answers(open_)
-            except (StoreUnavailable, LoadRefused):
-                found += self._away(open_)
+            except (StoreUnavailable, LoadRefused) as error:
+                found += self._away(open_, error)
             if _ends(semantic, found[-1]):
                 break
         return found
@@ -191,17 +192,18 @@ class Decider:
         self._recorder.missed("stale")
         return self._decision(denied, "", False)
 
-    def _away(self, open_: Sequence[_Open]) -> list[Decision]:
+    def _away(self, open_: Sequence[_Open], error: Exception | None = None) -> list[Decision]:
         """Deny everything undecided: it is not known to be recorded. The recorder counts each for its gap entry."""
+        reason = _FORKED if isinstance(error, LogForked) else _AWAY
         answers = []
         for item in open_:
             if item.decision is not None:
                 answers.append(item.decision)
                 continue
-            self._recorder.missed(_AWAY.code)
+            self._recorder.missed(reason.code)
             known = item.evaluation
             release, epoch = ("", 0) if known is None else (known.release, known.epoch)
-            answers.append(Decision(False, "", (_AWAY,), (), (), release, epoch, 0, _AWAY.message))
+            answers.append(Decision(False, "", (reason,), (), (), release, epoch, 0, reason.message))
         return answers
 
 

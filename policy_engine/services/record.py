@@ -9,6 +9,7 @@ Rules of the room:
   tried again at once. One draft that cannot be encoded does not take its neighbours with it.
 - Nobody waits longer than `limits.answer_seconds`; the queue is bounded, and a full one refuses at once.
 - An idle recorder puts the tags of what it wrote into their index; a busy one does so only when far behind.
+- A log that a witness speaks against takes no more drafts (`halt`).
 - Denies that were answered while the log was away are counted (`missed`), and one `gap` entry says so, before anything
   else is written.
 Left to others: evaluating (`services.evaluate`), what durable means (`store`).
@@ -26,7 +27,7 @@ from typing import Any
 
 from policy_engine.core.decision import Evaluation, Principal
 from policy_engine.core.instants import ENDLESS
-from policy_engine.errors import StoreUnavailable
+from policy_engine.errors import LogForked, StoreUnavailable
 from policy_engine.ledger.sealing import KeyVault
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.datakeys import DataKeys, Tags
@@ -70,13 +71,14 @@ class Recorder:
         self._idle = False
         self._written_at = 0.0
         self._closed = False
+        self._halted: LogForked | None = None
         self._wakers: dict[asyncio.AbstractEventLoop, LoopCommitter] = {}
         self._commits = ThreadPoolExecutor(1, "commits")
         self._way = Way(
             store=store,
             commits=self._commits,
             patiently=self._submit,
-            must_be_patient=lambda: bool(self._gap or self._queue or self._closed),
+            must_be_patient=lambda: bool(self._gap or self._queue or self._closed or self._halted),
             written=self._count_unindexed,
             batch_entries_count=limits.batch_entries_count,
         )
@@ -188,6 +190,13 @@ class Recorder:
             if self._idle:
                 self._changed.notify()
 
+    def halt(self, reason: LogForked) -> None:
+        """Refuse every draft from now on with this reason, also those that are queued.
+
+        Denies are counted, and no gap entry says so: nothing more is written to a log of which another history exists.
+        """
+        self._halted = reason
+
     def close(self) -> None:
         """Write what is queued, report the gap if the log allows, and stop. Closing twice is no error."""
         with self._changed:
@@ -211,12 +220,17 @@ class Recorder:
         under = (job.state.epoch, job.state.release)
         if any(draft.under != under for draft in job.drafts):
             raise ValueError("drafts are written under the state that they were evaluated under, and no other")
+        self._check_halted()
         if self._closed:
             raise StoreUnavailable("the recorder is closed", where="log")
         if ahead + job.left > self._limits.queue_entries_count:
             raise StoreUnavailable(
                 f"the log is behind: {self._limits.queue_entries_count} entries wait already", where="log"
             )
+
+    def _check_halted(self) -> None:
+        if self._halted is not None:
+            raise LogForked(self._halted.message, where=self._halted.where)
 
     def _count_unindexed(self, count: int) -> None:
         """Remember that so many entries are not in the index of tags yet, and wake the thread that puts them there."""
@@ -284,6 +298,7 @@ class Recorder:
     def _write_group(self, group: list[tuple[Job, int]]) -> None:
         """Write drafts of one epoch and release, leaving out those that turn out stale."""
         try:
+            self._check_halted()
             if self._gap and not self._report_gap():
                 raise StoreUnavailable("the log is still away", where="log")
             while group:
@@ -323,6 +338,8 @@ class Recorder:
             members, marker = self._gap.members(), self._gap.marker()
         if members is None:
             return True
+        if self._halted is not None:
+            return False
         try:
             state = self._store.state()
             for _ in range(NOTE_ATTEMPTS_COUNT):
