@@ -44,6 +44,8 @@ class Limits:
     question_characters: int = 2_000
     question_terms_count: int = 64
     question_values_count: int = 64
+    looked_entries_count: int = 50_000
+    merged_labels_count: int = 4_096
     proposal_days: int = 7
     analysis_steps_count: int = 5_000_000
     analysis_rule_steps_count: int = 200_000

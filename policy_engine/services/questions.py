@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from policy_engine.errors import InputRefused
 from policy_engine.services.drafts import TAGGED_FACETS
@@ -73,8 +73,7 @@ class Question:
         return all(term.holds(public) for term in self.public)
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """An entry that was found: its place, its leaf in the tree (`None` while it is pending), and its public part.
 
     `data` are the public bytes as committed. `one_log` says that the sequence number alone names the entry.

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from policy_engine.store.indexinterfaces import FilledStore, FindingStore
 from policy_engine.store.treeinterfaces import TreeReader
 
 REGISTERS = ("persons", "tenants", "orders", "switches", "keys", "approvals", "releases")
@@ -283,7 +284,7 @@ class LogView(TreeReader, Protocol):
         ...
 
 
-class ReadStore(TreeReader, Protocol):
+class ReadStore(TreeReader, FindingStore, Protocol):
     """Reading: always the last committed state of any process; raises `StoreUnavailable` when it cannot know."""
 
     @property
@@ -351,7 +352,7 @@ class ReadStore(TreeReader, Protocol):
         ...
 
 
-class Store(ReadStore, Protocol):
+class Store(ReadStore, FilledStore, Protocol):
     """Writing. Both calls are one transaction; on return what they report is durable (`synchronous=FULL`).
 
     When a call raises `StoreUnavailable` the outcome may be unknown: nobody may be allowed on it. A store that met an

@@ -14,6 +14,7 @@ from typing import Any, LiteralString
 from policy_engine.ledger.encoding import FIRST_PREVIOUS, Header, header_hash
 from policy_engine.ledger.merkle import leaf_hash, root
 from policy_engine.store.entries import Moment
+from policy_engine.store.indexinterfaces import Backlog
 from policy_engine.store.interfaces import Committed, Draft, Encoded, Head, State
 from policy_engine.store.pgrows import CollectedRows
 from policy_engine.store.pgsessions import Connection
@@ -34,6 +35,7 @@ _SETTLE: LiteralString = "SELECT * FROM policy_engine.settle(%b)"
 _OPEN_LOG: LiteralString = "SELECT policy_engine.open_log(%b)"
 _CLOSE_LOG: LiteralString = "SELECT policy_engine.close_log(%b)"
 _LEASE: LiteralString = "SELECT pg_advisory_lock_shared(28775, hashtext(%s))"
+_INDEX_COLUMNS: LiteralString = "SELECT * FROM policy_engine.index_columns(%b::bigint)"
 _INDEX_TAGS: LiteralString = "SELECT policy_engine.index_tags(%b, %b::bigint)"
 
 
@@ -195,6 +197,12 @@ def index_tags(connection: Connection, log_id: str, count: int) -> int:
     """Put tags into the index and return how many entries are still to do."""
     row = connection.execute(_INDEX_TAGS, (log_id, count)).fetchone()
     return 0 if row is None else int(row[0])
+
+
+def index_columns(connection: Connection, count: int) -> Backlog:
+    """Fill the index of columns and return what is left."""
+    row = connection.execute(_INDEX_COLUMNS, (count,)).fetchone()
+    return Backlog(0, 0) if row is None else Backlog(*row)
 
 
 def new_head(log_id: str) -> Head:

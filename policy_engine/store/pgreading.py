@@ -21,6 +21,7 @@ from policy_engine.ledger.sealing import KeyVault
 from policy_engine.limits import Limits
 from policy_engine.store import entries, pgcalls, pgfaults, pgsafety, registers, statements
 from policy_engine.store.interfaces import Head, LogView, Row, State, StoredEntry
+from policy_engine.store.pgindex import PostgresFinding
 from policy_engine.store.pgsessions import (
     Connection,
     Link,
@@ -41,7 +42,7 @@ CHECKED_HEADS_COUNT = 8
 _OLDER = "the database holds less than it did: an older copy was put in its place; look into it, then restart"
 
 
-class PostgresReading(StoreTree):
+class PostgresReading(StoreTree, PostgresFinding):
     """See `interfaces.ReadStore`."""
 
     def __init__(self, database: str, vault: KeyVault, *, clock: Callable[[], int] | None, limits: Limits) -> None:

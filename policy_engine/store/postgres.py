@@ -28,6 +28,7 @@ from policy_engine.ledger.encoding import Place
 from policy_engine.ledger.sealing import KeyVault
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.store import entries, pgcalls, pgfaults, pgsafety, registers
+from policy_engine.store.indexinterfaces import Backlog
 from policy_engine.store.interfaces import Change, Committed, Draft, Encoded, Head, Moved, Staged, State
 from policy_engine.store.pgcalls import Written
 from policy_engine.store.pgreading import PostgresReading
@@ -45,6 +46,7 @@ Sent = tuple[Written, State, Committed]
 """What a commit was asked for: the batch, the state after it, and what is so once it is durable."""
 
 _Outcome = TypeVar("_Outcome")
+_Filled = TypeVar("_Filled")
 
 
 class Doubt(Exception):
@@ -179,10 +181,17 @@ class PostgresStore(PostgresReading):
 
     def index_tags(self, count: int) -> int:
         """Put the tags of up to `count` further entries into the index."""
+        return self._filled(lambda connection: pgcalls.index_tags(connection, self.log_id, count))
+
+    def index_columns(self, count: int) -> Backlog:
+        """Index the columns of up to `count` further entries of any log."""
+        return self._filled(lambda connection: pgcalls.index_columns(connection, count))
+
+    def _filled(self, fill: Callable[[Connection], _Filled]) -> _Filled:
         with self._exclusively(), pgfaults.reported():
             self._settle()
             try:
-                return pgcalls.index_tags(self._writer.open(), self.log_id, count)
+                return fill(self._writer.open())
             except psycopg.Error:
                 self._writer.drop()
                 raise

@@ -40,13 +40,14 @@ from policy_engine.store.interfaces import (
     StoredEntry,
 )
 from policy_engine.store.sessions import Reader, Writer, database_path, make_engine, make_writer
+from policy_engine.store.sqliteindex import SqliteIndex
 from policy_engine.store.sqlitetree import SqliteTree
 from policy_engine.store.staging import Occupied, StagedBatch
 from policy_engine.store.tree import Opening
 from policy_engine.store.view import StoreView
 
 
-class SqliteStore(SqliteTree):
+class SqliteStore(SqliteTree, SqliteIndex):
     """A store on a migrated SQLite file (`migrate.prepare`). Safe to use from several threads and processes.
 
     `clock` replaces the system clock in tests, cases and demos; entries then say so. Raises `StartRefused` when the

@@ -1,0 +1,86 @@
+"""Merging sorted lists of which only the beginnings are read: the next of all is known, however long the lists are.
+
+Rules of the room: pure; a list is read further only when its beginning is used up, and a little more each time.
+Left to others: what lists there are (`services.finding`).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from policy_engine.store.indexinterfaces import Candidate, Position
+
+FIRST_COUNT = 8
+"""Positions read of each list at first; four times as many at each further reading."""
+
+MOST_COUNT = 2_048
+
+
+def key_of(position: Position, newest_first: bool) -> Position:
+    """Return what sorts positions in the order wanted."""
+    return (-position[0], -position[1]) if newest_first else position
+
+
+def merge_labels(
+    labels: Sequence[int],
+    listed: Callable[[Sequence[int], Position | None, int], Mapping[int, Sequence[Position]]],
+    newest_first: bool,
+) -> Iterator[tuple[Position, int]]:
+    """Yield `(position, label)` of all lists in order. `listed` reads the next positions of labels behind one."""
+    waiting: list[tuple[Position, int, int]] = []
+    held: dict[int, tuple[Sequence[Position], int]] = {}
+
+    def push(label: int, part: Sequence[Position], count: int) -> None:
+        held[label] = (part, count)
+        if part:
+            heapq.heappush(waiting, (key_of(part[0], newest_first), label, 0))
+
+    for label, part in listed(labels, None, FIRST_COUNT).items():
+        push(label, part, FIRST_COUNT)
+    while waiting:
+        _, label, place = heapq.heappop(waiting)
+        part, count = held[label]
+        yield part[place], label
+        if place + 1 < len(part):
+            heapq.heappush(waiting, (key_of(part[place + 1], newest_first), label, place + 1))
+        elif len(part) == count:
+            more = min(count * 4, MOST_COUNT)
+            push(label, listed([label], part[place], more)[label], more)
+
+
+def merge_logs(
+    lists: Iterable[tuple[Position, Callable[[], Iterator[Candidate]]]], newest_first: bool
+) -> Iterator[Candidate]:
+    """Yield the candidates of all lists in order, each once. A list is begun only when its turn may have come.
+
+    Each list comes with the first position it may have, and the lists in the order of those.
+    """
+    waiting: list[tuple[Position, int, Candidate, Iterator[Candidate]]] = []
+    last: Position | None = None
+    ahead = sorted(lists, key=lambda item: key_of(item[0], newest_first))
+    begun = 0
+    while waiting or begun < len(ahead):
+        while begun < len(ahead) and (not waiting or key_of(ahead[begun][0], newest_first) <= waiting[0][0]):
+            stream = ahead[begun][1]()
+            begun += 1
+            _push(waiting, stream, begun, newest_first)
+        if not waiting:
+            continue
+        _, place, candidate, stream = heapq.heappop(waiting)
+        _push(waiting, stream, place, newest_first)
+        if candidate.position != last:
+            yield candidate
+        last = candidate.position
+
+
+def _push(
+    waiting: list[tuple[Position, int, Candidate, Iterator[Candidate]]],
+    stream: Iterator[Candidate],
+    place: int,
+    newest_first: bool,
+) -> None:
+    """Put the next candidate of a stream where its position belongs; `place` tells streams apart that stand alike."""
+    candidate = next(stream, None)
+    if candidate is not None:
+        heapq.heappush(waiting, (key_of(candidate.position, newest_first), place, candidate, stream))

@@ -1,0 +1,69 @@
+"""The index of columns on PostgreSQL: many lists, and many entries, in one question to the server.
+
+Left to others: filling (the function of `0004_index.sql`), everything else of reading (`indexreading`).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Final
+
+from policy_engine.store.indexinterfaces import IndexReader, Position, ReadEntry
+from policy_engine.store.indexreading import StoreIndex
+from policy_engine.store.sessions import Query, Reader
+
+_LISTED = (
+    "SELECT l.label, p.leaf, p.seq FROM unnest(?::integer[]) AS l (label) CROSS JOIN LATERAL ("
+    " SELECT c.leaf, c.seq FROM policy_engine.columns c WHERE c.label = l.label"
+    " AND (c.leaf, c.seq) > (?::bigint, ?::bigint) AND (c.leaf, c.seq) < (?::bigint, ?::bigint)"
+    " ORDER BY {order} LIMIT ?::bigint) AS p"
+)
+_OLDEST: Final = Query(_LISTED.format(order="c.leaf, c.seq"))
+_NEWEST: Final = Query(_LISTED.format(order="c.leaf DESC, c.seq DESC"))
+_FETCH: Final = Query(
+    "SELECT p.leaf, s.log_id, p.seq, e.public, CASE WHEN ?::boolean THEN"
+    " (SELECT b.tags FROM policy_engine.bodies b WHERE b.log_id = e.log_id AND b.seq = e.seq) END"
+    " FROM unnest(?::bigint[], ?::bigint[]) WITH ORDINALITY AS p (leaf, seq, place)"
+    " JOIN policy_engine.spans s ON s.leaf = p.leaf"
+    " JOIN policy_engine.entries e ON e.log_id = s.log_id AND e.seq = p.seq ORDER BY p.place"
+)
+
+
+class PostgresStoreIndex(StoreIndex):
+    """See `indexinterfaces.IndexReader`."""
+
+    def listed(
+        self, labels: Sequence[int], after: Position, before: Position, *, newest_first: bool, count: int
+    ) -> dict[int, list[Position]]:
+        """Return the first `count` positions of each label between two bounds."""
+        found: dict[int, list[Position]] = {label: [] for label in labels}
+        statement = _NEWEST if newest_first else _OLDEST
+        for label, leaf, seq in self._reader.all(statement, list(labels), *after, *before, count):
+            found[label].append((leaf, seq))
+        for positions in found.values():
+            positions.sort(reverse=newest_first)
+        return found
+
+    def fetch(self, positions: Sequence[Position], *, with_tags: bool) -> list[ReadEntry]:
+        """Return the entries at positions in the tree, in the order asked for."""
+        leaves, seqs = [leaf for leaf, _ in positions], [seq for _, seq in positions]
+        return [
+            ReadEntry((leaf, seq), log_id, seq, bytes(public), b"" if tags is None else bytes(tags))
+            for leaf, log_id, seq, public, tags in self._reader.all(_FETCH, with_tags, leaves, seqs)
+        ]
+
+
+class PostgresFinding:
+    """See `indexinterfaces.FindingStore`; `PostgresReading` lends its connections."""
+
+    @abstractmethod
+    def _streaming(self) -> AbstractContextManager[Reader]:
+        """Lend a connection for a long read."""
+
+    @contextmanager
+    def finding(self) -> Iterator[IndexReader]:
+        """Return everything at one moment, for finding entries."""
+        with self._streaming() as reader, reader.at_one_moment():
+            yield PostgresStoreIndex(reader, one_log=False)
