@@ -23,7 +23,7 @@ help: ## list the targets
 
 setup: $(READY) ## create .venv with the locked packages (a second call does nothing)
 
-$(READY): pyproject.toml uv.lock witness/pyproject.toml
+$(READY): pyproject.toml uv.lock verifier/pyproject.toml witness/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo 'policy_engine needs Python 3.11 or newer; "$(PYTHON)" is older or missing.' \
 	       'Name a newer one: make setup PYTHON=python3.12' >&2; exit 1; }
@@ -35,7 +35,7 @@ $(READY): pyproject.toml uv.lock witness/pyproject.toml
 	  echo 'uv could not fetch the locked files; trying pip with its own configuration.' >&2; \
 	  $(BIN)/python -m uv export --quiet --frozen --all-extras --no-emit-workspace -o $(ENV)/locked.txt && \
 	  $(BIN)/python -m pip install --quiet --require-hashes -r $(ENV)/locked.txt && \
-	  $(BIN)/python -m pip install --quiet --no-deps --editable . --editable witness ; }
+	  $(BIN)/python -m pip install --quiet --no-deps --editable . --editable verifier --editable witness ; }
 	@touch $(READY)
 
 run: setup ## serve the sample policy and the sample world on 127.0.0.1:8181

@@ -22,7 +22,7 @@ from pathlib import Path
 from tests.house.repository import ROOT
 
 REGISTRY = ROOT / "tests" / "controls" / "controls.toml"
-COPIED = ("policy_engine", "policies", "migrations", "tests", "docs", "benchmarks", "witness")
+COPIED = ("policy_engine", "policies", "migrations", "tests", "docs", "benchmarks", "verifier", "witness")
 COPIED_FILES = ("pyproject.toml", "README.md", "Makefile", "alembic.ini")
 SECONDS_MAX = 240
 NOT_THE_COPY = 70

@@ -1,0 +1,278 @@
+"""What lies beside the log in a bundle: the manifest, ciphertexts, opened bodies, receipts, proofs and blobs.
+
+A body that is not there is accounted for by an entry that erased its key or pruned its range, or it is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from policy_engine_verify import limits
+from policy_engine_verify.formats import Key, Refused, base64, canonical, key
+from policy_engine_verify.logs import Entry, Header, Tip
+from policy_engine_verify.proofs import Receipt, check_entry, check_receipt, parse_receipt
+from policy_engine_verify.source import Lines, Source
+
+FORMAT = "policy-engine-bundle/v1"
+_SEALED = re.compile(rb'\{"key":(?:"([^"\\]*)"|null),"sealed":"([^"\\]*)","seq":(0|[1-9][0-9]{0,15})\}')
+_TEXT = re.compile(rb'\{"body":(.*),"salt":"([0-9a-f]{64})"\}', re.DOTALL)
+
+
+class Place(NamedTuple):
+    """Where something was found: as much of it as is known."""
+
+    log: str | None = None
+    batch: int | None = None
+    seq: int | None = None
+    leaf: int | None = None
+
+    def __str__(self) -> str:
+        parts = (("leaf", self.leaf), ("log", self.log), ("batch", self.batch), ("entry", self.seq))
+        return ", ".join(f"{name} {value}" for name, value in parts if value is not None)
+
+
+Find = Callable[[str, Place], None]
+
+
+@dataclass
+class Given:
+    """What the caller vouches for."""
+
+    key: Key | None = None
+    witnesses: list[Key] = field(default_factory=list)
+    quorum: int = 0
+    since: bytes | None = None
+    receipts: dict[str, bytes] = field(default_factory=dict)
+
+
+def manifest_of(source: Source) -> dict[str, Any]:
+    """Return the manifest, which nobody signed. Raises `Refused` when the bundle is none of ours."""
+    try:
+        found = json.loads(source.read("manifest.json", limits.SMALL_BYTES))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise Refused(f"the bundle is foreign: its manifest does not say {FORMAT}")
+    return found
+
+
+def shown_of(manifest: dict[str, Any], log: str) -> list[tuple[int, int]]:
+    """Return the ranges of entries that the manifest says are shown of a log."""
+    try:
+        ranges: Any = next((each["shown"] for each in manifest["logs"] if each["log"] == log), [])
+        return [(int(first), int(end)) for first, end in ranges]
+    except (TypeError, KeyError, ValueError):
+        raise Refused("the manifest does not say which entries are shown") from None
+
+
+class _Aside:
+    """Lines that hold something for some entries, read beside the entries in their order."""
+
+    def __init__(self, lines: Lines, parse: Callable[[bytes, str], tuple[int, Any]]) -> None:
+        self._lines, self._parse = lines, parse
+        self._waits: tuple[int, Any] | None = None
+        self._next()
+
+    def _next(self) -> None:
+        taken = self._lines.take(1)
+        self._waits = self._parse(taken[0], self._lines.name) if taken else None
+
+    def of(self, seq: int) -> Any:
+        """Return what there is for an entry, `None` if nothing. Raises `Refused` for a line of no entry."""
+        strays = 0
+        while self._waits and self._waits[0] < seq:
+            strays += 1
+            self._next()
+        found = None
+        if self._waits and self._waits[0] == seq:
+            found = self._waits[1]
+            self._next()
+        if strays:
+            raise Refused(
+                f"{strays} lines of {self._lines.name} before it are of no entry that has a body, or come twice"
+            )
+        return found
+
+    @property
+    def left(self) -> bool:
+        """Whether a line waits behind the last entry."""
+        return self._waits is not None
+
+
+def _sealed(line: bytes, name: str) -> tuple[int, tuple[str | None, bytes]]:
+    found = _SEALED.fullmatch(line)
+    if not found:
+        raise Refused(f"a line of {name} is no ciphertext in its one spelling")
+    sealed = base64(found[2].decode(errors="replace"), f"a ciphertext of {name}")
+    return int(found[3]), (None if found[1] is None else found[1].decode(errors="replace"), sealed)
+
+
+def _texts(line: bytes, name: str) -> tuple[int, list[tuple[Any, bytes | None]]]:
+    members = canonical(line, f"a line of {name}")
+    types = {"keys": list, "seq": int, "texts": list}
+    if not isinstance(members, dict) or {member: type(value) for member, value in members.items()} != types:
+        raise Refused(f"a line of {name} has other members than version 1 has")
+    texts = [None if text is None else base64(str(text), f"a text of {name}") for text in members["texts"]]
+    if len(members["keys"]) != len(texts):
+        raise Refused(f"a line of {name} has not a key for each text")
+    return members["seq"], list(zip(members["keys"], texts, strict=True))
+
+
+class Beside:
+    """One run beside one bundle: told of each batch and each entry as they come."""
+
+    def __init__(self, source: Source, given: Given, find: Find, counts: Counter[str]) -> None:
+        self._source, self._given, self._find, self._counts = source, given, find, counts
+        self._asides: dict[tuple[str, str], _Aside] = {}
+        self._receipts: dict[tuple[str, int], list[tuple[str, Receipt]]] = {}
+        self._absent: dict[tuple[str, int, Any], int] = {}
+        self._erased: dict[str, list[tuple[int, tuple[str, int], bool]]] = {}
+        self._pruned: list[tuple[str, int, int, tuple[str, int]]] = []
+        self._erased_count: Counter[tuple[str, int]] = Counter()
+
+    def has(self, log: str) -> bool:
+        """Return whether the bundle holds anything for single entries of a log."""
+        return any(f"{folder}/{log}.jsonl" in self._source.sizes for folder in ("sealed", "bodies"))
+
+    def begin(self) -> None:
+        """Read the receipts that were given and those in the bundle."""
+        files = dict(self._given.receipts)
+        for name in self._source.sizes:
+            if name.startswith("receipts/"):
+                files[name] = self._source.read(name, limits.RECEIPT_BYTES)
+        for name, data in files.items():
+            try:
+                receipt = parse_receipt(data)
+                self._receipts.setdefault((receipt.header.log, receipt.header.batch), []).append((name, receipt))
+            except Refused as refused:
+                self._find(f"{name}: {refused}", Place())
+
+    def batch(self, header: Header, line: bytes, tip: Tip) -> None:
+        """Compare the receipts of a batch with what the log has in its place."""
+        for name, receipt in self._receipts.pop((header.log, header.batch), ()):
+            self._counts["receipts"] += 1
+            try:
+                if tip.key is None:
+                    raise Refused("the log names no key for receipts, so nobody can tell who signed it")
+                check_receipt(receipt, key(tip.key))
+                if receipt.header_bytes != line:
+                    raise Refused("the writer signed another batch than the log has now: the log was rewritten")
+            except Refused as refused:
+                self._find(f"{name}: {refused}", Place(header.log, header.batch, receipt.seq))
+
+    def entry(self, entry: Entry, at: Place) -> None:
+        """Take in what an entry took away from others, and check what lies beside it."""
+        place = at._replace(seq=entry.seq)
+        try:
+            if entry.members is not None:
+                self._follow(entry, entry.members)
+            if entry.sealed:
+                self._check_sealed(entry)
+                self._check_texts(entry)
+        except Refused as refused:
+            self._find(str(refused), place)
+        except (TypeError, KeyError, IndexError, ValueError, AttributeError):
+            self._find("what the entry says of bodies cannot be read", place)
+
+    def _follow(self, entry: Entry, members: dict[str, Any]) -> None:
+        """Take in data keys that an entry destroyed (`erases`), and ranges whose bodies it emptied (`prunes`)."""
+        erases, prunes, place = members.get("erases"), members.get("prunes"), (entry.log, entry.seq)
+        if erases:
+            self._erased_count[place] += erases["bodies"]
+            for name, whole in ((name, True) for name in erases["keys"]):
+                self._erased.setdefault(name, []).append((entry.at, place, whole))
+            for _, name, _ in erases["rows"]:
+                self._erased.setdefault(name, []).append((entry.at, place, False))
+        for log, first, end in prunes["ranges"] if prunes else ():
+            self._pruned.append((log, int(first), int(end), place))
+
+    def _aside(self, folder: str, log: str, parse: Callable[[bytes, str], tuple[int, Any]]) -> _Aside | None:
+        name = f"{folder}/{log}.jsonl"
+        if name not in self._source.sizes:
+            return None
+        if (folder, log) not in self._asides:
+            self._asides[folder, log] = _Aside(self._source.lines(name), parse)
+        return self._asides[folder, log]
+
+    def _check_sealed(self, entry: Entry) -> None:
+        lines = self._aside("sealed", entry.log, _sealed)
+        if lines is None:
+            return
+        name, sealed = lines.of(entry.seq) or (None, b"")
+        if not sealed:
+            self._absent[entry.log, entry.seq, name] = entry.at
+        elif sha256(sealed).hexdigest() != entry.sealed:
+            raise Refused("the ciphertext is not the one that the entry names")
+        self._counts["ciphertexts"] += bool(sealed)
+
+    def _check_texts(self, entry: Entry) -> None:
+        lines = self._aside("bodies", entry.log, _texts)
+        if lines is None:
+            return
+        rows = None if entry.members is None else entry.members.get("rows")
+        commits = [entry.commit] if rows is None else [row[1] for row in rows]
+        opened = lines.of(entry.seq) or [(None, None)] * len(commits)
+        if len(opened) != len(commits):
+            raise Refused("another number of texts was opened than the entry commits to")
+        for (name, text), commit in zip(opened, commits, strict=True):
+            parts = _TEXT.fullmatch(text or b"")
+            if text is None:
+                self._absent[entry.log, entry.seq, name] = entry.at
+            elif parts is None or sha256(bytes.fromhex(parts[2].decode()) + parts[1]).hexdigest() != commit:
+                raise Refused("an opened text is not the one that the entry committed to")
+            self._counts["opened texts"] += text is not None
+
+    # What is left at the end
+
+    def end(self, logs: Collection[str], log_key: Key) -> None:
+        """Account for what is not there, and for what nobody asked for. `logs` have batches in the tree."""
+        for (log, batch), receipts in self._receipts.items():
+            for name, receipt in receipts:
+                why = "it was deleted, or the receipt is younger than this checkpoint"
+                self._find(f"{name}: its batch is not in the tree: {why}", Place(log, batch, receipt.seq))
+        for (folder, log), lines in self._asides.items():
+            if lines.left:
+                self._find(f"{folder} holds lines behind those of the last entry that has a body", Place(log))
+        for name, size in self._source.sizes.items():
+            folder, _, rest = name.partition("/")
+            if folder in ("entries", "sealed", "bodies") and size and rest.removesuffix(".jsonl") not in logs:
+                self._find(f"{name} shows something of a log that has no batch", Place(rest.removesuffix(".jsonl")))
+            self._check_member(name, log_key)
+        self._account()
+
+    def _account(self) -> None:
+        """Say of each body that is not there which entry took it away. What no entry says is missing."""
+        claims: Counter[tuple[str, int]] = Counter()
+        for (log, seq, name), at in self._absent.items():
+            erased = ((place, whole) for then, place, whole in self._erased.get(name, ()) if then >= at)
+            pruned = (place for of, first, end, place in self._pruned if of == log and first <= seq < end)
+            (place, whole), event = next(erased, (None, False)), next(pruned, None)
+            if place is not None:
+                claims[place] += whole and event is None  # rows of changes, and bodies gone before, are not counted
+                self._counts[f"bodies erased by entry {place[0]}:{place[1]}"] += 1
+            elif event is not None:
+                self._counts[f"bodies pruned by event {event[0]}:{event[1]}"] += 1
+            else:
+                self._find("the body is missing, and no entry says why", Place(log, seq=seq))
+        for (log, seq), count in claims.items():
+            if count > self._erased_count[log, seq]:
+                message = f"{count} bodies are gone under the keys that it erased, and it erased fewer"
+                self._find(message, Place(log, seq=seq))
+
+    def _check_member(self, name: str, log_key: Key) -> None:
+        try:
+            if name.startswith("proofs/"):
+                self._counts["proofs"] += 1
+                check_entry(self._source.read(name, limits.PROOF_BYTES), log_key, self._given.witnesses, 0)
+            elif name.startswith("blobs/"):
+                self._counts["blobs"] += 1
+                if sha256(self._source.read(name, 8 * limits.SMALL_BYTES)).hexdigest() != name[6:]:
+                    raise Refused("its content does not hash to its name")
+        except Refused as refused:
+            self._find(f"{name}: {refused}", Place())

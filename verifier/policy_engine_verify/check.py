@@ -1,0 +1,154 @@
+"""The whole check of a bundle: one pass over the leaves, and over the entries of each batch as its leaf comes.
+
+Nothing but the key, the witnesses and the earlier checkpoint that were given is believed. The manifest says what the
+bundle means to show, and is held to it. Each finding names its place. What lies beside the log is `beside`'s.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from policy_engine_verify import limits
+from policy_engine_verify.beside import Beside, Given, Place, manifest_of, shown_of
+from policy_engine_verify.formats import Checkpoint, Refused, checkpoint, key
+from policy_engine_verify.locate import aligned, in_step, unlike, where
+from policy_engine_verify.logs import Header, Tip, check_batch, follow, parse_leaf
+from policy_engine_verify.source import Lines, Source
+from policy_engine_verify.tree import Growing, leaf_hash
+
+
+@dataclass
+class Report:
+    """What was found, and what was looked at."""
+
+    stated: Checkpoint
+    since: Checkpoint | None = None
+    findings: list[tuple[str, Place]] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    tips: dict[str, Tip] = field(default_factory=dict)
+    partial: bool = False
+
+
+class _Enough(Exception):
+    """As many findings as are listed."""
+
+
+class Check:
+    """One run over one bundle."""
+
+    def __init__(self, source: Source, given: Given) -> None:
+        self._source = source
+        self._manifest = manifest_of(source)
+        self._log = given.key or key(str(self._manifest.get("key")))
+        data = source.read("checkpoint", limits.NOTE_BYTES)
+        stated = checkpoint(data, self._log, given.witnesses, given.quorum, "the checkpoint")
+        self.report = Report(stated)
+        if given.since is not None:
+            self.report.since = checkpoint(given.since, self._log, [], 0, "the earlier checkpoint")
+        self._beside = Beside(source, given, self.find, self.report.counts)
+        self._shown: dict[str, list[tuple[int, int]]] = {}
+        self._entries: dict[str, Lines] = {}
+
+    def run(self) -> Report:
+        """Check everything, and return what was found."""
+        try:
+            self._beside.begin()
+            self._leaves()
+            for log, lines in self._entries.items():
+                if lines.take(1):
+                    self.find("there are more entries than the leaves and the manifest say", Place(log))
+            self._beside.end(self._entries.keys(), self._log)
+        except _Enough:
+            self.report.findings.append(("there is more, and checking stopped here", Place()))
+        return self.report
+
+    def find(self, message: str, place: Place) -> None:
+        """Note what does not agree."""
+        self.report.findings.append((message, place))
+        if len(self.report.findings) >= limits.FINDINGS_COUNT:
+            raise _Enough
+
+    # The tree
+
+    def _leaves(self) -> None:
+        """Check each leaf with its batch, and the roots at both sizes."""
+        stated, since = self.report.stated, self.report.since
+        lines, hashes, tree = self._source.lines("leaves.jsonl"), list[bytes](), Growing()
+        if since and since.size > stated.size:
+            self.find(f"the log was rolled back: it had {since.size} leaves and has {stated.size}", Place())
+        while tree.size < stated.size and (taken := lines.take(min(1_024, stated.size - tree.size))):
+            for line in taken:
+                self._compare(tree, since)
+                hash = leaf_hash(line)
+                self._leaf(tree.size, line, hash, lines.plain)
+                tree.add(hash)
+                hashes.append(hash)
+        self._compare(tree, since)
+        if tree.size < stated.size:
+            self.find(f"leaves are missing from here on: {stated.size} were signed", Place(leaf=tree.size))
+        elif lines.take(1):
+            self.find(f"there are more leaves than the {stated.size} that were signed", Place(leaf=tree.size))
+        if tree.size == stated.size and tree.root() != stated.root:
+            places: list[int | None] = [*unlike(hashes, self._source.hashes("leaves", 0, len(hashes)), stated.root)]
+            for number in places or [None]:
+                self.find("the leaves are not those that were signed: another root", Place(leaf=number))
+
+    def _compare(self, tree: Growing, since: Checkpoint | None) -> None:
+        if since and tree.size == since.size and tree.root() != since.root:
+            message = "the log was forked: its first leaves are not those of the earlier checkpoint"
+            self.find(message, Place(leaf=since.size))
+
+    def _leaf(self, number: int, line: bytes, hash: bytes, plain: bool) -> None:
+        tips, leaf, log = self.report.tips, None, None
+        try:
+            leaf = parse_leaf(line, plain)
+            log = leaf.log if isinstance(leaf, Header) else str(leaf["log"])
+            tips[log] = follow(tips.get(log), leaf, hash)
+        except Refused as refused:
+            self.find(str(refused), Place(log, leaf=number))
+            tip = tips.get(log or "")
+            if tip is None or not isinstance(leaf, Header) or leaf.batch < tip.batches:
+                return
+            tip.batches, tip.entries, tip.head = leaf.batch + 1, leaf.first + leaf.n, hash.hex()  # said once; go on
+        if isinstance(leaf, Header):
+            self._batch(number, leaf, line, tips[leaf.log])
+
+    # Batches
+
+    def _batch(self, number: int, header: Header, line: bytes, tip: Tip) -> None:
+        log, at = header.log, Place(header.log, header.batch, None, number)
+        self.report.counts["batches"] += 1
+        self._beside.batch(header, line, tip)
+        if log not in self._shown:
+            self._shown[log], self._entries[log] = (
+                shown_of(self._manifest, log),
+                self._source.lines(f"entries/{log}.jsonl"),
+            )
+        if not any(first <= header.first < end for first, end in self._shown[log]):
+            self.report.partial = True
+            return
+        if header.n > limits.BATCH_ENTRIES_COUNT:
+            raise Refused(f"a batch of log {log} has over {limits.BATCH_ENTRIES_COUNT} entries")
+        lines, before = (
+            self._entries[log],
+            sum(min(end, header.first) - first for first, end in self._shown[log] if first < header.first),
+        )
+        if before > tip.shown:  # those of a leaf that could not be read, which was found
+            lines.take(before - tip.shown)
+            tip.shown = before
+        own = lines.take(header.n)
+        if not aligned(header, own, lines):
+            own, strays = in_step(header, own, lines)
+            if strays:
+                self.find(f"{strays} lines before or in it are of no batch, or are there twice", at)
+        every = self._beside.has(log)
+        same, entries, wrong = check_batch(header, own, lines.plain, tip.entry_epoch, every)
+        if not same:
+            wrong = where(header, own, self._source.hashes(log, tip.shown, header.n)) + wrong
+        for seq, message in wrong:
+            self.find(message, at._replace(seq=seq))
+        tip.shown, tip.entry_epoch = tip.shown + header.n, max(tip.entry_epoch, header.epoch)
+        self.report.counts["entries"] += len(own)
+        for entry in entries:
+            self._beside.entry(entry, at)

@@ -1,0 +1,185 @@
+"""`policy-engine-verify BUNDLE`: reads a bundle or one proof, says what agrees, and names each place that does not.
+
+Ends with 0 when everything that is shown agrees, with 6 when something does not or the bundle is bad, and with 2 for a
+wrong call. It writes to the terminal only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from policy_engine_verify import __version__, limits
+from policy_engine_verify.beside import Given, Place
+from policy_engine_verify.check import Check, Report
+from policy_engine_verify.formats import WITNESS, Key, Refused, key
+from policy_engine_verify.proofs import HEADER, check_entry
+from policy_engine_verify.source import Source
+
+FAILED, USAGE = 6, 2
+UNVOUCHED = "The key is the one that came with the evidence: nobody vouched for it. Give the log's key with --key."
+PARTIAL = "Only a part of the entries is shown; of the others, the headers are proved and the content is not."
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program, and return its exit code."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        given = _given(chosen)
+    except (Refused, OSError) as refused:
+        print(f"policy-engine-verify: {_sentence(refused)}", file=sys.stderr)
+        return USAGE
+    try:
+        found = _prove(chosen.bundle, given) if _is_proof(chosen.bundle) else _check(chosen, given)
+    except (Refused, OSError) as refused:
+        found = {"ok": False, "refused": _sentence(refused)}
+    found["key"] = "given" if given.key else "from the bundle"
+    if chosen.json:
+        print(json.dumps(found, ensure_ascii=False, indent=1))
+    else:
+        _say(found)
+    return 0 if found["ok"] else FAILED
+
+
+def _sentence(error: Refused | OSError) -> str:
+    return str(error) if isinstance(error, Refused) else f"a file cannot be read ({error.strerror})"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="policy-engine-verify", description=__doc__)
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a bundle (folder or .zip), or a .tlog-proof file")
+    parser.add_argument("--key", help="the key of the log, text or file; not from the bundle")
+    parser.add_argument("--since", type=Path, metavar="FILE", help="a checkpoint of the log that you kept")
+    parser.add_argument(
+        "--witness", action="append", default=[], metavar="KEY", help="the key of a witness, text or file"
+    )
+    parser.add_argument("--quorum", type=int, metavar="N", help="how many witnesses must have cosigned (all given)")
+    parser.add_argument("--receipt", action="append", type=Path, default=[], metavar="FILE", help="a receipt you kept")
+    parser.add_argument("--replay", action="store_true", help="decide again with stock Casbin (needs the extra replay)")
+    parser.add_argument("--model-sha256", action="append", default=[], metavar="HEX", help="a model to replay")
+    parser.add_argument("--json", action="store_true", help="say it as JSON")
+    parser.add_argument("--version", action="version", version=__version__)
+    return parser
+
+
+def _given(chosen: argparse.Namespace) -> Given:
+    """Read what the caller vouches for. Raises `Refused` for what is no key, and `OSError`."""
+    witnesses = [_key(text) for text in chosen.witness]
+    if any(witness.kind != WITNESS for witness in witnesses):
+        raise Refused("--witness needs the key of a witness, of the type that cosigns")
+    log = None if chosen.key is None else _key(chosen.key)
+    if log is not None and log.kind == WITNESS:
+        raise Refused("--key needs the key of a log, not that of a witness")
+    quorum = len(witnesses) if chosen.quorum is None else chosen.quorum
+    if not 0 <= quorum <= len(witnesses):
+        raise Refused("--quorum asks for more witnesses than are given")
+    since = None if chosen.since is None else _read(chosen.since, limits.NOTE_BYTES)
+    receipts = {str(path): _read(path, limits.RECEIPT_BYTES) for path in chosen.receipt}
+    return Given(log, witnesses, quorum, since, receipts)
+
+
+def _key(text: str) -> Key:
+    """Return the key that a text is, or that a file of this name holds."""
+    if "+" in text and not text.startswith((".", "/")):
+        return key(text)
+    return key(_read(Path(text), limits.NOTE_BYTES).decode(errors="replace").strip())
+
+
+def _read(path: Path, most: int) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise Refused(f"{path.name} is longer than {most} bytes")
+    return data
+
+
+def _is_proof(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return path.suffix == ".tlog-proof" or file.read(len(HEADER)) == HEADER
+
+
+def _prove(path: Path, given: Given) -> dict[str, Any]:
+    entry, header, stated = check_entry(_read(path, limits.PROOF_BYTES), given.key, given.witnesses, given.quorum)
+    if given.since or given.receipts:
+        raise Refused("--since and --receipt need a bundle; a single proof says nothing about them")
+    place = {"log": header.log, "batch": header.batch, "seq": entry["seq"]}
+    return {"ok": True, "proved": place, **_stated(stated), "entry": entry}
+
+
+def _check(chosen: argparse.Namespace, given: Given) -> dict[str, Any]:
+    if not chosen.bundle.is_dir() and not chosen.bundle.is_file():
+        raise Refused("there is no such bundle")
+    source = Source(chosen.bundle)
+    report = Check(source, given).run()
+    found = _report(report)
+    if chosen.replay and not report.findings:
+        try:
+            from policy_engine_verify.replay import replay
+        except ImportError:
+            raise Refused("--replay needs the extra: pip install 'policy-engine-verify[replay]'") from None
+        found["replay"] = replay(source, frozenset(chosen.model_sha256))
+        found["ok"] = not found["replay"]["differ"]
+    return found
+
+
+def _stated(stated: Any) -> dict[str, Any]:
+    witnesses = [{"name": name, "time": time} for name, time in stated.witnesses]
+    return {"origin": stated.origin, "size": stated.size, "root": stated.root.hex(), "witnesses": witnesses}
+
+
+def _report(report: Report) -> dict[str, Any]:
+    logs = [
+        {"log": tip.log, "batches": tip.batches, "entries": tip.entries, "shown": tip.shown, "ended": tip.ended}
+        for tip in report.tips.values()
+    ]
+    return {
+        "ok": not report.findings,
+        **_stated(report.stated),
+        "since": None if report.since is None else report.since.size,
+        "partial": report.partial,
+        "counts": dict(report.counts),
+        "logs": logs,
+        "findings": [{"message": message, **place._asdict()} for message, place in report.findings],
+    }
+
+
+def _say(found: dict[str, Any]) -> None:
+    """Say the result in sentences, the verdict last."""
+    if "refused" in found:
+        print(f"NOT VERIFIED. {found['refused'][0].upper()}{found['refused'][1:]}.")
+        return
+    print(f"log {found['origin']}, {found['size']} leaves, root {found['root']}")
+    for witness in found["witnesses"]:
+        print(f"cosigned by {witness['name']} at POSIX time {witness['time']}")
+    if "proved" in found:
+        print("entry {seq} of log {log}, in batch {batch}, is in this tree:".format(**found["proved"]))
+        print(json.dumps(found["entry"], ensure_ascii=False, indent=1))
+    for name, count in found.get("counts", {}).items():
+        print(f"{name}: {count}")
+    if found.get("since") is not None:
+        print(f"the log continues the earlier checkpoint of {found['since']} leaves" if found["ok"] else "")
+    if "replay" in found:
+        print(
+            "replayed with stock Casbin: {same} the same, {differ} differ, {left_out} left out".format(
+                **found["replay"]
+            )
+        )
+        print("\n".join(found["replay"]["places"]))
+    for finding in found.get("findings", ()):
+        place = Place(*(finding[name] for name in Place._fields))
+        print(f"- {place}{': ' if str(place) else ''}{finding['message']}")
+    if found.get("partial"):
+        print(PARTIAL)
+    if found["key"] != "given":
+        print(UNVOUCHED)
+    findings = len(found.get("findings", ()))
+    print("VERIFIED." if found["ok"] else f"NOT VERIFIED: {findings} findings." if findings else "NOT VERIFIED.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""The matcher functions of policy-engine, written a second time from their documentation, for `--replay`.
+
+Each is pure and looks at values of a request and texts of a policy only. They are pinned here: nothing in a bundle can
+add one or change one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+ANY = "*"
+TIERS = "12345"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+HasLink = Callable[[str, str, str], bool]
+
+
+def _many(value: Any) -> Any:
+    if not isinstance(value, (tuple, list, set, frozenset)):
+        raise TypeError("a set is needed here")
+    return value
+
+
+def has(value: Any, wanted: str) -> bool:
+    """Return whether a text is the wanted one, or a set holds it."""
+    return wanted == ANY or (value == wanted if isinstance(value, str) else wanted in _many(value))
+
+
+def within(tier: Any, tiers: str) -> bool:
+    """Return whether a tier is among `3+`, `1-2` or `5`; an unclassified model is in none."""
+    if tiers == ANY:
+        return True
+    first, last = (tiers[0], "5") if tiers.endswith("+") else (tiers[0], tiers[-1])
+    if tier not in (*TIERS, "unclassified") or tiers not in (first, f"{first}+", f"{first}-{last}") or first > last:
+        raise ValueError("no such tier")
+    return bool(tier != "unclassified" and first <= tier <= last)
+
+
+def known(unknown: Any, names: str) -> bool:
+    """Return whether none of the names, parted by `|`, is unknown."""
+    return names == ANY or not set(names.split("|")) & set(_many(unknown))
+
+
+def unlifted(lifts: Any, key: str) -> bool:
+    """Return whether no authorisation names the lift key of a row; `-` is none."""
+    return key == "-" or key not in _many(lifts)
+
+
+def during(now: Any, interval: str) -> bool:
+    """Return whether an instant in microseconds lies in `FROM/UNTIL`, its end left out."""
+    if interval == ANY:
+        return True
+    if type(now) is not int:
+        raise TypeError("an instant is a whole number")
+    start, until = _bounds(interval)
+    return (start is None or start <= now) and (until is None or now < until)
+
+
+@lru_cache(4_096)
+def _bounds(interval: str) -> tuple[int | None, int | None]:
+    first, _, last = interval.partition("/")
+    start, until = _instant(first), _instant(last)
+    if (start, until) == (None, None) or (start is not None and until is not None and until <= start):
+        raise ValueError("no such interval")
+    return start, until
+
+
+def _instant(text: str) -> int | None:
+    if not text:
+        return None
+    moment = datetime.fromisoformat(text if "T" in text.upper() else f"{text}T00:00+00:00")
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def pinned(has_link: HasLink) -> dict[str, Callable[..., bool]]:
+    """Return the functions by name; `has_link(code, group, edition)` answers for the `g` lines of a policy."""
+
+    def linked(code: str, group: str, editions: Any) -> bool:
+        return any(has_link(code, group, edition) for edition in _many(editions))
+
+    def grouped(value: Any, group: str, editions: Any) -> bool:
+        codes = (value,) if isinstance(value, str) else _many(value)
+        return group == ANY or any(linked(code, group, editions) for code in codes)
+
+    def outside(value: Any, group: str, editions: Any) -> bool:
+        if group != ANY and not isinstance(value, str):
+            raise TypeError("one code is needed here")
+        return group == ANY or not linked(value, group, editions)
+
+    own: list[Callable[..., bool]] = [has, within, known, during, unlifted, grouped, outside]
+    return {function.__name__: function for function in own}

@@ -1,0 +1,68 @@
+"""Finding the very place of a change. Nothing here decides whether there was one; that is settled before it is asked.
+
+A bundle may hold leaf hashes beside the log. Nobody vouches for them, but where they lead to a root that was signed
+they are the true ones, and whatever hashes otherwise is what was changed.
+"""
+
+from __future__ import annotations
+
+import re
+
+from policy_engine_verify.logs import Header
+from policy_engine_verify.source import Lines
+from policy_engine_verify.tree import leaf_hash, root_of
+
+_SEQ = re.compile(rb',"seq":([0-9]{1,16}),')
+
+
+def seq_of(line: bytes) -> int:
+    """Return the sequence number that a line seems to have, -1 if none."""
+    found = _SEQ.search(line)
+    return int(found[1]) if found else -1
+
+
+def unlike(found: list[bytes], beside: list[bytes] | None, root: bytes) -> list[int]:
+    """Return the numbers of the hashes that differ from the true ones; none when the true ones are not there."""
+    if beside is None or root_of(beside) != root:
+        return []
+    return [number for number, (one, two) in enumerate(zip(found, beside, strict=True)) if one != two]
+
+
+def where(header: Header, own: list[bytes], beside: list[bytes] | None) -> list[tuple[int | None, str]]:
+    """Say which lines are not the entries that a header committed, or which entries have no line."""
+    if len(own) != header.n:
+        there = set(map(seq_of, own))
+        gone = [seq for seq in range(header.first, header.first + header.n) if seq not in there]
+        missing: list[tuple[int | None, str]] = [(seq, "the entry is missing") for seq in gone]
+        return missing or [(None, "it has other entries than were committed")]
+    places = unlike([leaf_hash(line) for line in own], beside, bytes.fromhex(header.root))
+    if places:
+        return [(header.first + place, "the entry is not the one that was committed") for place in places]
+    last = header.first + header.n - 1
+    return [(None, f"entries {header.first} to {last} are not the ones that were committed")]
+
+
+def aligned(header: Header, own: list[bytes], lines: Lines) -> bool:
+    """Return whether the lines of a batch end where they should, by the last of them or the one behind it."""
+    end = header.first + header.n
+    if len(own) == header.n and b',"seq":%d,' % (end - 1) in own[-1]:
+        return True
+    behind = lines.take(1)
+    lines.back(behind)
+    return len(own) == header.n and (not behind or seq_of(behind[0]) == end)
+
+
+def in_step(header: Header, own: list[bytes], lines: Lines) -> tuple[list[bytes], int]:
+    """Return the lines that seem to be of a batch, where lines were taken out or put in, and how many were put in."""
+    lines.back(own)
+    inside: dict[int, bytes] = {}
+    strays = 0
+    while len(inside) < header.n and (taken := lines.take(1)):
+        seq = seq_of(taken[0])
+        if seq >= header.first + header.n:
+            lines.back(taken)
+            break
+        strays += seq < header.first or seq in inside
+        if seq >= header.first:
+            inside.setdefault(seq, taken[0])
+    return list(inside.values()), strays

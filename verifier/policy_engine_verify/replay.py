@@ -1,0 +1,196 @@
+"""`--replay`: every decision that reached the rules is decided again by stock Casbin, with functions pinned here.
+
+It needs an unsealed export, for the values that the rules saw are personal; making one is itself an entry of the log.
+The text of a model comes out of the bundle, so it may be an enemy's. It is given to Casbin only if its matcher is
+nothing but calls of the pinned functions on request and policy values, joined by `&&`, or if the caller vouched for its
+SHA-256. Casbin's own evaluator runs it; Python's `eval` is nowhere. Install with `policy-engine-verify[replay]`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from base64 import b64decode
+from collections import Counter
+from hashlib import sha256
+from typing import Any
+
+import casbin
+from casbin.persist import Adapter
+from casbin.persist.adapter import load_policy_line
+from casbin.util.log import DEFAULT_LOGGING
+
+from policy_engine_verify import limits
+from policy_engine_verify.formats import Refused
+from policy_engine_verify.functions import pinned
+from policy_engine_verify.source import Source
+
+PLACES_COUNT = 100
+_DEFINITION = re.compile(r"[a-z_]+(?:, [a-z_]+)*")
+_CALL = re.compile(r"([a-z]+)\((?:[rp]\.[a-z_]+(?:, |(?=\))))+\)")
+_EFFECTS = {
+    "some(where (p.eft == allow)) && !some(where (p.eft == deny))",
+    "some(where (p.eft == allow))",
+    "!some(where (p.eft == deny))",
+}
+
+
+class _Policy(Adapter):  # type: ignore[misc]  # Casbin ships no types
+    """The lines of a policy, read in Casbin's own way and never written."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def load_policy(self, model: Any) -> None:
+        """Put each line into the model."""
+        for line in self._text.splitlines():
+            load_policy_line(line.strip(), model)
+
+
+def replay(source: Source, vouched: frozenset[str]) -> dict[str, Any]:
+    """Return how many decisions come out the same, differ, or were left out, with places and reasons."""
+    if not any(name.startswith("bodies/") for name in source.sizes):
+        raise Refused("--replay needs an unsealed export, which shows what the rules saw; this bundle is sealed")
+    for name in DEFAULT_LOGGING["loggers"]:
+        logging.getLogger(name).disabled = True  # Casbin writes the values of denied requests
+    run = _Run(source, vouched)
+    for log in [name[8:-6] for name in source.sizes if name.startswith("entries/")]:
+        run.log(log)
+    return {
+        "same": run.counts["same"],
+        "differ": run.counts["differ"],
+        "left_out": sum(run.left_out.values()),
+        "reasons": dict(run.left_out),
+        "releases": run.releases,
+        "places": run.places,
+    }
+
+
+class _Run:
+    def __init__(self, source: Source, vouched: frozenset[str]) -> None:
+        self._source, self._vouched = source, vouched
+        self._enforcers: dict[str, Any] = {}
+        self._answers: dict[tuple[str, str], bool | None] = {}
+        self.releases: dict[str, str] = {}
+        self.counts: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
+        self.places: list[str] = []
+
+    def log(self, log: str) -> None:
+        """Decide every shown decision of a log again."""
+        entries, bodies = self._source.lines(f"entries/{log}.jsonl"), self._source.lines(f"bodies/{log}.jsonl")
+        waits: Any = None
+        while taken := entries.take(1):
+            entry = json.loads(taken[0])
+            while waits is None or waits["seq"] < entry["seq"]:
+                line = bodies.take(1)
+                waits = json.loads(line[0]) if line else {"seq": limits.SIZE_MAX}
+            if entry["kind"] == "decision":
+                self._decision(entry, waits["texts"] if waits["seq"] == entry["seq"] else [None])
+
+    def _decision(self, entry: dict[str, Any], texts: list[str | None]) -> None:
+        if not entry["reached"]:
+            self.left_out["the decision never reached the rules"] += 1
+        elif texts[0] is None:
+            self.left_out["the body was erased or pruned"] += 1
+        else:
+            values = json.loads(b64decode(texts[0]))["body"]["values"]
+            self._compare(entry, values)
+
+    def _compare(self, entry: dict[str, Any], values: list[Any]) -> None:
+        try:
+            enforcer = self._enforcer(str(entry["release"]))
+        except Refused as refused:
+            self.left_out[str(refused)] += 1
+            return
+        question = (str(entry["release"]), json.dumps(values))
+        if question not in self._answers:
+            try:
+                self._answers[question] = bool(enforcer.enforce(*(_plain(value) for value in values)))
+            except Exception:  # noqa: BLE001  a rule that errs denies, whatever Casbin raises for it
+                self._answers[question] = False
+        outcome = "allow" if self._answers[question] else "deny"
+        self.counts["same" if outcome == entry["outcome"] else "differ"] += 1
+        if outcome != entry["outcome"] and len(self.places) < PLACES_COUNT:
+            place = f"log {entry['log']}, entry {entry['seq']}"
+            self.places.append(f"{place}: recorded {entry['outcome']}, stock Casbin says {outcome}")
+
+    def _enforcer(self, release: str) -> Any:
+        if release not in self._enforcers:
+            try:
+                self._enforcers[release] = self._made(release)
+            except Refused as refused:
+                self._enforcers[release] = refused
+        found = self._enforcers[release]
+        if isinstance(found, Refused):
+            raise found
+        return found
+
+    def _made(self, release: str) -> Any:
+        """Return stock Casbin on a release's model and policy. Raises `Refused` for what may not be run."""
+        folder = f"releases/{release.removeprefix('sha256:')}"
+        parts = {
+            name: self._source.read(f"{folder}/{name}", 8 * limits.SMALL_BYTES)
+            for name in ("files.json", "model.conf", "policy.csv")
+        }
+        digests = {name: sha256(data).hexdigest() for name, data in parts.items()}
+        try:
+            listed = json.loads(parts["files.json"])
+            text = json.dumps(
+                sorted((path, digest) for path, digest in listed), ensure_ascii=False, separators=(",", ":")
+            )
+            model_text, policy_text = parts["model.conf"].decode(), parts["policy.csv"].decode()
+        except (ValueError, TypeError):
+            raise Refused("the files of a release in the bundle cannot be read") from None
+        if "sha256:" + sha256(text.encode()).hexdigest() != release:
+            raise Refused("the list of files in the bundle is not that of the release of the entry")
+        if ["model.conf", digests["model.conf"]] not in listed:
+            raise Refused("the model in the bundle is not that of the release of the entry")
+        if digests["model.conf"] not in self._vouched and not is_known(model_text):
+            raise Refused("the matcher is more than calls of known functions; read it, and name it by --model-sha256")
+        bound = ["policy.csv", digests["policy.csv"]] in listed
+        self.releases[release] = (
+            "its policy is that of the release" if bound else "its policy is what the exporter made of it"
+        )
+        return _stock(model_text, policy_text)
+
+
+def is_known(text: str) -> bool:
+    """Return whether a model is nothing but definitions, a known effect, and calls of the pinned functions."""
+    joined = text.replace("\\\n", " ")
+    lines = [line.strip() for line in joined.splitlines() if line.strip() and not line.strip().startswith("#")]
+    wanted = ["[request_definition]", "r", "[policy_definition]", "p", "[role_definition]", "g", "[policy_effect]", "e"]
+    wanted += ["[matchers]", "m"]
+    found = dict(zip(wanted, lines, strict=False))
+    if [line.partition(" = ")[0] for line in lines] != wanted:
+        return False
+    values = {name: " ".join(line.partition(" = ")[2].split()) for name, line in found.items()}
+    calls = [_CALL.fullmatch(call) for call in values["m"].split(" && ")]
+    known = pinned(lambda *link: False)
+    return (
+        _DEFINITION.fullmatch(values["r"]) is not None
+        and _DEFINITION.fullmatch(values["p"]) is not None
+        and values["g"] == "_, _, _"
+        and values["e"] in _EFFECTS
+        and all(call is not None and call[1] in known for call in calls)
+    )
+
+
+def _stock(model_text: str, policy_text: str) -> Any:
+    try:
+        model = casbin.Model()
+        model.load_model_from_text(model_text)
+        enforcer = casbin.Enforcer(model, _Policy(policy_text), enable_log=False)
+        for name, function in pinned(lambda *link: bool(enforcer.get_role_manager().has_link(*link))).items():
+            enforcer.add_function(name, function)
+    except Exception as error:  # noqa: BLE001  Casbin raises bare RuntimeError, IndexError and others
+        raise Refused(f"Casbin cannot read the model or the policy in the bundle ({type(error).__name__})") from None
+    return enforcer
+
+
+def _plain(value: Any) -> Any:
+    """Return a recorded value as the rules saw it: sets as tuples, and what JSON alone could hold."""
+    if isinstance(value, list):
+        return tuple(value)
+    return json.loads(value["json"]) if isinstance(value, dict) else value
