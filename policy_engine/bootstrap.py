@@ -29,6 +29,7 @@ from policy_engine.services.approvals import Approvals
 from policy_engine.services.decide import Decider
 from policy_engine.services.evaluate import Evaluator
 from policy_engine.services.evidence import Evidence
+from policy_engine.services.exports.service import Exports
 from policy_engine.services.factcache import FactCache
 from policy_engine.services.facts import Facts
 from policy_engine.services.keyfile import KeyVault, new_vault, open_vault
@@ -84,6 +85,7 @@ class Engine:
     publish: Publish
     keys: Keys
     evidence: Evidence
+    exports: Exports
     replay: Replay
     sample_keys: tuple[SampleKey, ...] = ()
 
@@ -229,7 +231,7 @@ def _wire(
     def vocabulary(hash: str) -> Vocabulary:
         return vocabulary_of(releases.stored(store, hash))
 
-    keys = Keys(store, approvals)
+    keys, evidence = Keys(store, approvals), Evidence(store, recorder, vault)
     decider = Decider(
         snapshots, evaluator, recorder, store.now, key_alive=keys.still_alive, valid_for_ms=settings.valid_for_ms
     )
@@ -247,7 +249,8 @@ def _wire(
         approvals=approvals,
         publish=Publish(store, approvals, releases),
         keys=keys,
-        evidence=Evidence(store, recorder, vault),
+        evidence=evidence,
+        exports=Exports(store, evidence, recorder, approvals, vault),
         replay=Replay(store, recorder, vault, releases),
     )
 

@@ -29,7 +29,7 @@ ProposalArgument = Annotated[str, typer.Argument(metavar="PROPOSAL", help="The i
 @app.command("list")
 def list_proposals(
     status: Annotated[
-        ProposalStatus | None, typer.Option(help="Only waiting, approved, refused, failed or expired.")
+        ProposalStatus | None, typer.Option(help="Only waiting, approved, refused, failed, expired or used.")
     ] = None,
     form: FormOption = None,
 ) -> None:

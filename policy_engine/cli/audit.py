@@ -120,3 +120,6 @@ def _named(text: str) -> tuple[str, str]:
     if not equals:
         raise InputRefused("must be NAME=VALUE, such as subject=ID", where="--sealed")
     return name, value
+
+
+from policy_engine.cli import auditexport  # noqa: E402, F401  it registers its command on `app`

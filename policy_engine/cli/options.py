@@ -46,6 +46,7 @@ class ProposalStatus(StrEnum):
     REFUSED = "refused"
     FAILED = "failed"
     EXPIRED = "expired"
+    USED = "used"
 
 
 def instant_of(text: str | None, where: str) -> int | None:

@@ -1,0 +1,242 @@
+"""Exports: who may, which file is written, and the proof sheet beside it.
+
+Rules of the room:
+- What is public may be exported by whoever may read it; sealed bodies by two persons (`unsealed`).
+- A file is whole or not there, and so are its sheets: `FILE.proof.json` and `FILE.proof.txt`.
+- The sheet's facts about the tree are read before the first entry, so that they never claim more than was there.
+Left to others: the forms (the modules beside this one), the command (`cli.auditexport`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+
+import orjson
+
+from policy_engine.core.decision import Principal
+from policy_engine.errors import InputRefused
+from policy_engine.ledger.sealing import KeyVault
+from policy_engine.limits import LIMITS, Limits
+from policy_engine.services.approvals import Approvals
+from policy_engine.services.evidence import Evidence
+from policy_engine.services.exports.files import digest_of, whole_file
+from policy_engine.services.exports.ocsf import write_ocsf
+from policy_engine.services.exports.parquet import require_duckdb, write_parquet
+from policy_engine.services.exports.proof import LogPart, Sheet
+from policy_engine.services.exports.sheets import write_xlsx
+from policy_engine.services.exports.source import Asked, Entry, LogRange, Tally, pages, read_asked
+from policy_engine.services.exports.textfiles import write_csv, write_jsonl
+from policy_engine.services.exports.tree import TreeFacts, proved_before, tree_facts
+from policy_engine.services.exports.unsealed import Allowed, Unsealing, write_opened
+from policy_engine.services.proposals import Proposal
+from policy_engine.services.record import Recorder
+from policy_engine.services.unseal import Unsealer
+from policy_engine.store.interfaces import Store
+
+UNSEALED_FORMS = ("jsonl",)
+"""Forms in which sealed bodies are exported."""
+
+_ERASED = ("Entries whose sealed part was erased or pruned are not found by what was sealed in them.",)
+
+Progress = Callable[[int], None]
+"""Called with the entries written so far."""
+
+
+class Form(StrEnum):
+    """The forms of a file."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    XLSX = "xlsx"
+    PARQUET = "parquet"
+    OCSF = "ocsf"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where an export goes, and whether a file that is there may be replaced."""
+
+    place: Path
+    force: bool = False
+
+    @property
+    def sheet_json(self) -> Path:
+        """The proof sheet for programs."""
+        return self.place.with_name(f"{self.place.name}.proof.json")
+
+    @property
+    def sheet_text(self) -> Path:
+        """The proof sheet for persons."""
+        return self.place.with_name(f"{self.place.name}.proof.txt")
+
+
+class Exports:
+    """Writing the log to files, for whoever may."""
+
+    def __init__(
+        self,
+        store: Store,
+        evidence: Evidence,
+        recorder: Recorder,
+        approvals: Approvals,
+        vault: KeyVault,
+        limits: Limits = LIMITS,
+    ) -> None:
+        self._store = store
+        self._evidence = evidence
+        self._recorder = recorder
+        self._vault = vault
+        self._limits = limits
+        self._unsealing = Unsealing(store, approvals)
+
+    def ask(self, text: str, since: int | None = None, until: int | None = None) -> Asked:
+        """Return what words and a range ask for, now. Raises `InputRefused` for words that are no question."""
+        return read_asked(text, self._store.now(), since, until)
+
+    def export(
+        self, principal: Principal, asked: Asked, form: Form, target: Target, progress: Progress | None = None
+    ) -> Sheet:
+        """Write the public parts of what is asked, and return the proof sheet that lies beside them.
+
+        Raises `NotPermitted` without `audit:read`, `Conflict` when the file exists, `InputRefused` when it cannot be
+        written, `StartRefused` when a program that the form needs is not installed.
+        """
+        if form is Form.PARQUET:
+            require_duckdb()
+        with whole_file(target.place, force=target.force) as pending:
+            begun = self._begun(principal, asked, progress)
+            notes = self._write(form, pending.part, begun.entries)
+            sheet = self._sheet(begun, form, target, pending.part, notes)
+            pending.beside = _sheets(target, sheet)
+        return sheet
+
+    def propose_unsealed(self, principal: Principal, asked: Asked, form: Form, reason: str) -> Proposal:
+        """Propose an export of sealed bodies. Another person approves it; then `export_unsealed` makes it, once.
+
+        Raises `NotPermitted` without a person's key with `audit:unseal` and `audit:read` that no tenant bounds.
+        """
+        if form not in UNSEALED_FORMS:
+            raise InputRefused(f"sealed bodies are exported as {', '.join(UNSEALED_FORMS)}", where="--format")
+        return self._unsealing.propose(principal, asked, form, reason)
+
+    def export_unsealed(
+        self,
+        principal: Principal,
+        approval: str,
+        asked: Asked,
+        form: Form | None,
+        target: Target,
+        progress: Progress | None = None,
+    ) -> Sheet:
+        """Make an approved export of sealed bodies, and return its proof sheet. See `unsealed` for what is refused.
+
+        The approval is used by the entry that says so, which is durable before the first body is opened.
+        """
+        with whole_file(target.place, force=target.force) as pending:
+            allowed = self._unsealing.begin(principal, approval, asked, form)
+            begun = self._begun(principal, allowed.asked, progress)
+            unsealer = Unsealer(self._vault, self._store.data_key)
+            absent = write_opened(pending.part, begun.entries, self._store, unsealer)
+            notes = [f"{absent} bodies are absent: erased or pruned."] if absent else []
+            sheet = self._sheet(begun, Form(allowed.form), target, pending.part, notes, allowed)
+            self._log_export(principal, allowed, sheet)
+            pending.beside = _sheets(target, sheet)
+        return sheet
+
+    def _log_export(self, principal: Principal, allowed: Allowed, sheet: Sheet) -> None:
+        """Write the entry that names the file, before the file is there."""
+        members = {
+            "what": "export",
+            "proposal": allowed.proposal.id,
+            "sha256": sheet.sha256,
+            "entries": sheet.entries,
+        }
+        self._recorder.record(lambda state: self._recorder.note("read", members, principal, state))
+
+    def _begun(self, principal: Principal, asked: Asked, progress: Progress | None) -> _Begun:
+        """Return an export at its beginning: what the tree says then, and the entries to come, counted."""
+        facts, now = tree_facts(self._store), self._store.now()
+        tally = Tally()
+        counted = tally.count(pages(self._store, self._evidence, principal, asked))
+        return _Begun(principal, asked, now, facts, tally, _reported(counted, tally, progress))
+
+    def _write(self, form: Form, part: Path, counted: Iterator[list[Entry]]) -> list[str]:
+        """Write one form and return notes for the sheet."""
+        if form is Form.JSONL:
+            write_jsonl(part, counted)
+        elif form is Form.CSV:
+            write_csv(part, counted)
+        elif form is Form.OCSF:
+            write_ocsf(part, counted, version("policy-engine"))
+        elif form is Form.PARQUET:
+            write_parquet(part, counted, self._limits)
+        else:
+            book = write_xlsx(part, counted, self._limits)
+            if book.cut_cells:
+                return [f"{book.cut_cells} texts were longer than a cell can hold; they are cut, and end by saying so."]
+        return []
+
+    def _sheet(
+        self, begun: _Begun, form: Form, target: Target, part: Path, notes: list[str], allowed: Allowed | None = None
+    ) -> Sheet:
+        facts, tally, until = begun.facts, begun.tally, begun.asked.question.until
+        logs = [
+            _log_part(log_id, seen, proved_before(self._store, facts, log_id, seen.last[0]))
+            for log_id, seen in sorted(tally.logs.items())
+        ]
+        return Sheet(
+            file=target.place.name,
+            format=form,
+            size_bytes=part.stat().st_size,
+            sha256=digest_of(part),
+            question=begun.asked.text,
+            since=begun.asked.question.since,
+            until=until,
+            made_at=begun.at,
+            made_by=begun.principal.key_id or "local",
+            entries=tally.entries,
+            logs=logs,
+            complete=True,
+            final=until is not None and until <= facts.horizon,
+            tenants=None if begun.principal.tenants is None else sorted(begun.principal.tenants),
+            releases=sorted(tally.releases),
+            origin=facts.origin,
+            log_key=facts.key,
+            tree_size=facts.size,
+            checkpoint=facts.checkpoint,
+            unsealed=allowed is not None,
+            approval=None if allowed is None else allowed.proposal.id,
+            notes=[*notes, *_ERASED] if begun.asked.question.sealed else notes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """An export under way."""
+
+    principal: Principal
+    asked: Asked
+    at: int
+    facts: TreeFacts
+    tally: Tally
+    entries: Iterator[list[Entry]]
+
+
+def _reported(found: Iterator[list[Entry]], tally: Tally, progress: Progress | None) -> Iterator[list[Entry]]:
+    for page in found:
+        if progress is not None:
+            progress(tally.entries)
+        yield page
+
+
+def _sheets(target: Target, sheet: Sheet) -> dict[Path, bytes]:
+    return {target.sheet_json: sheet.as_json(), target.sheet_text: sheet.as_text()}
+
+
+def _log_part(log_id: str, seen: LogRange, proved: int) -> LogPart:
+    (first, earliest), (last, latest) = seen.first, seen.last
+    return LogPart(log_id, seen.entries, first, last, orjson.loads(earliest)["at"], orjson.loads(latest)["at"], proved)

@@ -1,0 +1,62 @@
+"""`audit export` as somebody types it: three files or none, two persons for what is sealed, clear refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from policy_engine.cli.exits import Code
+from tests.cli.conftest import Shell
+
+
+def test_an_export_is_three_files(shell: Shell, tmp_path: Path) -> None:
+    """The file, and its proof sheet twice; what is printed names hash and count."""
+    shell.asked()
+    ran = shell("audit", "export", "allow", "--to", tmp_path / "a.jsonl", "-o", "json")
+    assert ran.code == Code.OK, ran.err
+    assert sorted(path.name for path in tmp_path.glob("a.*")) == ["a.jsonl", "a.jsonl.proof.json", "a.jsonl.proof.txt"]
+    sheet = json.loads((tmp_path / "a.jsonl.proof.json").read_text())
+    assert (ran.json["sha256"], ran.json["entries"]) == (sheet["file"]["sha256"], 1)
+    assert sheet["asked"]["question"] == "allow"
+
+
+def test_every_form_is_written(shell: Shell, tmp_path: Path) -> None:
+    """Each form that the help names is made, of the same entries."""
+    for form in ("jsonl", "csv", "xlsx", "parquet", "ocsf"):
+        ran = shell("audit", "export", "--format", form, "--to", tmp_path / form, key="auditor")
+        assert ran.code == Code.OK and ran.json["entries"] == 1, ran.err
+
+
+def test_refusals_are_one_sentence(shell: Shell, tmp_path: Path) -> None:
+    """No file name, a file that is there, a question that is none, an approval without --unsealed."""
+    taken = tmp_path / "taken"
+    taken.write_text("mine")
+    for words, sentence in (
+        ([], "name the file"),
+        (["--to", taken], "exists already"),
+        (["nonsense", "--to", tmp_path / "f"], "question, character 1"),
+        (["--approval", "prop-1", "--to", tmp_path / "f"], "goes with --unsealed"),
+        (["--since", "yesterday", "--to", tmp_path / "f"], "--since"),
+    ):
+        ran = shell("audit", "export", *words)
+        assert ran.code == Code.USAGE and sentence in ran.err and ran.err.count("\n") == 1, ran.err
+    assert taken.read_text() == "mine" and [path.name for path in tmp_path.glob("f*")] == []
+
+
+def test_bodies_take_two_persons(shell: Shell, tmp_path: Path) -> None:
+    """The auditor proposes and gets 8; after the approver's word the auditor makes it, once."""
+    shell.asked()
+    words = ("audit", "export", "kind:decision", "--unsealed", "--reason", "an audit")
+    assert shell(*words).code == Code.USAGE
+    ran = shell(*words, key="auditor")
+    assert ran.code == Code.APPROVAL_MISSING and "--approval" in ran.err, ran.err
+    proposal = ran.json["proposal"]
+    made = ("audit", "export", "--unsealed", "--approval", proposal, "--to")
+    assert shell(*made, tmp_path / "early", key="auditor").code == Code.USAGE
+    shell.approved(proposal)
+    ran = shell(*made, tmp_path / "bodies", key="auditor")
+    assert ran.code == Code.OK and ran.json["unsealed"] is True, ran.err
+    (line,) = (tmp_path / "bodies").read_text().splitlines()
+    assert json.loads(line)["body"]["subject"] == "alice"
+    assert "used" in shell(*made, tmp_path / "again", key="auditor").err
+    assert shell("approvals", "list", "--status", "used", key="auditor").json[0]["id"] == proposal
