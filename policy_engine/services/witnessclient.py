@@ -111,6 +111,7 @@ class WitnessClient:
         self._parts = urlsplit(address.url)
         self._connection: http.client.HTTPConnection | None = None
         self._closed = False
+        self._asking = threading.Lock()
 
     def submit(self, body: bytes) -> WitnessAnswer:
         """Post a submission (`ledger.witnessing.write_submission`). Raises `WitnessSilent`."""
@@ -125,16 +126,20 @@ class WitnessClient:
         self._closed = True
         connection = self._connection
         _shut(None if connection is None else connection.sock)
+        if self._asking.acquire(timeout=self._limits.witness_seconds):
+            self._drop()
+            self._asking.release()
 
     def _exchange(self, method: str, place: str, body: bytes | None) -> WitnessAnswer:
         """Ask, and once more on a new connection when a kept one turns out to be gone: asking twice does no harm."""
-        kept = self._connection is not None and self._connection.sock is not None
-        try:
+        with self._asking:
+            kept = self._connection is not None and self._connection.sock is not None
+            try:
+                return self._ask(method, place, body)
+            except _Gone:
+                if not kept:
+                    raise
             return self._ask(method, place, body)
-        except _Gone:
-            if not kept:
-                raise
-        return self._ask(method, place, body)
 
     def _ask(self, method: str, place: str, body: bytes | None) -> WitnessAnswer:
         if self._closed:
@@ -148,7 +153,7 @@ class WitnessClient:
             watch.daemon = True
             watch.start()
             try:
-                return self._read(connection, method, place, body)
+                return self._read(connection, method, place, body, until)
             finally:
                 watch.cancel()
         except WitnessSilent:
@@ -160,7 +165,7 @@ class WitnessClient:
             raise (_Gone if gone else WitnessSilent)("it cannot be reached, or does not answer in time") from failed
 
     def _read(
-        self, connection: http.client.HTTPConnection, method: str, place: str, body: bytes | None
+        self, connection: http.client.HTTPConnection, method: str, place: str, body: bytes | None, until: float
     ) -> WitnessAnswer:
         headers = {"Content-Type": "text/plain; charset=utf-8"} if body else {}
         connection.request(method, self._parts.path + place, body, headers)
@@ -168,6 +173,8 @@ class WitnessClient:
         answer = response.read(self._limits.witness_answer_bytes + 1)
         if len(answer) > self._limits.witness_answer_bytes:
             raise WitnessSilent(f"it answers with over {self._limits.witness_answer_bytes} bytes")
+        if response.length or time.monotonic() >= until:  # it ended early, or the timer ended it
+            raise WitnessSilent("its answer is not whole, or does not come in time")
         if not response.isclosed():  # there may be more, which would be taken for the next answer
             self._drop()
         return WitnessAnswer(response.status, response.headers.get("Content-Type", ""), answer)
