@@ -4,49 +4,48 @@ Rules of the room:
 - The public part may be read under `audit:read`, and by `local`. Whoever is bounded to tenants sees their entries only.
 - Finding entries by what is sealed (a subject, a place) and reading a body are logged reads: their own entry is durable
   before anything is shown. Both need a person's key; reading a body needs `audit:unseal`.
-- An answer that stopped early says so: `complete` is true only when the whole range was looked at.
+- An answer that stopped early, or to which entries can still come, says so: it is not `complete`.
 Left to others: what verifying checks (`services.verify`), replay (`services.decide` on what `rebuild` gives).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from policy_engine.core.decision import Principal
 from policy_engine.core.instants import ENDLESS
+from policy_engine.core.plain import AnyRelease
 from policy_engine.errors import InputRefused, NotFound, VerificationFailed
 from policy_engine.ledger.encoding import parse_public
-from policy_engine.ledger.sealing import KeyVault, tag
+from policy_engine.ledger.sealing import KeyVault
 from policy_engine.limits import LIMITS, Limits
-from policy_engine.services.datakeys import year_of
-from policy_engine.services.drafts import TAGGED_FACETS
+from policy_engine.services.finding import Finder, parse_entry_name
 from policy_engine.services.permissions import acting_person, is_local, require
 from policy_engine.services.projection import Projection
-from policy_engine.services.questions import Found, Question
+from policy_engine.services.questiongroups import QuestionGroups
+from policy_engine.services.questions import EVERYTHING, Found, PublicTerm, Question, entry_name, one_of, sealed_terms
 from policy_engine.services.record import Recorder
+from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.timeline import Timeline
 from policy_engine.services.unseal import Unsealer
 from policy_engine.services.verify import Progress, Report, verify
-from policy_engine.store.interfaces import Head, LogView, Row, State, Store, StoredEntry
-
-SCANNED_COUNT = 100_000
-"""Entries that one query looks at before it answers with what it has and says that there is more."""
-
-SEALED_NAMES = frozenset({"subject", "tenant", *TAGGED_FACETS})
-"""What sealed parts can be found by."""
+from policy_engine.store.interfaces import LogView, Row, State, Store, StoredEntry
 
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What a query asks for; every filter given must match. Instants: `since` inclusive, `until` exclusive.
+    """What a page shows; the question and every filter given must match.
 
-    `sealed` names facets of the sealed part, such as `{"subject": id}`. `after` continues behind an entry that an
-    earlier page ended with: older ones when `newest_first`, else newer ones.
+    Instants: `since` inclusive, `until` exclusive. `sealed` names facets of the sealed part by the names of their tags,
+    such as `{"subject": id}`. `after` names the entry that an earlier page ended with, to continue behind it: older
+    ones when `newest_first`, else newer ones.
     """
 
+    question: Question = EVERYTHING
     kind: str | None = None
     outcome: str | None = None
     model: str | None = None
@@ -57,17 +56,33 @@ class Filters:
     until: int | None = None
     sealed: Mapping[str, str] = field(default_factory=dict)
     limit: int = 100
-    after: int | None = None
+    after: str | int | None = None
     newest_first: bool = True
+
+    def asked(self) -> Question:
+        """Return everything as one question. Raises `InputRefused` for a facet that nothing is found by."""
+        own = self.question
+        names = ("kind", "outcome", "model", "action", "rule", "tenant")
+        terms = [term for name in names for term in one_of(name, getattr(self, name))]
+        return Question(
+            (*own.public, *terms),
+            (*own.sealed, *sealed_terms(self.sealed)),
+            _latest(own.since, self.since),
+            _earliest(own.until, self.until),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Public parts of the entries found, in order. `after` continues where this page stopped, if not `complete`."""
+    """Public parts of the entries found, in order. `after` continues where this page stopped, if there is more.
+
+    `complete` says that nothing is missing: the whole range was looked at and, with an end in the past, no entry can
+    come any more that would fall into it.
+    """
 
     entries: tuple[Mapping[str, Any], ...]
     complete: bool
-    after: int | None
+    after: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,34 +96,35 @@ class Registers:
 class Evidence:
     """Reading the log for whoever may."""
 
-    def __init__(self, store: Store, recorder: Recorder, vault: KeyVault, limits: Limits = LIMITS) -> None:
+    def __init__(
+        self,
+        store: Store,
+        recorder: Recorder,
+        vault: KeyVault,
+        limits: Limits = LIMITS,
+        *,
+        load: Callable[[str], AnyRelease] | None = None,
+    ) -> None:
+        """`load` gives a release by its hash, for questions about groups; by default each is loaded anew."""
         self._store = store
         self._recorder = recorder
         self._vault = vault
         self._limits = limits
+        self._groups = QuestionGroups(partial(ReleaseLoader().stored, store) if load is None else load)
+        self._finder = Finder(store, vault, self._groups, limits)
 
     def query(self, principal: Principal, filters: Filters) -> Page:
         """Return a page of entries. Looking by what is sealed is a logged read.
 
-        Raises `NotPermitted` without `audit:read`, `InputRefused` for a filter nobody knows or a limit out of range.
+        Raises `NotPermitted` without `audit:read`, `InputRefused` for a filter nobody knows, a limit out of range, or
+        an `after` that names no entry.
         """
-        self._check(filters)
-        if not is_local(principal) or filters.sealed:
-            require(principal, "audit:read")
-        if filters.sealed:
-            acting_person(self._store, principal, "audit:read")
-        self._require_one_log()
-        head = self._store.head()
-        if head is None:
-            return Page((), True, None)
-        low, high = self._range(head, filters)
-        if not filters.sealed:
-            return self._page(principal, filters, self._scan(low, high, filters.newest_first), low, high)
-        self._log_search(principal, filters)
-        seqs = [seq for seq in self._tagged(head, filters) if low < seq < high]
-        if filters.newest_first:
-            seqs.reverse()
-        return self._page(principal, filters, self._each(head, seqs), low, high)
+        if not 1 <= filters.limit <= self._limits.query_rows_count:
+            raise InputRefused(f"must be 1 to {self._limits.query_rows_count}", where="limit")
+        question = self._permitted(principal, filters.asked())
+        after = None if filters.after is None else str(filters.after)
+        part = self._finder.page(question, limit=filters.limit, after=after, newest_first=filters.newest_first)
+        return Page(tuple(found.public for found in part.found), part.after is None and part.final, part.after)
 
     def scan(self, principal: Principal, question: Question, *, newest_first: bool = False) -> Iterator[Found]:
         """Yield everything that a question finds, in the order of the log or from its end, for exports and reports.
@@ -116,33 +132,35 @@ class Evidence:
         What is written meanwhile may be found or not. Asking by what is sealed is a logged read, made by this call.
         Raises `NotPermitted` as `query` does.
         """
+        return self._finder.stream(self._permitted(principal, question), newest_first=newest_first)
+
+    def _permitted(self, principal: Principal, question: Question) -> Question:
+        """Return what of a question its asker may see, after the entry is durable that says what sealed was asked."""
         if not is_local(principal) or question.sealed:
             require(principal, "audit:read")
-        self._require_one_log()
         if question.sealed:
-            raise InputRefused("sealed facets are not scanned yet", where="question")
-        return self._found(principal, question, newest_first)
+            acting_person(self._store, principal, "audit:read")
+            for term in question.sealed:
+                if term.group is not None:
+                    self._groups.check(self._store.state().release, term.group)
+            self._log_search(principal, question)
+        if principal.tenants is None:
+            return question
+        return replace(question, public=(*question.public, PublicTerm("tenant", tuple(sorted(principal.tenants)))))
 
-    def _found(self, principal: Principal, question: Question, newest_first: bool) -> Iterator[Found]:
-        head = self._store.head()
-        if head is None:
-            return
-        for seq, data in self._scan(-1, head.next_seq, newest_first):
-            public = json.loads(data)
-            if _sees(principal, public) and question.matches(public):
-                yield Found(head.log_id, seq, None, public, data)
+    def show(self, principal: Principal, entry: str | int) -> Mapping[str, Any]:
+        """Return the public part of one entry, by its name or by its id, which of a decision is the decision's.
 
-    def show(self, principal: Principal, seq: int) -> Mapping[str, Any]:
-        """Return the public part of one entry. Raises `NotFound`, also when it is not the caller's to see."""
+        Raises `NotFound`, also when it is not the caller's to see, and `InputRefused` for what is no name or id.
+        """
         if not is_local(principal):
             require(principal, "audit:read")
-        entry = self._entry(seq)
-        public = parse_public(entry.public)
+        public = parse_public(self._entry(entry).public)
         if not _sees(principal, public):
             raise NotFound("there is no such entry", where="entry")
         return public
 
-    def read_body(self, principal: Principal, seq: int) -> Mapping[str, Any]:
+    def read_body(self, principal: Principal, name: str | int) -> Mapping[str, Any]:
         """Return the sealed part of one entry, after the entry that says who read it is durable.
 
         A change gives `{"rows": [...]}`. Raises `NotPermitted` without a person's key holding `audit:unseal`,
@@ -150,7 +168,7 @@ class Evidence:
         `StoreUnavailable` when the read cannot be logged.
         """
         caller = acting_person(self._store, principal, "audit:unseal")
-        entry = self._entry(seq)
+        entry = self._entry(name)
         public = parse_public(entry.public)
         if not _sees(principal, public) or (caller.tenants is not None and "rows" in public):
             raise NotFound("there is no such entry", where="entry")
@@ -170,7 +188,8 @@ class Evidence:
         else:
             body = unsealer.body(entry, public)
             subject, tenant = str(body["subject"]), body["tenant"]
-        self._log_read(principal, {"what": "body", "entry": seq}, {}, subject, tenant)
+        place = entry.seq if self._store.one_log else entry_name(entry.log_id, entry.seq, one_log=False)
+        self._log_read(principal, {"what": "body", "entry": place}, {}, subject, tenant)
         return body
 
     def verify(self, progress: Progress | None = None) -> Report:
@@ -214,98 +233,15 @@ class Evidence:
         if found:
             raise VerificationFailed("the changes do not follow each other", tuple(found))
 
-    # Pages
-
-    def _check(self, filters: Filters) -> None:
-        if not 1 <= filters.limit <= self._limits.query_rows_count:
-            raise InputRefused(f"must be 1 to {self._limits.query_rows_count}", where="limit")
-        unknown = sorted(set(filters.sealed) - SEALED_NAMES)
-        if unknown:
-            raise InputRefused(f"sealed parts are found by {', '.join(sorted(SEALED_NAMES))} only", where="filter")
-
-    def _range(self, head: Head, filters: Filters) -> tuple[int, int]:
-        """Return the sequence numbers, exclusive, between which the answer lies."""
-        low = -1 if filters.since is None else self._first_at(head, filters.since) - 1
-        high = head.next_seq if filters.until is None else self._first_at(head, filters.until)
-        if filters.after is not None:
-            if filters.newest_first:
-                high = min(high, filters.after)
-            else:
-                low = max(low, filters.after)
-        return low, high
-
-    def _first_at(self, head: Head, instant: int) -> int:
-        """Return the first sequence number at or after an instant, by halving: time in the log never runs backwards."""
-        low, high = 0, head.next_seq
-        while low < high:
-            middle = (low + high) // 2
-            if parse_public(self._entry(middle).public)["at"] < instant:
-                low = middle + 1
-            else:
-                high = middle
-        return low
-
-    def _scan(self, low: int, high: int, newest_first: bool) -> Iterator[tuple[int, bytes]]:
-        """Yield the public parts between two sequence numbers, a page of the store at a time."""
-        while True:
-            page = list(self._store.entries(after=low, before=high, limit=1_000, newest_first=newest_first))
-            for _, seq, public in page:
-                yield seq, public
-            if len(page) < 1_000:
-                return
-            low, high = (low, page[-1][1]) if newest_first else (page[-1][1], high)
-
-    def _each(self, head: Head, seqs: list[int]) -> Iterator[tuple[int, bytes]]:
-        for seq in seqs:
-            entry = self._store.entry(head.log_id, seq)
-            if entry is not None:
-                yield seq, entry.public
-
-    def _page(
-        self, principal: Principal, filters: Filters, found: Iterator[tuple[int, bytes]], low: int, high: int
-    ) -> Page:
-        matching: list[Mapping[str, Any]] = []
-        last: int | None = None
-        for scanned, (seq, data) in enumerate(found):
-            if len(matching) == filters.limit or scanned == SCANNED_COUNT:
-                return Page(tuple(matching), False, last)
-            last = seq
-            public = json.loads(data)
-            if _sees(principal, public) and _matches(filters, public):
-                matching.append(public)
-        return Page(tuple(matching), True, None)
-
-    def _tagged(self, head: Head, filters: Filters) -> list[int]:
-        """Return the entries that carry every wanted tag, in whichever year each lies."""
-        first = parse_public(self._entry(0).public)["at"]
-        years = range(year_of(first), year_of(head.last_at) + 1)
-        found: set[int] | None = None
-        for name, value in filters.sealed.items():
-            tags = [tag(self._vault.period_key(str(year)), name, value) for year in years]
-            seqs = {seq for log_id, seq in self._store.tagged(tags) if log_id == head.log_id}
-            found = seqs if found is None else found & seqs
-        return sorted(found or ())
-
-    def _require_one_log(self) -> None:
-        """Refuse to answer from one log where there are several: what is in the others would be missing unsaid."""
-        if not self._store.one_log:
-            raise InputRefused(
-                "this database has a log for each writer, and entries are not found across them yet; "
-                "`audit verify` reads all of them",
-                where="database",
-            )
-
     # Logged reads
 
-    def _log_search(self, principal: Principal, filters: Filters) -> None:
-        names = sorted(filters.sealed)
-        self._log_read(
-            principal,
-            {"what": "query", "by_sealed": names},
-            {"sealed": dict(filters.sealed)},
-            filters.sealed.get("subject", ""),
-            None,
-        )
+    def _log_search(self, principal: Principal, question: Question) -> None:
+        asked: dict[str, Any] = {}
+        for term in question.sealed:
+            name, values = (term.facet, term.values) if term.group is None else ("group", (term.group,))
+            asked[name] = values[0] if len(values) == 1 and name not in asked else [*_listed(asked.get(name)), *values]
+        subject = next((term.values[0] for term in question.sealed if term.facet == "subject"), "")
+        self._log_read(principal, {"what": "query", "by_sealed": sorted(asked)}, {"sealed": asked}, subject, None)
 
     def _log_read(
         self,
@@ -322,13 +258,28 @@ class Evidence:
             )
         )
 
-    def _entry(self, seq: int) -> StoredEntry:
-        self._require_one_log()
-        head = self._store.head()
-        entry = None if head is None else self._store.entry(head.log_id, seq)
+    def _entry(self, name: str | int) -> StoredEntry:
+        """Return an entry by its name, or by its id."""
+        if isinstance(name, str) and _ID.fullmatch(name):
+            log_id, seq = self._place_of_id(name)
+        else:
+            named, seq = parse_entry_name(str(name), "entry") if isinstance(name, str) else (None, name)
+            head = self._store.head() if named is None and self._store.one_log else None
+            log_id = named or ("" if head is None else head.log_id)
+        entry = self._store.entry(log_id, seq)
         if entry is None:
             raise NotFound("there is no such entry", where="entry")
         return entry
+
+    def _place_of_id(self, id: str) -> tuple[str, int]:
+        with self._store.finding() as index:
+            for entry in index.named(id):
+                if parse_public(entry.public)["id"] == id:
+                    return entry.log_id, entry.seq
+        raise NotFound("there is no such entry", where="entry")
+
+
+_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def _sees(principal: Principal, public: Mapping[str, Any]) -> bool:
@@ -336,19 +287,13 @@ def _sees(principal: Principal, public: Mapping[str, Any]) -> bool:
     return principal.tenants is None or public.get("tenant") in principal.tenants
 
 
-def _matches(filters: Filters, public: Mapping[str, Any]) -> bool:
-    wanted = (
-        ("kind", filters.kind),
-        ("outcome", filters.outcome),
-        ("model", filters.model),
-        ("action", filters.action),
-        ("tenant", filters.tenant),
-    )
-    if any(value is not None and public.get(name) != value for name, value in wanted):
-        return False
-    return filters.rule is None or filters.rule in _rules(public)
+def _latest(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one if other is None else max(one, other)
 
 
-def _rules(public: Mapping[str, Any]) -> set[str]:
-    """Labels of the rules among the reasons, and ids of all rules that matched."""
-    return {str(reason[0]) for reason in public.get("reasons", ())} | set(public.get("rules", ()))
+def _earliest(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one if other is None else min(one, other)
+
+
+def _listed(value: Any) -> list[Any]:
+    return [] if value is None else value if isinstance(value, list) else [value]

@@ -76,14 +76,15 @@ class Finder:
         with self._store.finding() as index:
             marks = index.marks()
             start, end = self._bounds(index, after, newest_first)
-            for count, looked in enumerate(self._looked(index, marks, question, start, end, newest_first)):
+            looking = self._looked(index, marks, question, start, end, newest_first)
+            for count, looked in enumerate(looking):
+                if count == self._limits.looked_entries_count and last is not None:
+                    return Slice(tuple(found), entry_name(last.log_id, last.seq, one_log=marks.one_log), False)
                 if looked.found is not None and len(found) == limit:
                     return Slice(tuple(found), found[-1].name, False)
                 last = looked
                 if looked.found is not None:
                     found.append(looked.found)
-                elif count >= self._limits.looked_entries_count:
-                    return Slice(tuple(found), entry_name(last.log_id, last.seq, one_log=marks.one_log), False)
         return Slice(tuple(found), None, _is_final(question, marks, self._store.now()))
 
     def stream(self, question: Question, *, newest_first: bool) -> Iterator[Found]:

@@ -24,13 +24,14 @@ Values = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class PublicTerm:
-    """What a column must say: one of `values` (or anything, without any), or a number within `low` to `high`.
+    """What a column must say: one of `values`, or a text that begins with one of `prefixes`, or a number.
 
-    A value ending in `*` stands for everything that begins like it.
+    A number lies within `low` to `high`. Where nothing of all this is given, anything will do.
     """
 
     column: str
     values: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
     low: int | None = None
     high: int | None = None
     negated: bool = False
@@ -44,7 +45,7 @@ class PublicTerm:
         if self.low is not None or self.high is not None:
             return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
         text = str(value)
-        return not self.values or text in self.values or any(_begins(wanted, text) for wanted in self.values)
+        return text in self.values or text.startswith(self.prefixes) or not (self.values or self.prefixes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,10 @@ class Question:
         return all(term.holds(public) for term in self.public)
 
 
+EVERYTHING: Final = Question()
+"""The question that finds every entry."""
+
+
 class Found(NamedTuple):
     """An entry that was found: its place, its leaf in the tree (`None` while it is pending), and its public part.
 
@@ -95,10 +100,6 @@ class Found(NamedTuple):
 def entry_name(log_id: str, seq: int, *, one_log: bool) -> str:
     """Return how an entry is called."""
     return str(seq) if one_log else f"{log_id}:{seq}"
-
-
-def _begins(wanted: str, text: str) -> bool:
-    return wanted.endswith("*") and text.startswith(wanted[:-1])
 
 
 # Columns

@@ -164,13 +164,15 @@ def _term(word: _Word, limits: Limits) -> PublicTerm | SealedTerm:
         )
     if sign != ":":
         _refuse(f"what is sealed is not compared; write {name[0]}:VALUE", at)
-    values = _values(value, at, limits)
+    values, prefixes = _values(value, at, limits)
+    if prefixes:
+        _refuse("what is sealed is found by whole values only; write the value", at)
     if name[0] == GROUP:
         if len(values) > 1:
             _refuse('one group at a time; join groups as the packs do, such as group:"D:5 + MO"', at)
         return SealedTerm("counted", (), values[0])
-    if "*" in values:
-        _refuse("what is sealed is found by whole values only; write the value", at)
+    if name[0] == "subject" and len(values) > 1:
+        _refuse("one person at a time: each look is recorded for the person it is about", at)
     return SealedTerm(SEALED[name[0]], values)
 
 
@@ -181,25 +183,29 @@ def _public(name: str, sign: str, value: str, at: int, negated: bool, limits: Li
         number = _number(value, at)
         low = number + (sign == ">") if sign[0] == ">" else None
         high = number - (sign == "<") if sign[0] == "<" else None
-        return PublicTerm(name, (), low, high, negated)
-    values = _values(value, at, limits)
-    if values == ("*",):
-        return PublicTerm(name, (), negated=negated) if not negated else _refuse("nothing can match this", at)
+        return PublicTerm(name, (), (), low, high, negated)
+    values, prefixes = _values(value, at, limits)
+    if prefixes == ("",) and not values:
+        return PublicTerm(name) if not negated else _refuse("nothing can match this; leave the `-` out", at)
     if name in NUMBERS:
+        if prefixes:
+            _refuse("a number is written out; compare it instead, such as tier>=4", at)
         values = tuple(str(_number(item, at)) for item in values)
     if name == "outcome" and not set(values) <= set(_OUTCOMES):
         _refuse("an outcome is allow or deny", at)
-    return PublicTerm(name, values, negated=negated)
+    return PublicTerm(name, values, prefixes, negated=negated)
 
 
-def _values(text: str, at: int, limits: Limits) -> tuple[str, ...]:
-    """Return the alternatives of a value, which commas separate outside of quotes."""
-    parts = [part.replace('"', "") for part in re.findall(r'(?:"[^"]*"|[^",])+', text)]
-    if not parts or not all(parts) or len(parts) != len(re.sub(r'"[^"]*"', "", text).split(",")):
+def _values(text: str, at: int, limits: Limits) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the alternatives of a value, which commas separate outside of quotes, and the beginnings among them."""
+    parts = re.findall(r'(?:"[^"]*"|[^",])+', text)
+    if not parts or '""' in parts or len(parts) != len(re.sub(r'"[^"]*"', "", text).split(",")):
         _refuse("a value is missing here; write it, or leave the sign out", at)
     if len(parts) > limits.question_values_count:
         raise TooLarge(f"has more than {limits.question_values_count} alternatives", where=f"question, character {at}")
-    return tuple(dict.fromkeys(parts))
+    prefixes = [part[:-1].replace('"', "") for part in parts if part.endswith("*")]
+    values = [part.replace('"', "") for part in parts if not part.endswith("*")]
+    return tuple(dict.fromkeys(values)), tuple(dict.fromkeys(prefixes))
 
 
 def _number(text: str, at: int) -> int:
@@ -212,7 +218,7 @@ def _check_repeated(terms: list[PublicTerm], words: list[_Word]) -> None:
     """Refuse two values of a column that has one: nothing could match, and `,` was meant."""
     seen: set[str] = set()
     for term in terms:
-        if term.negated or term.column in LISTS or not term.values:
+        if term.negated or term.column in LISTS or not (term.values or term.prefixes):
             continue
         if term.column in seen:
             again = [word for word in words if word.text.startswith((f"{term.column}:", *_OUTCOMES))]

@@ -8,7 +8,7 @@ Rules of the room:
 - Drafts evaluated under different states go into different batches. When some of a batch are stale, the others are
   tried again at once. One draft that cannot be encoded does not take its neighbours with it.
 - Nobody waits longer than `limits.answer_seconds`; the queue is bounded, and a full one refuses at once.
-- An idle recorder puts the tags of what it wrote into their index; a busy one does so only when far behind.
+- An idle recorder puts what it wrote into the indexes of tags and columns; a busy one does so only when far behind.
 - A log that a witness speaks against takes no more drafts (`halt`).
 - Denies that were answered while the log was away are counted (`missed`), and one `gap` entry says so, before anything
   else is written.
@@ -43,7 +43,10 @@ RETRY_SECONDS = 1.0
 """How often a recorder with a gap to report tries whether the log is back."""
 
 IDLE_SECONDS = 0.05
-"""How long nothing must come before an idle recorder works on the index of tags."""
+"""How long nothing must come before an idle recorder works on the indexes."""
+
+PENDING_SECONDS = 1.0
+"""How often an idle recorder looks whether what it wrote is in the tree, and can be indexed."""
 
 INDEX_COUNT = 256
 """Entries indexed in one transaction: a draft that comes meanwhile waits for no more than that."""
@@ -68,6 +71,7 @@ class Recorder:
         self._changed = threading.Condition()
         self._gap = Gap()
         self._unindexed = 1  # unknown at the start, so looked after once
+        self._pending = False
         self._idle = False
         self._written_at = 0.0
         self._closed = False
@@ -270,7 +274,7 @@ class Recorder:
                 if self._closed:
                     return None
                 self._idle = True
-                woken = self._changed.wait(IDLE_SECONDS if self._unindexed else RETRY_SECONDS if self._gap else None)
+                woken = self._changed.wait(self._patience())
                 self._idle = False
                 if not woken:
                     return []
@@ -282,6 +286,12 @@ class Recorder:
                 jobs.append(job)
             self._queued -= count
             return jobs
+
+    def _patience(self) -> float | None:
+        """Return how long to wait for drafts before looking after indexes and gap; `None` when there is neither."""
+        if self._unindexed:
+            return IDLE_SECONDS
+        return PENDING_SECONDS if self._pending else RETRY_SECONDS if self._gap else None
 
     def _commit(self, jobs: list[Job]) -> None:
         groups: dict[tuple[int, str | None], list[tuple[Job, int]]] = {}
@@ -326,11 +336,13 @@ class Recorder:
         group[0][0].error = unavailable
 
     def _index(self) -> None:
-        """Index some tags. A store that is away is no trouble here: the tags are in the bodies, and found there."""
+        """Index some entries. A store that is away is no trouble here: what is not indexed is found by reading it."""
         try:
-            self._unindexed = self._store.index_tags(INDEX_COUNT)
+            tags = self._store.index_tags(INDEX_COUNT)
+            columns = self._store.index_columns(INDEX_COUNT)
+            self._unindexed, self._pending = max(tags, columns.leaves), columns.pending > 0
         except Exception:  # noqa: BLE001  the thread must live; entries come first
-            self._unindexed = 0
+            self._unindexed, self._pending = 0, False
 
     def _report_gap(self) -> bool:
         """Write the gap entry, if there is a gap; return whether the log is there."""

@@ -36,7 +36,7 @@ class OnlyDecisions(Strict):
     since: Instant | None = None
     until: Instant | None = None
     limit: Annotated[int, Field(ge=1, le=LIMITS.query_rows_count, strict=False)] = 100
-    after: Annotated[int, Field(ge=0, strict=False)] | None = None
+    after: Annotated[str, Field(max_length=40)] | None = None
 
 
 class OnlyDecisionsAbout(OnlyDecisions):
@@ -51,7 +51,7 @@ class DecisionsShown(Shown):
 
     decisions: list[dict[str, Any]]
     complete: bool
-    after: int | None = None
+    after: str | None = None
 
 
 @router.get("", **route_options("audit:read", problems=READING))
