@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
@@ -57,12 +58,16 @@ def server(talk: Talk) -> Iterator[WitnessAddress]:
 
 
 def request_of(connection: socket.socket) -> bytes:
-    """Read a request with a body of a few bytes."""
+    """Read a request with its body; `b""` when there is none any more."""
     data = b""
     while b"\r\n\r\n" not in data:
         part = connection.recv(65_536)
         if not part:
-            break
+            return b""
+        data += part
+    named = re.search(rb"Content-Length: ([0-9]+)", data)
+    whole = data.index(b"\r\n\r\n") + 4 + (int(named[1]) if named else 0)
+    while len(data) < whole and (part := connection.recv(65_536)):
         data += part
     return data
 
