@@ -64,6 +64,10 @@ class Limits:
     proof_extra_bytes: int = 65_536
     proof_hashes_count: int = 64
     receipt_bytes: int = 65_536
+    integrate_seconds: float = 0.5
+    integrate_idle_seconds: float = 5.0
+    integrate_leaves_count: int = 1_024
+    abandon_seconds: float = 60.0
     witnesses_count: int = 16
     witness_answer_bytes: int = 65_536
     witness_seconds: float = 5.0

@@ -27,7 +27,12 @@ from psycopg.conninfo import conninfo_to_dict
 from policy_engine.store.migrate import install
 
 OVERRIDE = "POLICY_ENGINE_TEST_POSTGRES"
-LOGINS = {"pe_writer": "policy_engine_writer", "pe_operator": "policy_engine_operator", "pe_auditor": None}
+LOGINS = {
+    "pe_writer": "policy_engine_writer",
+    "pe_operator": "policy_engine_operator",
+    "pe_sequencer": "policy_engine_sequencer",
+    "pe_auditor": None,
+}
 PASSWORD = "made-up"  # on a server that lives as long as the tests
 TEMPLATE = f"pe_template_{os.getpid()}"
 CONF = """

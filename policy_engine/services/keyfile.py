@@ -9,36 +9,45 @@ Left to others: sealing (`ledger.sealing`), whether a key file belongs to a data
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 import secrets
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
-from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from policy_engine.core.instants import format_instant
 from policy_engine.errors import StartRefused
 from policy_engine.ledger import sealing
 from policy_engine.ledger.sealing import KEY_BYTES, NONCE_BYTES, KeyVault
+from policy_engine.services import newfile
 
 VERSION = 1
 """Version of the file's format."""
 
 _KEYS = ("master", "index", "tags")
+_LOG = "log"
 
 __all__ = ["FileVault", "KeyVault", "default_path", "new_vault", "open_vault"]
 
 
 class FileVault:
-    """A `KeyVault` over keys held in memory, as the key file gave them."""
+    """A `KeyVault` over keys held in memory, as the key file gave them. `log` is the seed of the log's own key."""
 
-    def __init__(self, master: bytes, index: bytes, tags: bytes) -> None:
-        if {len(master), len(index), len(tags)} != {KEY_BYTES}:
+    def __init__(self, master: bytes, index: bytes, tags: bytes, log: bytes | None = None) -> None:
+        if {len(master), len(index), len(tags), KEY_BYTES if log is None else len(log)} != {KEY_BYTES}:
             raise ValueError(f"each key has {KEY_BYTES} bytes")
+        self.log_seed = log
+        """Signs checkpoints, on SQLite; on PostgreSQL the sequencer's machine alone has a key for that."""
         self._master = master
         self._index = index
         self._tags = tags
+
+    def receipt_seed(self) -> bytes:
+        """Return the seed of the key that signs receipts of the one log of an SQLite file: the same at each start."""
+        return hmac.digest(self._master, b"policy-engine receipts v1", "sha256")
 
     def wrap(self, key_id: str, data_key: bytes) -> bytes:
         """Return the data key encrypted under the master key, bound to `key_id`."""
@@ -59,7 +68,7 @@ class FileVault:
 
 def new_vault() -> FileVault:
     """Return a vault of fresh keys that no file holds, for tests, cases and demos."""
-    return FileVault(*(secrets.token_bytes(KEY_BYTES) for _ in _KEYS))
+    return FileVault(*(secrets.token_bytes(KEY_BYTES) for _ in (*_KEYS, _LOG)))
 
 
 def default_path(database: Path) -> Path:
@@ -67,11 +76,12 @@ def default_path(database: Path) -> Path:
     return database.with_name(database.name + ".keys")
 
 
-def open_vault(path: Path, *, database_is_empty: bool, now: int) -> FileVault:
+def open_vault(path: Path, *, database_is_empty: bool, now: int, with_log_key: bool = False) -> FileVault:
     """Return the vault of a key file, writing a new file when the database is empty and there is none.
 
     Raises `StartRefused` when the file of a database with entries is missing, or a file is damaged, readable by
-    others, or cannot be written. `now` is written into a new file, for its owner to know it by.
+    others, or cannot be written. `now` is written into a new file, for its owner to know it by. `with_log_key` asks
+    for the log's key too, and adds it to a file that was written without.
     """
     if not path.exists():
         if not database_is_empty:
@@ -80,39 +90,46 @@ def open_vault(path: Path, *, database_is_empty: bool, now: int) -> FileVault:
                 "POLICY_ENGINE_KEYS; a new one could not open what is sealed",
                 where="key file",
             )
-        _create(path, now)
-    return _read(path)
+        _create(path, now, (*_KEYS, _LOG) if with_log_key else _KEYS)
+    vault = _read(path)
+    if with_log_key and vault.log_seed is None:
+        _add_log_key(path)
+        vault = _read(path)
+    return vault
 
 
-def _create(path: Path, now: int) -> None:
+def _create(path: Path, now: int, names: tuple[str, ...]) -> None:
     """Write a new key file so that a crash leaves either none or all of it, and two starts agree on one."""
     document = {
         "version": VERSION,
-        **{name: b64encode(secrets.token_bytes(KEY_BYTES)).decode() for name in _KEYS},
+        **{name: _drawn() for name in names},
         "created": format_instant(now),
     }
-    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    try:
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(handle, "w") as file:
-                file.write(json.dumps(document, indent=2) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            with suppress(FileExistsError):  # another start was first: its file counts
-                os.link(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError:
-        raise StartRefused("the key file cannot be written; check the folder and its space", where="key file") from None
+    newfile.write_once(path, json.dumps(document, indent=2) + "\n", "key file")
+
+
+def _add_log_key(path: Path) -> None:
+    """Add the member of the log's key to a file that was written before there was one, unless another start has."""
+    with newfile.alone(path):
+        document = _document(path)
+        if _LOG not in document:
+            newfile.replace(path, json.dumps({**document, _LOG: _drawn()}, indent=2) + "\n", "key file")
+
+
+def _drawn() -> str:
+    return b64encode(secrets.token_bytes(KEY_BYTES)).decode()
 
 
 def _read(path: Path) -> FileVault:
+    document = _document(path)
+    try:
+        names = (*_KEYS, _LOG) if _LOG in document else _KEYS
+        return FileVault(*(b64decode(document[name], validate=True) for name in names))
+    except (KeyError, TypeError, ValueError, Base64Error):
+        raise StartRefused("the key file is damaged: a key is missing or malformed", where="key file") from None
+
+
+def _document(path: Path) -> dict[str, Any]:
     try:
         mode = path.stat().st_mode
         document = json.loads(path.read_text())
@@ -122,7 +139,4 @@ def _read(path: Path) -> FileVault:
         raise StartRefused("the key file may be read by others; set its mode to 0600", where="key file")
     if not isinstance(document, dict) or document.get("version") != VERSION:
         raise StartRefused("the key file has an unknown version; a newer program wrote it", where="key file")
-    try:
-        return FileVault(*(b64decode(document[name], validate=True) for name in _KEYS))
-    except (KeyError, TypeError, ValueError, Base64Error):
-        raise StartRefused("the key file is damaged: a key is missing or malformed", where="key file") from None
+    return document

@@ -28,6 +28,14 @@ TABLES = (
 
 WRITER = "policy_engine_writer"
 OPERATOR = "policy_engine_operator"
+SEQUENCER = "policy_engine_sequencer"
+
+_FOR = {
+    WRITER: ("append", "POLICY_ENGINE_DATABASE"),
+    OPERATOR: ("change", "POLICY_ENGINE_OPERATOR_DATABASE"),
+    SEQUENCER: ("integrate", "POLICY_ENGINE_SEQUENCER_DATABASE"),
+}
+"""What each role is for, and the setting that names its login."""
 
 _NO_STANDBY = "synchronous_standby_names is empty: a lost disk is a lost log; name a synchronous standby"
 
@@ -80,7 +88,7 @@ def warn_without_standby(standby: bool) -> None:
 
 def check_role(connection: Connection, role: str) -> None:
     """Raise `StartRefused` unless the login may do what `role` is for, and cannot write past its functions."""
-    setting = "POLICY_ENGINE_DATABASE" if role == WRITER else "POLICY_ENGINE_OPERATOR_DATABASE"
+    own, setting = _FOR[role]
     if _one(connection, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
         raise StartRefused(
             f"the login is a superuser, who may edit the log; make a login with `GRANT {role} TO` it", where=setting
@@ -110,8 +118,15 @@ def check_role(connection: Connection, role: str) -> None:
             f"the login may make objects in the schema {SCHEMA_NAME}; revoke CREATE on it", where=setting
         )
     may_append, may_change = _may(connection, "append"), _may(connection, "change")
-    if not (may_append if role == WRITER else may_change):
+    may_integrate = _may(connection, "integrate")
+    if not _may(connection, own):
         raise lacking
+    if may_integrate and (role != SEQUENCER or may_append or may_change):
+        raise StartRefused(
+            "the login may integrate the tree and write to the log; keep policy_engine_sequencer for the login in "
+            "POLICY_ENGINE_SEQUENCER_DATABASE, and grant that one nothing else",
+            where=setting,
+        )
     if role == WRITER and may_change:
         raise StartRefused(
             "the login may also change orders, facts and keys; keep policy_engine_operator for the login in "

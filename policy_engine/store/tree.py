@@ -154,6 +154,11 @@ class ReadTree:
         """Return up to `count` leaves that are not in the tree."""
         return read_pending(self._reader, count)
 
+    def last_cosignature(self, cosigner: str) -> tuple[int, str] | None:
+        """Return the size of the newest checkpoint that a witness cosigned, and its line."""
+        row = self._reader.one(statements.READ_LAST_COSIGNATURE, cosigner)
+        return None if row is None else (int(row[0]), str(row[1]))
+
     # For the sequencer and for verifying
 
     def pending_count(self) -> int:

@@ -66,6 +66,14 @@ READ_COSIGNATURES = query(
     select(cosignatures.c.line).where(cosignatures.c.size == bindparam("size")).order_by(cosignatures.c.cosigner),
     "size",
 )
+READ_LAST_COSIGNATURE = query(
+    select(cosignatures.c.size, cosignatures.c.line)
+    .where(cosignatures.c.cosigner == bindparam("cosigner"))
+    .order_by(cosignatures.c.size.desc())
+    .limit(literal_column("1"))
+    .offset(literal_column("0")),
+    "cosigner",
+)
 
 _zero: ColumnElement[int] = literal_column("0")
 _open: ColumnElement[str] = literal_column("'open'")

@@ -125,6 +125,8 @@ class PostgresDatabase:
         self.server = server or postgresql.running()
         self.name = self.server.new_database()
         self.opened: list[PostgresStore] = []
+        self.also: list[Any] = []
+        """What else was connected to it."""
 
     @property
     def writer(self) -> str:
@@ -155,7 +157,7 @@ class PostgresDatabase:
 
     def close(self) -> None:
         """Close every store opened on it."""
-        for store in self.opened:
+        for store in (*self.opened, *self.also):
             store.close()
 
     def drop(self) -> None:
