@@ -54,6 +54,8 @@ class Sequencer:
         self._seen: tuple[int, bytes] = (0, b"")
         self.trouble: str | None = None
         """Why nothing is signed any more; `None` while all is well."""
+        self.published: Callable[[StoredCheckpoint], None] = lambda checkpoint: None
+        """Called with each checkpoint that is durable, before the next one is made; it returns at once."""
 
     # In the background
 
@@ -101,6 +103,11 @@ class Sequencer:
                 return
             self._stop.wait(self._limits.integrate_seconds)
             self._wake.wait(max(0.0, self._idle_seconds - self._limits.integrate_seconds))
+
+    def halt(self, problem: str) -> None:
+        """Sign nothing any more: a witness speaks against the tree in the database."""
+        if self.trouble is None:
+            self._refuse(problem)
 
     # One integration
 
@@ -159,7 +166,9 @@ class Sequencer:
         if not self._store.integrate(growth):
             return False
         self._seen = (growth.size + len(growth.leaves), root)
-        return StoredCheckpoint(self._seen[0], growth.note, growth.at)
+        checkpoint = StoredCheckpoint(self._seen[0], growth.note, growth.at)
+        self.published(checkpoint)
+        return checkpoint
 
     def _prepare(self, view: TreeView, certain: int | None) -> tuple[Growth, bytes] | int | None:
         """Return the next growth with its root; the tree's size when only the horizon has to move; else `None`."""
