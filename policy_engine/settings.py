@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     policies: Path = Path("policies")
     keys: Path | None = None
     """The key file; by default `<database>.keys` beside an SQLite database."""
+    witnesses: Path | None = None
+    """The file of witnesses that cosign our checkpoints; without one nobody outside remembers our tree."""
     key: SecretStr | None = None
     """The API key the command line acts as; without one it is the service principal `local`."""
     serving_region: str | None = None

@@ -24,14 +24,14 @@ import structlog
 
 from policy_engine.errors import LogForked, PolicyEngineError
 from policy_engine.ledger.checkpoint import Checkpoint, open_checkpoint
-from policy_engine.ledger.note import VerifierKey, parse_note
+from policy_engine.ledger.note import VerifierKey, parse_key, parse_note
 from policy_engine.ledger.proofs import check_consistency, make_consistency, make_root
 from policy_engine.ledger.refusals import EvidenceRefused, Reason
 from policy_engine.ledger.tiles import TileNodes
 from policy_engine.ledger.witnessing import SIZE_TYPE, read_cosignature, read_size, write_submission
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.witnessclient import WitnessAddress, WitnessAnswer, WitnessClient, WitnessSilent
-from policy_engine.store.treeinterfaces import StoredCheckpoint
+from policy_engine.store.treeinterfaces import StoredCheckpoint, TreeState
 
 ATTEMPTS_COUNT = 4
 """How often one round follows a size that a witness names; others may be submitting too."""
@@ -43,6 +43,10 @@ log = structlog.get_logger(__name__)
 
 class WitnessedTree(Protocol):
     """What is read of the store; safe to use from several threads."""
+
+    def tree_state(self) -> TreeState:
+        """Return the row about the tree, which names the key of the log."""
+        ...
 
     def checkpoint(self, size: int | None = None) -> StoredCheckpoint | None:
         """Return the newest checkpoint."""
@@ -65,9 +69,8 @@ class WitnessState:
 
 @dataclass(frozen=True, slots=True)
 class OwnLog:
-    """Our side: the key of the log, its tree, and where cosignatures are kept (`None`: by another process)."""
+    """Our side: the tree, and where cosignatures are kept (`None`: by another process)."""
 
-    key: VerifierKey
     tree: WitnessedTree
     keep: Callable[[int, str, str], None] | None = None
 
@@ -192,6 +195,7 @@ class _Watch:
         self._key = address.key
         self._own = own
         self._limits = limits
+        self._log_key: VerifierKey | None = None
         self._known_size = 0
         """The size of the witness's record, as last heard."""
         self.client = WitnessClient(address, limits)
@@ -244,14 +248,16 @@ class _Watch:
         self.state = replace(self.state, size=checkpoint.size, seconds=seconds)
 
     def _newest(self) -> tuple[StoredCheckpoint, Checkpoint] | None:
-        """Return our newest checkpoint, checked against our own key."""
+        """Return our newest checkpoint, checked against the key that the tree has had since its first one."""
         stored = self._own.tree.checkpoint()
         if stored is None:
             return None
-        return stored, self._opened(stored.note)
+        if self._log_key is None:
+            self._log_key = parse_key(self._own.tree.tree_state().key)
+        return stored, self._opened(stored.note, self._log_key)
 
-    def _opened(self, note: bytes) -> Checkpoint:
-        return open_checkpoint(note, self._own.key.name, [self._own.key], limits=self._limits).checkpoint
+    def _opened(self, note: bytes, key: VerifierKey) -> Checkpoint:
+        return open_checkpoint(note, key.name, [key], limits=self._limits).checkpoint
 
     def _proof(self, old: int, checkpoint: Checkpoint) -> list[bytes]:
         """Return the proof from an older size, checked: hashes that do not lead to our own checkpoint are no tree."""
@@ -293,8 +299,10 @@ class _Watch:
 
     def _shown(self) -> Checkpoint | None:
         """Return the witness's record when our own key signed it; not every witness shows one."""
+        if self._log_key is None:
+            return None
         try:
-            answer = self.client.newest(self._own.key.name)
-            return self._opened(answer.body) if answer.status == 200 else None
+            answer = self.client.newest(self._log_key.name)
+            return self._opened(answer.body, self._log_key) if answer.status == 200 else None
         except (WitnessSilent, EvidenceRefused):
             return None

@@ -267,6 +267,10 @@ class LogView(TreeReader, Protocol):
         """Yield `(tag, log_id, seq)` of the index of tags, in its order."""
         ...
 
+    def last_cosignature(self, cosigner: str) -> tuple[int, str] | None:
+        """Return the size of the newest checkpoint that a witness (its key's text) cosigned, and its line."""
+        ...
+
     def bodies_without_entry(self) -> list[tuple[str, int]]:
         """Return places that have a body and no entry."""
         ...

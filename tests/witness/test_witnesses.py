@@ -20,7 +20,7 @@ from policy_engine.ledger.tiles import TILE_HASHES
 from policy_engine.limits import LIMITS
 from policy_engine.services.witness import OwnLog, Witnesses
 from policy_engine.services.witnessclient import WitnessAddress
-from policy_engine.store.treeinterfaces import StoredCheckpoint
+from policy_engine.store.treeinterfaces import StoredCheckpoint, TreeState
 from tests.witness.test_client import KEY, head, request_of, server
 from tests.witness.witnessed import LOG, ORIGIN, Running, Tree, configure, running
 
@@ -47,6 +47,10 @@ class Held:
         CompactRange().extend(tree.leaves, keep)
         self.tree, self.tiles = tree, tiles
 
+    def tree_state(self) -> TreeState:
+        """Return the row about the tree."""
+        return TreeState(self.tree.size, ORIGIN, str(LOG.key), 0, 0)
+
     def checkpoint(self, size: int | None = None) -> StoredCheckpoint | None:
         """Return the newest checkpoint with what was kept."""
         if self.away:
@@ -70,7 +74,7 @@ class Held:
 def offering(held: Held, *addresses: WitnessAddress) -> Iterator[tuple[Witnesses, list[LogForked]]]:
     """Run the witnesses of a database, with the words that were told against it."""
     told: list[LogForked] = []
-    witnesses = Witnesses(addresses, OwnLog(LOG.key, held, held.keep), told.append, QUICK)
+    witnesses = Witnesses(addresses, OwnLog(held, held.keep), told.append, QUICK)
     try:
         yield witnesses, told
     finally:
@@ -292,7 +296,7 @@ def test_a_witness_that_hangs_delays_nobody(tmp_path: Path) -> None:
 
     patient = replace(QUICK, witness_seconds=20.0)
     with server(hang) as stuck, witnessed(tmp_path) as (_, good):
-        witnesses = Witnesses([replace(stuck, key=KEY), good], OwnLog(LOG.key, held, held.keep), print, patient)
+        witnesses = Witnesses([replace(stuck, key=KEY), good], OwnLog(held, held.keep), print, patient)
         begun = time.monotonic()
         for _ in range(100):
             grow(held, witnesses, 1)
