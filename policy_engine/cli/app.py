@@ -12,9 +12,11 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from policy_engine.cli import (
+from policy_engine.cli import (  # noqa: F401  `auditquestions` and `auditreplay` put their commands on `audit.app`
     approvals,
     audit,
+    auditquestions,
+    auditreplay,
     check,
     demo,
     doctor,

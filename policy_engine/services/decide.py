@@ -12,8 +12,9 @@ and writes one `gap` entry on return. Deciding never raises for policy reasons.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from policy_engine.core.decision import Decision, Evaluation, Outcome, Principal, Reason, Request
@@ -92,7 +93,7 @@ class Decider:
                 snapshot, drafts = self._prepare(open_, principal)
                 (result,) = await self._recorder.write_async(drafts, snapshot.state)
                 if isinstance(result, Written) and item.evaluation is not None:
-                    return self._decision(item.evaluation, drafts[0].id, explained)
+                    return self._decision(item.evaluation, drafts[0].id, explained, result)
             return self._stale(item)
         except (StoreUnavailable, LoadRefused) as error:
             return self._away(open_, error)[0]
@@ -158,11 +159,16 @@ class Decider:
         waiting = [item for item in open_ if item.decision is None]
         for item, draft, result in zip(waiting, drafts, results, strict=True):
             if isinstance(result, Written) and item.evaluation is not None:  # nothing else lets an answer out
-                item.decision = self._decision(item.evaluation, draft.id, explained)
+                item.decision = self._decision(item.evaluation, draft.id, explained, result)
         return all(item.decision is not None for item in open_)
 
-    def _decision(self, evaluation: Evaluation, id: str, explained: bool) -> Decision:
-        """10. The answer with its validity: the budget, or less when an instant that may change it is nearer."""
+    def _decision(
+        self, evaluation: Evaluation, id: str, explained: bool, written: Written | None = None
+    ) -> Decision:
+        """10. The answer with its validity: the budget, or less when an instant that may change it is nearer.
+
+        An allow has its receipt, which is signed when somebody takes it.
+        """
         valid_for_ms = self._valid_for_ms
         if evaluation.until < ENDLESS:
             valid_for_ms = max(0, min(valid_for_ms, (evaluation.until - evaluation.at) // 1_000))
@@ -178,6 +184,7 @@ class Decider:
             valid_for_ms=valid_for_ms,
             message="" if allowed or not evaluation.reasons else evaluation.reasons[0].message,
             explanation=explain(evaluation, self._evaluator.facts) if explained else None,
+            proof=_proof(written, valid_for_ms) if allowed else None,
         )
 
     def _answers(self, open_: Sequence[_Open]) -> list[Decision]:
@@ -235,6 +242,13 @@ def _denied(evaluation: Evaluation, release: AnyRelease | None, code: str) -> Ev
         until=ENDLESS,
         shared=None,
     )
+
+
+def _proof(written: Written | None, valid_for_ms: int) -> Callable[[], Mapping[str, Any]] | None:
+    """Return what makes the receipt of an entry, `None` when this engine signs none."""
+    if written is None or written.batch is None:
+        return None
+    return partial(written.batch.receipt, written.seq, valid_for_ms)
 
 
 def _raw(request: Request) -> str:

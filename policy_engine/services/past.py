@@ -33,6 +33,8 @@ class Past:
         self._unsealer = unsealer
         self._content = content
         self._projection = Projection()
+        self.touched: tuple[tuple[str, str], ...] = ()
+        """Register and id of each row that the change applied last wrote."""
 
     def apply(self, entry: StoredEntry) -> Mapping[str, Any] | None:
         """Apply an entry if it is a change, and return its public part then; every other entry changes nothing.
@@ -45,7 +47,9 @@ class Past:
         if "rows" not in public:
             return None
         self._projection.follow(public)
-        self._projection.put(entry.log_id, entry.seq, self._unsealer.rows(entry, public))
+        rows = self._unsealer.rows(entry, public)
+        self._projection.put(entry.log_id, entry.seq, rows)
+        self.touched = tuple((row.register, row.id) for row in rows)
         return public
 
     def state(self) -> State:

@@ -53,13 +53,16 @@ class Replayed:
 
 
 class Replay:
-    """Decides recorded decisions again, for whoever may read what is sealed of them."""
+    """Decides recorded decisions again, for whoever may read what is sealed of them.
+
+    `store`, `vault` and `releases` are what it reads, for the other questions of this kind.
+    """
 
     def __init__(self, store: Store, recorder: Recorder, vault: KeyVault, releases: ReleaseLoader) -> None:
-        self._store = store
+        self.store = store
         self._recorder = recorder
-        self._vault = vault
-        self._releases = releases
+        self.vault = vault
+        self.releases = releases
 
     def one(self, principal: Principal, name: str, progress: Progress | None = None) -> Replayed:
         """Replay one decision, named by its entry (`17`, or `LOG:17` where there are several logs) or its id.
@@ -67,11 +70,11 @@ class Replay:
         Raises `NotPermitted` without a person's key that holds `audit:unseal`, `NotFound` when there is no such
         decision or it is not the caller's to see, and `InputRefused` for an entry that is no decision.
         """
-        caller = acting_person(self._store, principal, "audit:unseal")
+        caller = acting_person(self.store, principal, "audit:unseal")
         is_it = self.named(name)
-        with self._store.view() as view:
-            walk = Walk(view, self._vault, self._store.blob, progress=progress)
-            rejudge = Rejudge(walk.past, self._releases)
+        with self.store.view() as view:
+            walk = Walk(view, self.vault, self.store.blob, progress=progress)
+            rejudge = Rejudge(walk.past, self.releases)
             for step in walk.steps(lambda public: sees(caller, public), may=is_it):
                 if isinstance(step, Changed):
                     _refuse_change(is_it, step)
@@ -89,14 +92,14 @@ class Replay:
         A change that cannot be read is handed over too, since whatever follows rests on it. `text` is the question as
         it was asked, for the entry of the read, which is durable before the first result. Raises as `one`.
         """
-        caller = acting_person(self._store, principal, "audit:unseal")
+        caller = acting_person(self.store, principal, "audit:unseal")
         self.log_read(principal, {"what": "replay"}, {"question": text})
         return self._all(caller, question, progress)
 
     def _all(self, caller: Caller, question: Question, progress: Progress | None) -> Iterator[Replayed]:
-        with self._store.view() as view:
-            walk = Walk(view, self._vault, self._store.blob, progress=progress)
-            rejudge = Rejudge(walk.past, self._releases)
+        with self.store.view() as view:
+            walk = Walk(view, self.vault, self.store.blob, progress=progress)
+            rejudge = Rejudge(walk.past, self.releases)
             for step in walk.steps(lambda public: sees(caller, public) and question.matches(public)):
                 if isinstance(step, Changed):
                     continue
@@ -114,7 +117,7 @@ class Replay:
         if found is None:
             raise InputRefused("must be the number of an entry, LOG:NUMBER, or a decision's id", where="entry")
         log_id, seq = found[1], int(found[2])
-        if log_id is None and not self._store.one_log:
+        if log_id is None and not self.store.one_log:
             raise InputRefused("there are several logs here; name the entry as LOG:NUMBER", where="entry")
         return lambda entry: entry.seq == seq and log_id in (None, entry.log_id)
 

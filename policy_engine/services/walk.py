@@ -52,6 +52,8 @@ class Closed:
 class Changed:
     """A change that was applied: the registers are now those after it."""
 
+    log_id: str
+    seq: int
     entry: StoredEntry
     public: Mapping[str, Any]
 
@@ -97,7 +99,7 @@ class Walk:
         try:
             public = self.past.apply(entry)
             if public is not None:
-                return Changed(entry, public)
+                return Changed(entry.log_id, entry.seq, entry, public)
             if not may(entry):
                 return None
             public = parse_public(entry.public)
@@ -109,6 +111,6 @@ class Walk:
         except VerificationFailed as failed:
             return Closed(entry.log_id, entry.seq, UNREADABLE, failed.message, public)
 
-    def name(self, step: Recorded | Closed) -> str:
+    def name(self, step: Step) -> str:
         """Return how the entry of a step is called."""
         return entry_name(step.log_id, step.seq, one_log=self.one_log)

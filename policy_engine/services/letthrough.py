@@ -1,0 +1,143 @@
+"""Who got through between the receipt of a directive and its first enforcement, by deciding again with it in force.
+
+Rules of the room:
+- The directive is supposed as it was first received, without exemptions that were approved later, and in force from the
+  instant asked about: when it was entered, or the start it names where that is earlier, or an instant given (the letter
+  may have arrived before anybody entered it).
+- Enforced first is the first decision that names it among its reasons. Every allow in between is decided again; those
+  that the directive would have denied got through. Law 4 makes that none from the entry on.
+- Each log is a writer: for each is said when it first wrote under the directive and when it first enforced it.
+Left to others: the walk, who may ask (`services.asof`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from policy_engine.core.decision import Outcome
+from policy_engine.core.instants import ENDLESS, format_instant, parse_instant
+from policy_engine.errors import NotFound
+from policy_engine.services.past import is_decision
+from policy_engine.services.rejudge import Recorded, Rejudge, differences
+from policy_engine.services.releases import ReleaseLoader
+from policy_engine.services.supposed import Otherwise, Supposed, otherwise
+from policy_engine.services.walk import Changed, Closed, Walk
+from policy_engine.store.interfaces import Row, StoredEntry
+
+
+@dataclass(slots=True)
+class Writer:
+    """When one log first wrote under the directive, and when it first enforced it: entry and instant."""
+
+    log: str
+    first_entry: str | None = None
+    first_at: int | None = None
+    enforced_entry: str | None = None
+    enforced_at: int | None = None
+
+
+@dataclass(slots=True)
+class Receipt:
+    """What the log says of a directive: its receipt, its first enforcement, and both for each log."""
+
+    order: str
+    entry: str
+    epoch: int
+    received_at: int
+    received_by: str
+    starts_at: int | None
+    row: Row
+    enforced_entry: str | None = None
+    enforced_at: int | None = None
+    writers: dict[str, Writer] = field(default_factory=dict)
+
+    @property
+    def counts_from(self) -> int:
+        """When it should have been enforced: at its receipt, or at its start where that is earlier."""
+        return self.received_at if self.starts_at is None else min(self.received_at, self.starts_at)
+
+
+def receipt_of(walk: Walk, order: str) -> Receipt:
+    """Return what the log says of a directive. Raises `NotFound` when no entry received it."""
+    found: Receipt | None = None
+    mark = json.dumps(order, ensure_ascii=False).encode()
+
+    def may(entry: StoredEntry) -> bool:
+        """After the receipt each log's first decision is wanted, and every one that names the directive."""
+        if found is None or not is_decision(entry):
+            return False
+        writer = found.writers.get(entry.log_id)
+        return writer is None or (writer.enforced_at is None and mark in entry.public)
+
+    for step in walk.steps(lambda public: True, may=may):
+        if isinstance(step, Changed):
+            if found is None and step.public["kind"] == "order.received" and step.public.get("order") == order:
+                found = _received(walk, step, order)
+        elif found is not None and step.public is not None:
+            _note(walk, found, step)
+    if found is None:
+        raise NotFound("no entry received a directive of that id", where="directive")
+    return found
+
+
+def let_through(
+    walk: Walk, releases: ReleaseLoader, receipt: Receipt, since: int
+) -> Iterator[Otherwise | Closed | None]:
+    """Yield, for every allow from `since` to the first enforcement, what the directive in force would have made of it.
+
+    `None` stands for an allow that it would not have denied; what does not open is handed over.
+    """
+    supposed = Supposed(walk.past, "orders", receipt.order, lambda row: _in_force(row, receipt, since))
+    rejudge = Rejudge(supposed, releases)
+    end = ENDLESS if receipt.enforced_at is None else receipt.enforced_at
+
+    def wanted(public: Mapping[str, Any]) -> bool:
+        return since <= public["instant"] <= end and bool(public["outcome"] == Outcome.ALLOW)
+
+    for step in walk.steps(wanted):
+        if isinstance(step, Closed):
+            yield step
+        elif isinstance(step, Recorded):
+            found = rejudge(step)
+            named = any(receipt.order in reason.orders for reason in found.reasons)
+            denied = found.outcome is Outcome.DENY and named
+            yield otherwise(walk, step, found, differences(step, found)) if denied else None
+
+
+def _in_force(row: Row | None, receipt: Receipt, since: int) -> Row:
+    first = receipt.row
+    body = {**first.document["body"], "from": format_instant(since)}
+    revision = first.revision if row is None else row.revision
+    return Row("orders", first.id, revision, {**first.document, "body": body}, first.salt, first.log_id, first.seq, 0)
+
+
+def _received(walk: Walk, step: Changed, order: str) -> Receipt | None:
+    row = walk.past.row("orders", order)
+    if row is None or row.document["kind"] != "directive":
+        return None
+    start = row.document["body"].get("from")
+    return Receipt(
+        order=order,
+        entry=walk.name(step),
+        epoch=step.public["epoch"],
+        received_at=parse_instant(row.document["received_at"]),
+        received_by=row.document["received_by"],
+        starts_at=None if start is None else parse_instant(start),
+        row=row,
+    )
+
+
+def _note(walk: Walk, receipt: Receipt, step: Recorded | Closed) -> None:
+    """Take down a log's first decision under the directive, and its first that names it."""
+    public = step.public or {}
+    writer = receipt.writers.setdefault(step.log_id, Writer(step.log_id))
+    name = walk.name(step)
+    if writer.first_at is None:
+        writer.first_entry, writer.first_at = name, public["instant"]
+    if any(receipt.order in orders for _, _, orders in public["reasons"]):
+        writer.enforced_entry, writer.enforced_at = name, public["instant"]
+        if receipt.enforced_at is None:
+            receipt.enforced_entry, receipt.enforced_at = name, public["instant"]

@@ -1,0 +1,156 @@
+"""What would have been: decisions decided again with one row of the registers saying something else.
+
+Rules of the room:
+- A supposition replaces what one row says; whatever is not supposed is as it was. It is decided by the same path as a
+  replay (`services.rejudge`) and never recorded as a decision.
+- Corrected facts keep the dates of their evidence unless others are given: what is asked is what the right value would
+  have done, not what newer evidence would.
+Left to others: the walk (`services.walk`), directives (`services.letthrough`), who may ask (`services.asof`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from policy_engine.core.decision import Evaluation
+from policy_engine.core.factparse import parse_person, parse_tenant, split_provenance, storable
+from policy_engine.ledger.canonical import quote
+from policy_engine.services.datakeys import Tags
+from policy_engine.services.factdocuments import subject_register
+from policy_engine.services.past import instant_of, is_decision
+from policy_engine.services.rejudge import OUTCOME, Difference, Recorded, Rejudge, answered_otherwise, differences
+from policy_engine.services.releases import ReleaseLoader
+from policy_engine.services.walk import Closed, Walk
+from policy_engine.store.interfaces import Row, State, StoredEntry
+from policy_engine.store.registerinterfaces import RegisterReader
+
+_FACETS = {"persons": "subject", "tenants": "tenant"}
+_NOTHING_KNOWN = dict.fromkeys(("method", "assurance", "verified_at", "expires_at", "reference", "source", "verifier"))
+
+
+class Supposed:
+    """Registers of which one row says something else. `suppose` makes it of the row that is there, or of none."""
+
+    def __init__(
+        self, registers: RegisterReader, register: str, id: str, suppose: Callable[[Row | None], Row | None]
+    ) -> None:
+        self._registers = registers
+        self._of = (register, id)
+        self._suppose = suppose
+
+    def state(self) -> State:
+        """Return the state, which is not supposed."""
+        return self._registers.state()
+
+    def row(self, register: str, id: str) -> Row | None:
+        """Return a row; the one that is supposed says what is supposed."""
+        found = self._registers.row(register, id)
+        return self._suppose(found) if (register, id) == self._of else found
+
+    def rows(self, register: str, *, after: str = "", limit: int | None = None) -> list[Row]:
+        """Return the rows in order of id, the supposed one among them."""
+        found = self._registers.rows(register, after=after)
+        if register == self._of[0] and self._of[1] > after:
+            supposed = self.row(*self._of)
+            others = [row for row in found if row.id != self._of[1]]
+            found = sorted((*others, *(() if supposed is None else (supposed,))), key=lambda row: row.id)
+        return found[:limit]
+
+    def blob(self, hash: str) -> bytes | None:
+        """Return release content."""
+        return self._registers.blob(hash)
+
+
+@dataclass(frozen=True, slots=True)
+class Otherwise:
+    """A decision that would have come out otherwise: what it was, what it would have been, and how they differ."""
+
+    entry: str
+    instant: int
+    subject: str
+    tenant: str | None
+    model: str | None
+    action: str
+    was: str
+    would_be: str
+    reasons: tuple[str, ...]
+    orders: tuple[str, ...]
+    differences: tuple[Difference, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """Facts of one person or tenant that are supposed, with the provenance given for each (none: as it was)."""
+
+    register: str
+    id: str
+    facts: Mapping[str, Any]
+    since: int
+
+    def __post_init__(self) -> None:
+        subject_register(self.register, "fact")
+        values, _ = split_provenance(self._document({"facts": {}}), "fact")
+        parse = parse_person if self.register == "persons" else parse_tenant
+        parse(self.id, values, "fact")
+
+    def of(self, row: Row | None) -> Row | None:
+        """Return a row with the facts corrected; nobody has facts who is not in the register."""
+        return None if row is None else replace(row, document=self._document(row.document))
+
+    def concerns(self, tags: Tags) -> Callable[[StoredEntry], bool]:
+        """Return what recognises decisions about the subject by the bytes and tags of their entries."""
+        facet = _FACETS[self.register]
+        named = f'"tenant":{quote(self.id)}'.encode()
+
+        def may(entry: StoredEntry) -> bool:
+            if not is_decision(entry):
+                return False
+            if facet == "tenant" and named in entry.public:
+                return True
+            return tags.tag(instant_of(entry.public), facet, self.id) in (entry.tags or b"")
+
+        return may
+
+    def _document(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        facts = dict(document["facts"])
+        for name, given in self.facts.items():
+            whole = given if isinstance(given, Mapping) and "value" in given else {"value": given}
+            facts[name] = {**_NOTHING_KNOWN, **facts.get(name, {}), **whole, "value": storable(whole["value"])}
+        return {"facts": facts}
+
+
+def corrected(
+    walk: Walk, releases: ReleaseLoader, correction: Correction, tags: Tags
+) -> Iterator[Otherwise | Closed | None]:
+    """Yield, for every decision about the subject, how the corrected facts would have answered it.
+
+    `None` stands for a decision that comes out the same; what does not open is handed over.
+    """
+    rejudge = Rejudge(Supposed(walk.past, correction.register, correction.id, correction.of), releases)
+    for step in walk.steps(lambda public: public["instant"] >= correction.since, may=correction.concerns(tags)):
+        if isinstance(step, Closed):
+            yield step
+        elif isinstance(step, Recorded) and step.body[_FACETS[correction.register]] == correction.id:
+            found = rejudge(step)
+            odd = differences(step, found)
+            yield otherwise(walk, step, found, odd) if answered_otherwise(odd) else None
+
+
+def otherwise(walk: Walk, step: Recorded, found: Evaluation, odd: tuple[Difference, ...]) -> Otherwise:
+    """Return how a decision would have come out."""
+    body = step.body
+    return Otherwise(
+        entry=walk.name(step),
+        instant=step.public["instant"],
+        subject=body["subject"],
+        tenant=body["tenant"],
+        model=step.public["model"],
+        action=body["action"],
+        was=step.public["outcome"],
+        would_be=found.outcome.value,
+        reasons=tuple(reason.code for reason in found.reasons),
+        orders=tuple(dict.fromkeys(order for reason in found.reasons for order in reason.orders)),
+        differences=tuple(difference for difference in odd if difference.member in OUTCOME),
+    )
