@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pysqlite3 import dbapi2
 
 from policy_engine.core.decision import Request
 from policy_engine.core.factparse import parse_location
@@ -143,7 +143,7 @@ def test_what_is_changed_in_the_database_is_found_in_its_bundle(
     """Whoever edits a stored entry behind the guards is convicted by the bundle made afterwards, at the very entry."""
     with decided.store.view() as view:
         last = list(view.scan_entries())[-1]
-    with sqlite3.connect(decided.settings.database_path) as database:
+    with dbapi2.connect(decided.settings.database_path) as database:
         for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
             database.execute(f'DROP TRIGGER "{name}"')
         edited = last.public.replace(b'"outcome":"allow"', b'"outcome":"deny!"')
