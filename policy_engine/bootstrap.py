@@ -43,6 +43,8 @@ from policy_engine.services.search import Search
 from policy_engine.services.snapshot import Snapshots
 from policy_engine.services.switches import Switches
 from policy_engine.services.vocabulary import Vocabulary, vocabulary_of
+from policy_engine.services.witness import OwnLog, Witnesses
+from policy_engine.services.witnessclient import read_witnesses
 from policy_engine.settings import Settings
 from policy_engine.store.interfaces import Change, Store, Write
 from policy_engine.store.migrate import prepare
@@ -88,9 +90,12 @@ class Engine:
     exports: Exports
     replay: Replay
     sample_keys: tuple[SampleKey, ...] = ()
+    witnesses: Witnesses | None = None
 
     def close(self) -> None:
         """Write what is queued, then close the database. Closing twice is no error."""
+        if self.witnesses is not None:
+            self.witnesses.close()
         self.recorder.close()
         self.store.close()
 
@@ -100,13 +105,15 @@ def open_engine(
     *,
     clock: Callable[[], int] | None = None,
     serving: bool = False,
+    embedded: bool = False,
     releases: ReleaseLoader | None = None,
     genesis: Genesis | None = None,
 ) -> Engine:
     """Open the engine on the settings' database, filling an empty one.
 
-    `serving` also requires that the folder is the active release. Raises `StartRefused`, `LoadRefused` or
-    `StoreUnavailable`; nothing is left open then.
+    `serving` also requires that the folder is the active release; a process that serves or is `embedded` asks the
+    witnesses that the settings name before it decides, and offers them each checkpoint.
+    Raises `StartRefused`, `LoadRefused` or `StoreUnavailable`; nothing is left open then.
     """
     check_distribution()
     _check_world(settings, serving)
@@ -121,11 +128,24 @@ def open_engine(
     sample = empty and genesis is None and (settings.policies / WORLD_FOLDER).is_dir()
     with _closed_on_error(_open(settings, vault, clock, releases, sample=sample)) as engine:
         if empty:
-            return _filled(engine, genesis)
-        if serving:
+            engine = _filled(engine, genesis)
+        elif serving:
             _check_folder(engine)
             _check_sample(engine)
+        return _witnessed(engine) if serving or embedded else engine
+
+
+def _witnessed(engine: Engine) -> Engine:
+    """Ask the witnesses, if there are any, for their first word, and offer them each checkpoint from now on.
+
+    Their word against our tree stops the recorder: from there on nothing is allowed, until a restart.
+    """
+    if engine.settings.witnesses is None:
         return engine
+    addresses = read_witnesses(engine.settings.witnesses)
+    witnesses = Witnesses(addresses, OwnLog(engine.store), engine.recorder.halt)
+    witnesses.await_first()
+    return replace(engine, witnesses=witnesses)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ class PolicyEngine:
         from policy_engine.bootstrap import open_engine
         from policy_engine.settings import Settings
 
-        return cls(open_engine(Settings(policies=Path(policies), database=database, **settings)))
+        return cls(open_engine(Settings(policies=Path(policies), database=database, **settings), embedded=True))
 
     def decide(
         self,

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 GAUGES: Final[Mapping[str, str]] = {
     "policy_engine_epoch": "Epoch of the state: grows with every change of release, orders or keys.",
     "policy_engine_log_away": "1 while entries cannot be written, so that nothing is allowed.",
+    "policy_engine_log_forked": "1 when a witness knows another tree of the log, so that nothing is allowed.",
     "policy_engine_queue_entries": "Entries waiting for their commit.",
     "policy_engine_ready": "1 when decisions can be made and recorded.",
     "policy_engine_sample": "1 on a database that was filled with the sample world.",
+    "policy_engine_witnesses_failing": "Witnesses whose last exchange failed.",
 }
 
 
@@ -34,6 +36,8 @@ class Condition:
     queued: int = 0
     log_away: bool = False
     reasons: tuple[tuple[str, str], ...] = ()
+    forked: bool = False
+    witnesses_failing: int = 0
 
 
 def read_condition(engine: Engine) -> Condition:
@@ -45,11 +49,16 @@ def read_condition(engine: Engine) -> Condition:
     except PolicyEngineError:
         reasons.append(("store.unreadable", "The state of the database cannot be read."))
         return Condition(queued=queued, log_away=True, reasons=tuple(reasons))
-    if away:
+    witnesses = engine.witnesses
+    fork = None if witnesses is None else witnesses.fork
+    failing = 0 if witnesses is None else sum(bool(each.problem) for each in witnesses.states())
+    if fork is not None:
+        reasons.append((fork.code, f"Nothing is allowed: {fork.message}."))
+    elif away:
         reasons.append(("log.unavailable", "Entries cannot be written, so nothing is allowed."))
     if state.release is None:
         reasons.append(("release.missing", "No release is active."))
-    return Condition(state.release, state.epoch, state.sample, queued, away, tuple(reasons))
+    return Condition(state.release, state.epoch, state.sample, queued, away, tuple(reasons), fork is not None, failing)
 
 
 def gauges(found: Condition) -> dict[str, float]:
@@ -57,9 +66,11 @@ def gauges(found: Condition) -> dict[str, float]:
     return {
         "policy_engine_epoch": float(found.epoch),
         "policy_engine_log_away": float(found.log_away),
+        "policy_engine_log_forked": float(found.forked),
         "policy_engine_queue_entries": float(found.queued),
         "policy_engine_ready": float(not found.reasons),
         "policy_engine_sample": float(found.sample),
+        "policy_engine_witnesses_failing": float(found.witnesses_failing),
     }
 
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from policy_engine.store.interfaces import LogView, State
     from policy_engine.store.sessions import Reader
 
+WITNESS_SECONDS_MAX = 300
+"""The age from which a cosignature of an older tree is worth a note: a witness has not answered for so long."""
+
 APPROVERS_MIN = 2
 """Persons who must be able to approve, or nothing that loosens can ever take effect."""
 
@@ -126,6 +129,7 @@ def _database(settings: Settings, folder: Check) -> Iterator[Check]:
             yield _sample(state)
             yield _approvers(view)
             yield _log(view, reader)
+            yield from _witnesses(settings, view)
     except PolicyEngineError as refused:
         yield Check("database", Health.BROKEN, str(refused))
 
@@ -179,6 +183,33 @@ def _approves(key: dict[str, Any], now: int) -> bool:
     expires_at = ENDLESS if key["expires_at"] is None else parse_instant(key["expires_at"])
     living = key["revoked_at"] is None and now < expires_at
     return living and key["principal"]["kind"] == "person" and "approve" in key["scopes"] and key["tenants"] is None
+
+
+def _witnesses(settings: Settings, view: LogView) -> Iterator[Check]:
+    """Say of each witness what it cosigned last. Nobody is asked: what is shown is what the database keeps."""
+    from policy_engine.ledger.note import TIME_BYTES, parse_signature
+    from policy_engine.services.witnessclient import read_witnesses
+
+    name = "witnesses"
+    if settings.witnesses is None:
+        yield Check(name, Health.NOTE, "none: whoever holds database and log key can rewrite the log unnoticed")
+        return
+    try:
+        addresses = read_witnesses(settings.witnesses)
+    except PolicyEngineError as refused:
+        yield Check(name, Health.BROKEN, str(refused))
+        return
+    size = view.tree_state().size
+    for address in addresses:
+        name, last = f"witness {address.key.name}", view.last_cosignature(str(address.key))
+        if last is None:
+            yield Check(name, Health.NOTE, "has cosigned nothing yet")
+            continue
+        seconds = int.from_bytes(parse_signature(last[1].removesuffix("\n")).payload[:TIME_BYTES], "big")
+        age = max(0, int(time.time()) - seconds)
+        behind = last[0] < size and age > WITNESS_SECONDS_MAX
+        found = f"cosigned a tree of {last[0]} of {size} leaves {age} s ago"
+        yield Check(name, Health.NOTE if behind else Health.OK, found)
 
 
 def _log(view: LogView, reader: Reader) -> Check:

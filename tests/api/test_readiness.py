@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from policy_engine.api.condition import gauges, read_condition, tier_label
+from policy_engine.errors import LogForked
+from policy_engine.services.witness import WitnessState
 from policy_engine.store.interfaces import State
 from tests.api.served import ALICE, EVE, Served, serving
 
@@ -112,6 +114,7 @@ class Standing:
 
     release: str | None
     gap: bool
+    witnesses: Any = None
 
     @property
     def store(self) -> Any:
@@ -129,6 +132,22 @@ class Standing:
         return SimpleNamespace(current=lambda: SimpleNamespace(release=None))
 
 
+def contradicting() -> Any:
+    """Return two witnesses, of which one speaks against the tree."""
+    states = [WitnessState("one"), WitnessState("two", problem="it was rolled back")]
+    return SimpleNamespace(fork=LogForked("it was rolled back"), states=lambda: states)
+
+
+def test_the_word_of_a_witness_is_in_the_metrics() -> None:
+    """A fork is an alarm of its own, and witnesses that fail are counted."""
+    standing: Any = Standing("sha256:1", True, contradicting())
+    found = gauges(read_condition(standing))
+    assert (found["policy_engine_log_forked"], found["policy_engine_witnesses_failing"]) == (1, 1)
+    standing = Standing("sha256:1", False)
+    found = gauges(read_condition(standing))
+    assert (found["policy_engine_log_forked"], found["policy_engine_witnesses_failing"]) == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("standing", "codes"),
     [
@@ -136,6 +155,7 @@ class Standing:
         (Standing("sha256:1", True), ["log.unavailable"]),
         (Standing(None, False), ["release.missing"]),
         (Standing(None, True), ["log.unavailable", "release.missing"]),
+        (Standing("sha256:1", True, contradicting()), ["log.forked"]),
     ],
 )
 def test_each_reason_against_being_ready_has_its_code(standing: Any, codes: list[str]) -> None:
