@@ -36,8 +36,7 @@ class Evaluator:
     def __init__(
         self, facts: FactCache, *, serving_region: str | None, remembers: bool = True, hints: bool = True
     ) -> None:
-        self.facts = facts
-        self._hints = hints
+        self.facts, self._hints = facts, hints
         self._serving_region = serving_region
         self._places: dict[tuple[str | None, str | None, bool], PlaceFacets] = {}
         self._places_reference: Reference | None = None
