@@ -36,6 +36,9 @@ from policy_engine.store.treeinterfaces import StoredCheckpoint, TreeState
 ATTEMPTS_COUNT = 4
 """How often one round follows a size that a witness names; others may be submitting too."""
 
+CLOSING_SECONDS = 2.0
+"""How long closing waits for all threads together; none of them writes anything that must not be lost."""
+
 _RIGHT_DATABASE = "stop, and start the engine on the right database"
 
 log = structlog.get_logger(__name__)
@@ -123,14 +126,15 @@ class Witnesses:
         return [watch.state for watch in self._watches]
 
     def close(self) -> None:
-        """End the threads, whatever a witness is doing."""
+        """End the threads, whatever a witness is doing. One that still looks for an address is left to itself."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         for watch in self._watches:
             watch.client.close()
+        until = time.monotonic() + CLOSING_SECONDS
         for thread in self._threads:
-            thread.join(self._limits.witness_seconds)
+            thread.join(max(0.0, until - time.monotonic()))
 
     # The thread of one witness
 

@@ -29,6 +29,9 @@ from policy_engine.ledger.refusals import EvidenceRefused
 from policy_engine.ledger.witnessing import ADD_CHECKPOINT
 from policy_engine.limits import LIMITS, Limits
 
+CLOSING_SECONDS = 0.1
+"""How long closing waits for a question under way, which has just been broken off."""
+
 
 class WitnessSilent(PolicyEngineError):
     """A witness cannot be reached, or took too long, or said more than a limit allows: nothing is known of its word."""
@@ -126,7 +129,7 @@ class WitnessClient:
         self._closed = True
         connection = self._connection
         _shut(None if connection is None else connection.sock)
-        if self._asking.acquire(timeout=self._limits.witness_seconds):
+        if self._asking.acquire(timeout=CLOSING_SECONDS):
             self._drop()
             self._asking.release()
 
