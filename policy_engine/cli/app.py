@@ -12,9 +12,10 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from policy_engine.cli import (  # noqa: F401  `auditquestions` and `auditreplay` put their commands on `audit.app`
+from policy_engine.cli import (  # noqa: F401  these put their commands on `audit.app`: audit*
     approvals,
     audit,
+    auditprove,
     auditquestions,
     auditreplay,
     check,

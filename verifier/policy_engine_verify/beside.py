@@ -83,8 +83,11 @@ class _Aside:
         taken = self._lines.take(1)
         self._waits = self._parse(taken[0], self._lines.name) if taken else None
 
-    def of(self, seq: int) -> Any:
-        """Return what there is for an entry, `None` if nothing. Raises `Refused` for a line of no entry."""
+    def of(self, seq: int, damaged: bool) -> Any:
+        """Return what there is for an entry, `None` if nothing. Raises `Refused` for a line of no entry.
+
+        `damaged`: entries in front of it were changed or taken out, so that their lines belong to nobody here.
+        """
         strays = 0
         while self._waits and self._waits[0] < seq:
             strays += 1
@@ -93,7 +96,7 @@ class _Aside:
         if self._waits and self._waits[0] == seq:
             found = self._waits[1]
             self._next()
-        if strays:
+        if strays and not damaged:
             raise Refused(
                 f"{strays} lines of {self._lines.name} before it are of no entry that has a body, or come twice"
             )
@@ -134,6 +137,8 @@ class Beside:
         self._absent: dict[tuple[str, int, Any], int] = {}
         self._erased: dict[str, list[tuple[int, tuple[str, int], bool]]] = {}
         self._pruned: list[tuple[str, int, int, tuple[str, int]]] = []
+        self.damaged: set[str] = set()
+        """Logs of which the last batch was not whole."""
         self._erased_count: Counter[tuple[str, int]] = Counter()
 
     def has(self, log: str) -> bool:
@@ -166,15 +171,18 @@ class Beside:
             except Refused as refused:
                 self._find(f"{name}: {refused}", Place(header.log, header.batch, receipt.seq))
 
-    def entry(self, entry: Entry, at: Place) -> None:
-        """Take in what an entry took away from others, and check what lies beside it."""
+    def entry(self, entry: Entry, at: Place, same: bool) -> None:
+        """Take in what an entry took away from others, and check what lies beside it. `same`: its batch is whole."""
         place = at._replace(seq=entry.seq)
         try:
             if entry.members is not None:
                 self._follow(entry, entry.members)
             if entry.sealed:
-                self._check_sealed(entry)
-                self._check_texts(entry)
+                damaged = entry.log in self.damaged
+                if same:
+                    self.damaged.discard(entry.log)
+                self._check_sealed(entry, damaged)
+                self._check_texts(entry, damaged)
         except Refused as refused:
             self._find(str(refused), place)
         except (TypeError, KeyError, IndexError, ValueError, AttributeError):
@@ -200,24 +208,24 @@ class Beside:
             self._asides[folder, log] = _Aside(self._source.lines(name), parse)
         return self._asides[folder, log]
 
-    def _check_sealed(self, entry: Entry) -> None:
+    def _check_sealed(self, entry: Entry, damaged: bool) -> None:
         lines = self._aside("sealed", entry.log, _sealed)
         if lines is None:
             return
-        name, sealed = lines.of(entry.seq) or (None, b"")
+        name, sealed = lines.of(entry.seq, damaged) or (None, b"")
         if not sealed:
             self._absent[entry.log, entry.seq, name] = entry.at
         elif sha256(sealed).hexdigest() != entry.sealed:
             raise Refused("the ciphertext is not the one that the entry names")
         self._counts["ciphertexts"] += bool(sealed)
 
-    def _check_texts(self, entry: Entry) -> None:
+    def _check_texts(self, entry: Entry, damaged: bool) -> None:
         lines = self._aside("bodies", entry.log, _texts)
         if lines is None:
             return
         rows = None if entry.members is None else entry.members.get("rows")
         commits = [entry.commit] if rows is None else [row[1] for row in rows]
-        opened = lines.of(entry.seq) or [(None, None)] * len(commits)
+        opened = lines.of(entry.seq, damaged) or [(None, None)] * len(commits)
         if len(opened) != len(commits):
             raise Refused("another number of texts was opened than the entry commits to")
         for (name, text), commit in zip(opened, commits, strict=True):

@@ -144,11 +144,13 @@ class Check:
                 self.find(f"{strays} lines before or in it are of no batch, or are there twice", at)
         every = self._beside.has(log)
         same, entries, wrong = check_batch(header, own, lines.plain, tip.entry_epoch, every)
-        if not same:
-            wrong = where(header, own, self._source.hashes(log, tip.shown, header.n)) + wrong
+        if not same:  # each line that is not as it was committed is said once, by its place if that can be told
+            self._beside.damaged.add(log)
+            found = where(header, own, self._source.hashes(log, tip.shown, header.n))
+            wrong = found + ([] if any(seq is not None for seq, _ in found) else wrong)
         for seq, message in wrong:
             self.find(message, at._replace(seq=seq))
         tip.shown, tip.entry_epoch = tip.shown + header.n, max(tip.entry_epoch, header.epoch)
         self.report.counts["entries"] += len(own)
         for entry in entries:
-            self._beside.entry(entry, at)
+            self._beside.entry(entry, at, same)

@@ -142,7 +142,7 @@ def _report(report: Report) -> dict[str, Any]:
         **_stated(report.stated),
         "since": None if report.since is None else report.since.size,
         "partial": report.partial,
-        "counts": dict(report.counts),
+        "counts": dict(sorted(report.counts.items())),
         "logs": logs,
         "findings": [{"message": message, **place._asdict()} for message, place in report.findings],
     }

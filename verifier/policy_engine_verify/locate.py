@@ -30,14 +30,16 @@ def unlike(found: list[bytes], beside: list[bytes] | None, root: bytes) -> list[
 
 def where(header: Header, own: list[bytes], beside: list[bytes] | None) -> list[tuple[int | None, str]]:
     """Say which lines are not the entries that a header committed, or which entries have no line."""
-    if len(own) != header.n:
-        there = set(map(seq_of, own))
-        gone = [seq for seq in range(header.first, header.first + header.n) if seq not in there]
-        missing: list[tuple[int | None, str]] = [(seq, "the entry is missing") for seq in gone]
-        return missing or [(None, "it has other entries than were committed")]
-    places = unlike([leaf_hash(line) for line in own], beside, bytes.fromhex(header.root))
-    if places:
-        return [(header.first + place, "the entry is not the one that was committed") for place in places]
+    lines = {seq_of(line): line for line in own}
+    numbers = range(header.first, header.first + header.n)
+    if len(own) == header.n:
+        lines = dict(zip(numbers, own, strict=True))
+    found: list[tuple[int | None, str]] = [(seq, "the entry is missing") for seq in numbers if seq not in lines]
+    if beside is not None and root_of(beside).hex() == header.root:
+        changed = (seq for seq in numbers if seq in lines and leaf_hash(lines[seq]) != beside[seq - header.first])
+        found += [(seq, "the entry is not the one that was committed") for seq in changed]
+    if found:
+        return sorted(found, key=lambda each: each[0] or 0)
     last = header.first + header.n - 1
     return [(None, f"entries {header.first} to {last} are not the ones that were committed")]
 
