@@ -14,6 +14,7 @@ Left to others: everything that happens afterwards.
 from __future__ import annotations
 
 import ipaddress
+import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -22,7 +23,8 @@ from pathlib import Path
 
 import structlog
 
-from policy_engine.errors import StartRefused
+from policy_engine.errors import LogForked, StartRefused
+from policy_engine.ledger.note import KEY_BYTES
 from policy_engine.rules import check_distribution
 from policy_engine.rules.folder import read_folder
 from policy_engine.services.approvals import Approvals
@@ -32,14 +34,17 @@ from policy_engine.services.evidence import Evidence
 from policy_engine.services.exports.service import Exports
 from policy_engine.services.factcache import FactCache
 from policy_engine.services.facts import Facts
-from policy_engine.services.keyfile import KeyVault, new_vault, open_vault
+from policy_engine.services.keyfile import FileVault, KeyVault, new_vault, open_vault
 from policy_engine.services.keys import KeyRequest, Keys
 from policy_engine.services.orders import Orders
 from policy_engine.services.publish import Publish
+from policy_engine.services.receipts import ReceiptKey
 from policy_engine.services.record import Recorder
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.replay import Replay
+from policy_engine.services.report.service import Reports
 from policy_engine.services.search import Search
+from policy_engine.services.sequencer import Sequencer
 from policy_engine.services.snapshot import Snapshots
 from policy_engine.services.switches import Switches
 from policy_engine.services.vocabulary import Vocabulary, vocabulary_of
@@ -48,7 +53,7 @@ from policy_engine.services.witnessclient import read_witnesses
 from policy_engine.settings import Settings
 from policy_engine.store.interfaces import Change, Store, Write
 from policy_engine.store.migrate import prepare
-from policy_engine.store.sqlite import SqliteStore
+from policy_engine.stores import open_sequencer, open_store
 from policy_engine.world import load_world
 
 WORLD_FOLDER = "world"
@@ -88,16 +93,22 @@ class Engine:
     keys: Keys
     evidence: Evidence
     exports: Exports
+    reports: Reports
     replay: Replay
+    sequencer: Sequencer | None = None
     sample_keys: tuple[SampleKey, ...] = ()
     witnesses: Witnesses | None = None
 
     def close(self) -> None:
-        """Write what is queued, then close the database. Closing twice is no error."""
+        """Write what is queued, integrate it, and close the database. Closing twice is no error."""
         if self.witnesses is not None:
             self.witnesses.close()
         self.recorder.close()
-        self.store.close()
+        if self.sequencer is not None and self.store.one_log:
+            self.sequencer.close()
+        self.store.close()  # on PostgreSQL this ends the log, which is a leaf too
+        if self.sequencer is not None:
+            self.sequencer.close()
 
 
 def open_engine(
@@ -124,7 +135,7 @@ def open_engine(
     if empty and settings.on_postgres:
         _check_fillable(settings)
     now = clock() if clock is not None else 0
-    vault = open_vault(settings.key_file, database_is_empty=empty, now=now)
+    vault = open_vault(settings.key_file, database_is_empty=empty, now=now, with_log_key=not settings.on_postgres)
     sample = empty and genesis is None and (settings.policies / WORLD_FOLDER).is_dir()
     with _closed_on_error(_open(settings, vault, clock, releases, sample=sample)) as engine:
         if empty:
@@ -132,7 +143,15 @@ def open_engine(
         elif serving:
             _check_folder(engine)
             _check_sample(engine)
-        return _witnessed(engine) if serving or embedded else engine
+        return _started(engine) if serving or embedded else engine
+
+
+def _started(engine: Engine) -> Engine:
+    """Let the sequencer look by itself, and the witnesses see what it signs."""
+    engine = _witnessed(engine)
+    if engine.sequencer is not None:
+        engine.sequencer.start()
+    return engine
 
 
 def _witnessed(engine: Engine) -> Engine:
@@ -143,7 +162,17 @@ def _witnessed(engine: Engine) -> Engine:
     if engine.settings.witnesses is None:
         return engine
     addresses = read_witnesses(engine.settings.witnesses)
-    witnesses = Witnesses(addresses, OwnLog(engine.store), engine.recorder.halt)
+    sequencer = engine.sequencer
+    keep = None if sequencer is None else sequencer.cosign
+
+    def forked(fork: LogForked) -> None:
+        engine.recorder.halt(fork)
+        if sequencer is not None:
+            sequencer.halt(fork.message)
+
+    witnesses = Witnesses(addresses, OwnLog(engine.store, keep), forked)
+    if sequencer is not None:
+        sequencer.published = witnesses.offer
     witnesses.await_first()
     return replace(engine, witnesses=witnesses)
 
@@ -153,7 +182,7 @@ class Template:
     """An empty migrated database and the vault that every engine on a copy of it shares."""
 
     place: Path
-    vault: KeyVault
+    vault: FileVault
 
     @classmethod
     def create(cls, place: Path) -> Template:
@@ -165,9 +194,12 @@ class Template:
     def open_copy(
         self, settings: Settings, *, clock: Callable[[], int], releases: ReleaseLoader, genesis: Genesis
     ) -> Engine:
-        """Open an engine on a fresh copy, filled with `genesis`. Nobody has the settings' database open."""
+        """Open an engine on a fresh copy, filled with `genesis`, whose tree stays empty.
+
+        Nobody has the settings' database open.
+        """
         _copy_database(self.place, settings.database_path)
-        with _closed_on_error(_open(settings, self.vault, clock, releases)) as engine:
+        with _closed_on_error(_open(settings, self.vault, clock, releases, integrating=False)) as engine:
             return _filled(engine, genesis)
 
 
@@ -195,33 +227,27 @@ def _closed_on_error(engine: Engine) -> Iterator[Engine]:
 
 def _open(
     settings: Settings,
-    vault: KeyVault,
+    vault: FileVault,
     clock: Callable[[], int] | None,
     releases: ReleaseLoader,
     *,
     sample: bool = False,
+    integrating: bool = True,
 ) -> Engine:
     """Open the store and put the services over it. Raises what opening raises; nothing is left open then."""
+    seed = secrets.token_bytes(KEY_BYTES) if settings.on_postgres else vault.receipt_seed()
+    receipts = ReceiptKey(seed, settings.valid_for_ms)
     with ExitStack() as opened:
-        store = open_store(settings, vault, clock)
+        store = open_store(settings, vault, clock, receipts)
         opened.callback(store.close)
-        recorder = Recorder(store, vault)
+        sequencer = open_sequencer(settings, store, vault.log_seed, clock) if integrating else None
+        if sequencer is not None:
+            opened.callback(sequencer.close, last=False)
+        recorder = Recorder(store, vault, receipts=receipts)
         opened.callback(recorder.close)
         engine = _wire(settings, store, vault, recorder, releases, sample)
         opened.pop_all()
-        return engine
-
-
-def open_store(settings: Settings, vault: KeyVault, clock: Callable[[], int] | None = None) -> Store:
-    """Open the store that the settings name. Raises what opening raises."""
-    if not settings.on_postgres:
-        return SqliteStore(settings.database_path, vault, clock=clock)
-    from policy_engine.store.postgres import PostgresStore
-
-    operator = settings.operator_database
-    return PostgresStore(
-        settings.database, vault, operator=None if operator is None else operator.get_secret_value(), clock=clock
-    )
+        return replace(engine, sequencer=sequencer)
 
 
 def _check_fillable(settings: Settings) -> None:
@@ -271,6 +297,7 @@ def _wire(
         keys=keys,
         evidence=evidence,
         exports=Exports(store, evidence, recorder, approvals, vault),
+        reports=Reports(store, evidence, recorder, vault, releases),
         replay=Replay(store, recorder, vault, releases),
     )
 

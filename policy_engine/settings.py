@@ -40,6 +40,12 @@ class Settings(BaseSettings):
     database: Annotated[str, AfterValidator(_sqlite_or_postgres)] = "sqlite:///engine.db"
     operator_database: Annotated[SecretStr, AfterValidator(_postgres)] | None = None
     """On PostgreSQL, the login through which orders, facts, keys, approvals and releases are changed."""
+    sequencer_database: Annotated[SecretStr, AfterValidator(_postgres)] | None = None
+    """On PostgreSQL, the login through which this process integrates the tree; on one or two machines, not on all."""
+    log_key: Path | None = None
+    """Where this process integrates on PostgreSQL, the file with the key that signs checkpoints."""
+    log_origin: str | None = None
+    """The name of the log in its checkpoints; made with the first one where nobody named it."""
     policies: Path = Path("policies")
     keys: Path | None = None
     """The key file; by default `<database>.keys` beside an SQLite database."""

@@ -3,7 +3,8 @@
 Rules of the room:
 - `decision` is true only for a decision that is allowed; whatever else was found, it is false.
 - A single answer explains itself in `context`. A batch is lean: its body holds no id, instant or timing, so that equal
-  questions give equal bytes; those stand in headers. `options.explain` asks for the contexts.
+  questions give equal bytes; those stand in headers. `options.explain` asks for the contexts, `options.receipts` for
+  the receipts of its allows.
 - A null member is left out; `reasons`, `missing` and `alternatives` are always there.
 """
 
@@ -40,11 +41,14 @@ UNAVAILABLE: Final = Decision(
 
 def single(decision: Decision) -> bytes:
     """Return the body that answers one evaluation."""
-    return orjson.dumps({"decision": decision.allowed is True, "context": context(decision)})
+    return orjson.dumps({"decision": decision.allowed is True, "context": context(decision, receipt=True)})
 
 
-def context(decision: Decision) -> dict[str, Any]:
-    """Return the `context` of an answer: why, under which release and epoch, and for how long it holds."""
+def context(decision: Decision, *, receipt: bool = False) -> dict[str, Any]:
+    """Return the `context` of an answer: why, under which release and epoch, and for how long it holds.
+
+    With `receipt` an allow carries its receipt, where this engine signs receipts.
+    """
     members: dict[str, Any] = {
         "id": decision.id,
         "reasons": [_reason(reason) for reason in decision.reasons],
@@ -60,13 +64,19 @@ def context(decision: Decision) -> dict[str, Any]:
         del members["release"], members["epoch"]
     if decision.message:
         members["message"] = decision.message
+    proof = decision.receipt if receipt and decision.allowed is True else None
+    if proof is not None:
+        members["receipt"] = proof
     return members
 
 
-def batch(answers: Sequence[Answer], explain: bool) -> bytes:
-    """Return the body that answers a batch, item by item in the order asked."""
-    if explain:
-        return orjson.dumps({"evaluations": [_explained(answer) for answer in answers]})
+def batch(answers: Sequence[Answer], explain: bool, receipts: bool = False) -> bytes:
+    """Return the body that answers a batch, item by item in the order asked.
+
+    `explain` asks for the context of each answer, `receipts` for the receipt of each allow in it.
+    """
+    if explain or receipts:
+        return orjson.dumps({"evaluations": [_explained(answer, explain, receipts) for answer in answers]})
     return b'{"evaluations":[' + b",".join([_lean(answer) for answer in answers]) + b"]}"
 
 
@@ -110,10 +120,15 @@ def _lean(answer: Answer) -> bytes:
     return orjson.dumps(_refused(answer))
 
 
-def _explained(answer: Answer) -> dict[str, Any]:
-    if isinstance(answer, Decision):
-        return {"decision": answer.allowed is True, "context": context(answer)}
-    return _refused(answer)
+def _explained(answer: Answer, explain: bool, receipts: bool) -> dict[str, Any]:
+    if not isinstance(answer, Decision):
+        return _refused(answer)
+    shown: dict[str, Any] = {"decision": answer.allowed is True}
+    if explain:
+        shown["context"] = context(answer, receipt=receipts)
+    elif answer.allowed is True and answer.receipt is not None:
+        shown["context"] = {"receipt": answer.receipt}
+    return shown
 
 
 def _refused(refusal: InputRefused) -> dict[str, Any]:

@@ -34,12 +34,14 @@ _NO_CONTEXT: Final[Mapping[str, Any]] = {}
 class Batch:
     """The items of `evaluations`, in order: each a request, or the refusal of that item alone.
 
-    `explain` asks for a context beside every decision; without it the body of the answer is the same each time.
+    `explain` asks for a context beside every decision and `receipts` for the receipt of every allow; without them the
+    body of the answer is the same each time.
     """
 
     items: tuple[Request | InputRefused, ...]
     semantic: str = EXECUTE_ALL
     explain: bool = False
+    receipts: bool = False
 
 
 def read_evaluation(body: Mapping[str, Any], limits: Limits = LIMITS) -> Request:
@@ -53,7 +55,7 @@ def read_evaluations(body: Mapping[str, Any], limits: Limits = LIMITS) -> Reques
     Raises `InputRefused` for what is broken as a whole: a default, `options` or `evaluations` of the wrong type, an
     unknown semantic, or too many items.
     """
-    semantic, explain = _options(body)
+    semantic, explain, receipts = _options(body)
     items = body.get("evaluations", ())
     if items == () or items == []:
         return _request(body, limits)
@@ -64,20 +66,21 @@ def read_evaluations(body: Mapping[str, Any], limits: Limits = LIMITS) -> Reques
     defaults = {
         name: _object(body[name], name) for name in ("subject", "action", "resource", "context") if name in body
     }
-    return Batch(tuple(_item(item, defaults, limits) for item in items), semantic, explain)
+    return Batch(tuple(_item(item, defaults, limits) for item in items), semantic, explain, receipts)
 
 
-def _options(body: Mapping[str, Any]) -> tuple[str, bool]:
+def _options(body: Mapping[str, Any]) -> tuple[str, bool, bool]:
     if "options" not in body:
-        return EXECUTE_ALL, False
+        return EXECUTE_ALL, False, False
     options = _object(body["options"], "options")
     semantic = options.get("evaluations_semantic", EXECUTE_ALL)
     if semantic not in SEMANTICS:
         raise InputRefused(f"must be one of {', '.join(SEMANTICS)}", where="options.evaluations_semantic")
-    explain = options.get("explain", False)
-    if type(explain) is not bool:
-        raise InputRefused("must be true or false", where="options.explain")
-    return semantic, explain
+    asked = options.get("explain", False), options.get("receipts", False)
+    for name, value in zip(("explain", "receipts"), asked, strict=True):
+        if type(value) is not bool:
+            raise InputRefused("must be true or false", where=f"options.{name}")
+    return semantic, *asked
 
 
 def _item(item: Any, defaults: Mapping[str, Any], limits: Limits) -> Request | InputRefused:

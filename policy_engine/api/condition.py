@@ -56,6 +56,8 @@ def read_condition(engine: Engine) -> Condition:
         reasons.append((fork.code, f"Nothing is allowed: {fork.message}."))
     elif away:
         reasons.append(("log.unavailable", "Entries cannot be written, so nothing is allowed."))
+    if engine.sequencer is not None and engine.sequencer.trouble is not None:
+        reasons.append(("tree.refused", "The tree in the database is not the one that was signed; see the log."))
     if state.release is None:
         reasons.append(("release.missing", "No release is active."))
     return Condition(state.release, state.epoch, state.sample, queued, away, tuple(reasons), fork is not None, failing)

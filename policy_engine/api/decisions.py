@@ -114,7 +114,7 @@ class DecisionApp:
             models = [item.model for item in asked.items[: len(results)] if isinstance(item, Request)]
             self._settle(models, decisions, head, caller, began)
             headers = [JSON, NO_STORE, *answers.batch_headers(results)]
-            body = answers.batch(results, asked.explain)
+            body = answers.batch(results, asked.explain, asked.receipts)
         else:
             decision = await self._decide_one(asked, caller.principal)  # 7
             self._settle((asked.model,), (decision,), head, caller, began)

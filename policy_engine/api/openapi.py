@@ -78,10 +78,11 @@ class EvaluationItem(Open):
 
 
 class EvaluationOptions(Open):
-    """How a batch is carried out; `explain` asks for a context beside each decision."""
+    """How a batch is carried out; `explain` asks for a context beside each decision, `receipts` for those of allows."""
 
     evaluations_semantic: Literal["execute_all", "deny_on_first_deny", "permit_on_first_permit"] = "execute_all"
     explain: bool = False
+    receipts: bool = False
 
 
 class EvaluationsRequest(EvaluationItem):
@@ -103,6 +104,19 @@ class ReasonGiven(BaseModel):
     orders: list[str] | None = None
 
 
+class ReceiptGiven(BaseModel):
+    """What a caller keeps of an allow to prove a later deletion: the leaf hash of its entry, a path, a signed note."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    v: Literal[1]
+    seq: int
+    leaf: str
+    path: list[str]
+    valid_for_ms: int
+    note: str
+
+
 class DecisionContext(BaseModel):
     """Why, under which release and epoch, and for how long. While the log is away: reasons alone."""
 
@@ -116,6 +130,7 @@ class DecisionContext(BaseModel):
     epoch: int | None = None
     valid_for_ms: int
     message: str | None = None
+    receipt: ReceiptGiven | None = None
 
 
 class DecisionAnswer(BaseModel):
@@ -144,13 +159,21 @@ class RefusedItem(BaseModel):
     error: ItemError
 
 
+class ReceiptedItem(BaseModel):
+    """The context of an allow for which only the receipt was asked."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    receipt: ReceiptGiven
+
+
 class BatchItem(BaseModel):
-    """One answer of a batch; lean unless it was refused or explanations were asked for."""
+    """One answer of a batch; lean unless it was refused, or explanations or receipts were asked for."""
 
     model_config = ConfigDict(extra="forbid")
 
     decision: bool
-    context: DecisionContext | RefusedItem | None = None
+    context: DecisionContext | RefusedItem | ReceiptedItem | None = None
 
 
 class BatchAnswer(BaseModel):

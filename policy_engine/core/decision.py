@@ -5,7 +5,7 @@ Left to others: making one (`services.decide`), recording one (`services.record`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -122,7 +122,10 @@ class DecisionDenied(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The answer, embedded and remote alike. Truthy only when allowed; deciding never raises for policy reasons."""
+    """The answer, embedded and remote alike. Truthy only when allowed; deciding never raises for policy reasons.
+
+    `proof` makes the receipt; nothing is signed for a caller who does not want one.
+    """
 
     allowed: bool
     id: str
@@ -134,6 +137,12 @@ class Decision:
     valid_for_ms: int
     message: str = ""
     explanation: Mapping[str, Any] | None = None
+    proof: Callable[[], Mapping[str, Any]] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def receipt(self) -> Mapping[str, Any] | None:
+        """Return the receipt of an allow (`ledger.receipts`), `None` of a deny: keep it to prove a later deletion."""
+        return None if self.proof is None else self.proof()
 
     def __bool__(self) -> bool:
         return self.allowed

@@ -162,9 +162,7 @@ class Decider:
                 item.decision = self._decision(item.evaluation, draft.id, explained, result)
         return all(item.decision is not None for item in open_)
 
-    def _decision(
-        self, evaluation: Evaluation, id: str, explained: bool, written: Written | None = None
-    ) -> Decision:
+    def _decision(self, evaluation: Evaluation, id: str, explained: bool, written: Written | None = None) -> Decision:
         """10. The answer with its validity: the budget, or less when an instant that may change it is nearer.
 
         An allow has its receipt, which is signed when somebody takes it.

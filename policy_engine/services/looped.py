@@ -17,8 +17,9 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from policy_engine.errors import StoreUnavailable
+from policy_engine.services.receipts import ReceiptedBatch
 from policy_engine.services.waiting import Job, LoopWaker, Written
-from policy_engine.store.interfaces import Staged, Store
+from policy_engine.store.interfaces import Committed, Staged, Store
 
 GATHER_TURNS = 2
 """Turns of the loop before the first batch after a pause: requests that come together are committed together."""
@@ -33,6 +34,7 @@ class Way:
     patiently: Callable[[Job], None]
     must_be_patient: Callable[[], bool]
     written: Callable[[int], None]
+    receipted: Callable[[Committed], ReceiptedBatch | None]
     batch_entries_count: int
 
 
@@ -114,11 +116,11 @@ class LoopCommitter(LoopWaker):
         """Commit, in the thread for commits, and say what became of it: `Written` only on a positive answer."""
         try:
             committed = self._way.store.commit(staged)
-            seqs = iter(committed.seqs)
+            seqs, batch = iter(committed.seqs), self._way.receipted(committed)
             for job in jobs:
                 for position, draft in enumerate(job.drafts):
                     draft.stored()
-                    job.results[position] = Written(committed.log_id, next(seqs), committed.at)
+                    job.results[position] = Written(committed.log_id, next(seqs), committed.at, batch)
             self._way.written(len(committed.seqs))
         except Exception as error:  # noqa: BLE001  an unknown outcome is not durable
             unavailable = StoreUnavailable("the outcome of the commit is not known", where="log")

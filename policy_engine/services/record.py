@@ -34,6 +34,7 @@ from policy_engine.services.datakeys import DataKeys, Tags
 from policy_engine.services.drafts import DecisionDraft, NoteDraft
 from policy_engine.services.gap import Gap
 from policy_engine.services.looped import LoopCommitter, Way
+from policy_engine.services.receipts import ReceiptedBatch, ReceiptKey
 from policy_engine.services.waiting import AnyDraft, Job, Result, Stale, ThreadWaker, Written, wake
 from policy_engine.store.interfaces import Committed, Moved, State, Store
 
@@ -61,8 +62,11 @@ NOTE_ATTEMPTS_COUNT = 8
 class Recorder:
     """Writes entries in the background and hands each result back. Close it to write what is queued."""
 
-    def __init__(self, store: Store, vault: KeyVault, limits: Limits = LIMITS) -> None:
+    def __init__(
+        self, store: Store, vault: KeyVault, limits: Limits = LIMITS, *, receipts: ReceiptKey | None = None
+    ) -> None:
         self._store = store
+        self._receipts = receipts
         self._limits = limits
         self._keys = DataKeys(vault)
         self._tags = Tags(vault)
@@ -84,6 +88,7 @@ class Recorder:
             patiently=self._submit,
             must_be_patient=lambda: bool(self._gap or self._queue or self._closed or self._halted),
             written=self._count_unindexed,
+            receipted=self._receipted,
             batch_entries_count=limits.batch_entries_count,
         )
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
@@ -244,6 +249,9 @@ class Recorder:
             if idle and self._idle:
                 self._changed.notify()
 
+    def _receipted(self, committed: Committed) -> ReceiptedBatch | None:
+        return None if self._receipts is None else self._receipts.batch(committed)
+
     def _submit(self, job: Job) -> None:
         with self._changed:
             self._check(job, self._queued)
@@ -314,9 +322,10 @@ class Recorder:
             while group:
                 result = self._store.append([job.drafts[position] for job, position in group], group[0][0].state)
                 if isinstance(result, Committed):
+                    batch = self._receipted(result)
                     for (job, position), seq in zip(group, result.seqs, strict=True):
                         job.drafts[position].stored()
-                        job.results[position] = Written(result.log_id, seq, result.at)
+                        job.results[position] = Written(result.log_id, seq, result.at, batch)
                     self._unindexed += len(group)
                     return
                 group = _without_stale(group, result)

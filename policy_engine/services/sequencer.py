@@ -38,12 +38,22 @@ log = structlog.get_logger(__name__)
 class Sequencer:
     """Integrates on request (`integrate`) and, once `wake` or `start` was called, in a thread of its own.
 
-    `polls` is for a store to which other processes write: the thread then looks by itself.
+    `polls` is for a store to which other processes write: the thread then looks by itself. `on_close` is called when
+    nothing is integrated any more.
     """
 
-    def __init__(self, store: TreeStore, signer_of: SignerOf, *, polls: bool = False, limits: Limits = LIMITS) -> None:
+    def __init__(
+        self,
+        store: TreeStore,
+        signer_of: SignerOf,
+        *,
+        polls: bool = False,
+        on_close: Callable[[], None] = lambda: None,
+        limits: Limits = LIMITS,
+    ) -> None:
         self._store = store
         self._signer_of = signer_of
+        self._on_close = on_close
         self._limits = limits
         self._idle_seconds = limits.integrate_seconds if polls else limits.integrate_idle_seconds
         self._one = threading.Lock()
@@ -86,6 +96,7 @@ class Sequencer:
                 self.integrate()
             except (StoreUnavailable, VerificationFailed) as error:
                 log.warning("sequencer.close", problem=str(error))
+        self._on_close()
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -137,6 +148,10 @@ class Sequencer:
                 else:
                     races, newest = 0, step
         return newest
+
+    def cosign(self, size: int, cosigner: str, line: str) -> None:
+        """Keep a witness's signature line, which the caller has checked, under the checkpoint of a size."""
+        self._store.cosign(size, cosigner, line)
 
     def _refuse(self, problem: str) -> None:
         self.trouble = problem

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from policy_engine.errors import StoreUnavailable
 from policy_engine.services.drafts import DecisionDraft, NoteDraft
+from policy_engine.services.receipts import ReceiptedBatch
 from policy_engine.store.interfaces import State
 
 AnyDraft = DecisionDraft | NoteDraft
@@ -22,11 +23,12 @@ AnyDraft = DecisionDraft | NoteDraft
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The entry is durable, at this place; `at` is the store's clock."""
+    """The entry is durable, at this place; `at` is the store's clock, `batch` gives its receipt."""
 
     log_id: str
     seq: int
     at: int
+    batch: ReceiptedBatch | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,7 @@ class Standing:
     release: str | None
     gap: bool
     witnesses: Any = None
+    sequencer: Any = None
 
     @property
     def store(self) -> Any:
@@ -156,6 +157,8 @@ def test_the_word_of_a_witness_is_in_the_metrics() -> None:
         (Standing(None, False), ["release.missing"]),
         (Standing(None, True), ["log.unavailable", "release.missing"]),
         (Standing("sha256:1", True, contradicting()), ["log.forked"]),
+        (Standing("sha256:1", False, sequencer=SimpleNamespace(trouble="it is smaller")), ["tree.refused"]),
+        (Standing("sha256:1", False, sequencer=SimpleNamespace(trouble=None)), []),
     ],
 )
 def test_each_reason_against_being_ready_has_its_code(standing: Any, codes: list[str]) -> None:
