@@ -129,6 +129,7 @@ def _database(settings: Settings, folder: Check) -> Iterator[Check]:
             yield _sample(state)
             yield _approvers(view)
             yield _log(view, reader)
+            yield _log_key(view)
             yield from _witnesses(settings, view)
     except PolicyEngineError as refused:
         yield Check("database", Health.BROKEN, str(refused))
@@ -183,6 +184,14 @@ def _approves(key: dict[str, Any], now: int) -> bool:
     expires_at = ENDLESS if key["expires_at"] is None else parse_instant(key["expires_at"])
     living = key["revoked_at"] is None and now < expires_at
     return living and key["principal"]["kind"] == "person" and "approve" in key["scopes"] and key["tenants"] is None
+
+
+def _log_key(view: LogView) -> Check:
+    """Show the public key that signs checkpoints: what auditors and witnesses know the log by."""
+    key = view.tree_state().key
+    if not key:
+        return Check("log key", Health.NOTE, "none yet; the first checkpoint makes it")
+    return Check("log key", Health.OK, key)
 
 
 def _witnesses(settings: Settings, view: LogView) -> Iterator[Check]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from policy_engine.ledger.checkpoint import Checkpoint, sign_checkpoint
 from policy_engine.ledger.merkle import leaf_hash, root
-from policy_engine.ledger.note import Ed25519Signer
+from policy_engine.ledger.note import Ed25519Signer, VerifierKey
 from policy_engine.ledger.proofs import LeafNodes, make_consistency
 from policy_engine.ledger.witnessing import write_submission
 
@@ -68,16 +68,21 @@ class Tree:
         return write_submission(old_size, self.proof(old_size) if proof is None else proof, self.note())
 
 
-def configure(folder: Path, *logs: Ed25519Signer, database: str = "witness.db") -> str:
+def configure(folder: Path, *logs: Ed25519Signer) -> str:
     """Make the key (once) and the configuration of a witness in a folder; return its verifier key text."""
     key = folder / "witness.key"
     if not key.exists():
         command = [sys.executable, "-m", "policy_engine_witness", "new-key", NAME, str(key)]
         made = subprocess.run(command, capture_output=True, text=True, check=True)
         (folder / "witness.vkey").write_text(made.stdout)
-    tables = "".join(f'[[log]]\norigin = "{log.key.name}"\nkeys = ["{log.key}"]\n' for log in logs or (LOG, OTHER))
-    (folder / "witness.toml").write_text(f'key = "witness.key"\ndatabase = "{database}"\n{tables}')
+    configure_keys(folder, *(log.key for log in logs or (LOG, OTHER)))
     return (folder / "witness.vkey").read_text().strip()
+
+
+def configure_keys(folder: Path, *keys: VerifierKey) -> None:
+    """Name other logs in a witness's configuration."""
+    tables = "".join(f'[[log]]\norigin = "{key.name}"\nkeys = ["{key}"]\n' for key in keys)
+    (folder / "witness.toml").write_text(f'key = "witness.key"\ndatabase = "witness.db"\n{tables}')
 
 
 @dataclass(frozen=True, slots=True)
