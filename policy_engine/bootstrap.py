@@ -101,11 +101,12 @@ class Engine:
 
     def close(self) -> None:
         """Write what is queued, integrate it, and close the database. Closing twice is no error."""
-        if self.witnesses is not None:
-            self.witnesses.close()
         self.recorder.close()
         if self.sequencer is not None and self.store.one_log:
             self.sequencer.close()
+        if self.witnesses is not None:
+            self.witnesses.await_last()
+            self.witnesses.close()
         self.store.close()  # on PostgreSQL this ends the log, which is a leaf too
         if self.sequencer is not None:
             self.sequencer.close()

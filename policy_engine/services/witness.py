@@ -116,6 +116,20 @@ class Witnesses:
                 if not self._changed.wait(max(0.0, until - time.monotonic())):
                     return
 
+    def await_last(self) -> None:
+        """Return when every witness that answers has seen the newest checkpoint, or after a little while: for closing.
+
+        What no witness has seen could be cut off unnoticed while the engine is down.
+        """
+        until = time.monotonic() + CLOSING_SECONDS
+        with self._changed:
+            while not self._closed and self._fork is None and any(self._is_behind(watch) for watch in self._watches):
+                if not self._changed.wait(max(0.0, until - time.monotonic())):
+                    return
+
+    def _is_behind(self, watch: _Watch) -> bool:
+        return not watch.state.problem and watch.state.size < self._offered
+
     @property
     def fork(self) -> LogForked | None:
         """Return the word of a witness against our tree, `None` while there is none."""

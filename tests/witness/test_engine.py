@@ -115,6 +115,16 @@ def test_decisions_are_cosigned_within_seconds(site: Site) -> None:
         assert read_condition(engine).reasons == () and engine.evidence.verify().ok
 
 
+def test_closing_leaves_nothing_that_the_witness_has_not_seen(site: Site) -> None:
+    """The last decisions before a stop are cosigned too, so that cutting them off while it is down is noticed."""
+    with witnessed(site) as (_, witness):
+        for _ in range(3):
+            with site.opened(witnesses=site.witnesses) as engine:
+                assert ask(engine).allowed
+            with site.opened() as engine:
+                assert cosigned(engine, witness)
+
+
 def test_a_restored_backup_denies_everything_and_signs_nothing(site: Site) -> None:
     """Yesterday's database under today's witness: denied from the first request on, and ready for nothing."""
     with witnessed(site) as (_, witness):

@@ -306,9 +306,10 @@ def test_a_witness_that_hangs_delays_nobody(tmp_path: Path) -> None:
         witnesses.await_first(0.2)
         assert 0.1 < time.monotonic() - begun < 2
         begun = time.monotonic()
+        witnesses.await_last()
         witnesses.close()
         witnesses.close()
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 5
         assert not [thread for thread in threading.enumerate() if thread.name.startswith("witness-")]
 
 
