@@ -16,7 +16,7 @@ from __future__ import annotations
 import ipaddress
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,7 +49,7 @@ from policy_engine.services.snapshot import Snapshots
 from policy_engine.services.switches import Switches
 from policy_engine.services.vocabulary import Vocabulary, vocabulary_of
 from policy_engine.services.witness import OwnLog, Witnesses
-from policy_engine.services.witnessclient import read_witnesses
+from policy_engine.services.witnessclient import WitnessAddress, read_witnesses
 from policy_engine.settings import Settings
 from policy_engine.store.interfaces import Change, Store, Write
 from policy_engine.store.migrate import prepare
@@ -129,6 +129,8 @@ def open_engine(
     """
     check_distribution()
     _check_world(settings, serving)
+    asked = serving or embedded
+    addresses = read_witnesses(settings.witnesses) if asked and settings.witnesses is not None else ()
     releases = ReleaseLoader() if releases is None else releases
     if genesis is None and not settings.on_postgres and not settings.database_path.exists():
         releases.load(read_folder(settings.policies))  # a folder that cannot be served leaves no new database behind
@@ -144,25 +146,22 @@ def open_engine(
         elif serving:
             _check_folder(engine)
             _check_sample(engine)
-        return _started(engine) if serving or embedded else engine
+        return _started(engine, addresses) if asked else engine
 
 
-def _started(engine: Engine) -> Engine:
+def _started(engine: Engine, addresses: Sequence[WitnessAddress]) -> Engine:
     """Let the sequencer look by itself, and the witnesses see what it signs."""
-    engine = _witnessed(engine)
+    engine = _witnessed(engine, addresses) if addresses else engine
     if engine.sequencer is not None:
         engine.sequencer.start()
     return engine
 
 
-def _witnessed(engine: Engine) -> Engine:
-    """Ask the witnesses, if there are any, for their first word, and offer them each checkpoint from now on.
+def _witnessed(engine: Engine, addresses: Sequence[WitnessAddress]) -> Engine:
+    """Ask the witnesses for their first word, and offer them each checkpoint from now on.
 
     Their word against our tree stops the recorder: from there on nothing is allowed, until a restart.
     """
-    if engine.settings.witnesses is None:
-        return engine
-    addresses = read_witnesses(engine.settings.witnesses)
     sequencer = engine.sequencer
     keep = None if sequencer is None else sequencer.cosign
 

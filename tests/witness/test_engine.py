@@ -18,6 +18,7 @@ from policy_engine.api.condition import read_condition
 from policy_engine.bootstrap import Engine, copy_template, open_engine
 from policy_engine.core.decision import Decision, Request
 from policy_engine.core.facts import Location
+from policy_engine.errors import StartRefused
 from policy_engine.ledger.checkpoint import open_checkpoint
 from policy_engine.ledger.note import VerifierKey, parse_key
 from policy_engine.services.permissions import LOCAL
@@ -191,6 +192,15 @@ def test_a_witness_that_is_away_stops_nothing(site: Site) -> None:
         assert time.monotonic() - begun < 8
         found = read_condition(engine)
         assert (found.reasons, found.witnesses_failing, found.forked) == ((), 1, False)
+
+
+def test_a_file_of_witnesses_that_is_wrong_makes_no_database(tmp_path: Path, compiled: Any) -> None:
+    """A misspelt file is refused before an empty place is filled: the keys that are shown once are not lost."""
+    place = tmp_path / "new.db"
+    named = Settings(database=f"sqlite:///{place}", policies=POLICIES, witnesses=tmp_path / "none.toml")
+    with pytest.raises(StartRefused):
+        open_engine(named, releases=compiled, embedded=True)
+    assert not place.exists() and not Path(f"{place}.keys").exists()
 
 
 def test_doctor_shows_what_each_witness_cosigned(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
