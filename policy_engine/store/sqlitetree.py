@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
-from policy_engine.store import entries, faults
+from policy_engine.store import entries
 from policy_engine.store import statements as log_statements
 from policy_engine.store import treestatements as statements
 from policy_engine.store.sessions import Reader, Writer
@@ -92,11 +92,9 @@ class SqliteTree(StoreTree):
 
     def cosign(self, size: int, cosigner: str, line: str) -> None:
         """Keep a witness's signature line under a checkpoint."""
-        try:
-            with self._transaction() as writer:
+        with self._transaction() as writer:
+            if writer.one(statements.READ_COSIGNATURE, size, cosigner) is None:
                 writer.run(statements.ADD_COSIGNATURE, size, cosigner, line)
-        except faults.IntegrityError:
-            return  # it is there already
 
     def _begin_log(self, writer: Writer, moment: entries.Moment) -> None:
         """Open the log in the transaction of its first batch."""

@@ -66,6 +66,13 @@ READ_COSIGNATURES = query(
     select(cosignatures.c.line).where(cosignatures.c.size == bindparam("size")).order_by(cosignatures.c.cosigner),
     "size",
 )
+READ_COSIGNATURE = query(
+    select(cosignatures.c.line).where(
+        cosignatures.c.size == bindparam("size"), cosignatures.c.cosigner == bindparam("cosigner")
+    ),
+    "size",
+    "cosigner",
+)
 READ_LAST_COSIGNATURE = query(
     select(cosignatures.c.size, cosignatures.c.line)
     .where(cosignatures.c.cosigner == bindparam("cosigner"))
