@@ -5,7 +5,8 @@ replays the entries into state and registers, and compares both ways. With the v
 checks its commitment and its tags, and rebuilds the registers; without it, it checks rows against public commitments.
 Rules: one moment of the database; streaming, so that memory grows with the registers and not with the log; every
 finding names its place and no personal fact. What it cannot see is said in the report's note.
-Left to others: checkpoints and proofs, which see a cut tail and a recomputed log.
+Left to others: the tree and its checkpoints (`verifytree`); bundles and witnesses, which see what all of this was
+recomputed for.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from policy_engine.services.projection import Projection
 from policy_engine.services.timeline import Timeline
 from policy_engine.services.unseal import Unsealer
 from policy_engine.services.verifyrows import compare_registers
+from policy_engine.services.verifytree import verify_tree
 from policy_engine.store.interfaces import Head, LogView, StoredBatch, StoredEntry
 
 FINDINGS_COUNT = 1_000
@@ -32,8 +34,8 @@ PROGRESS_ENTRIES = 10_000
 """Entries between two calls of the progress callback."""
 
 NOTE = (
-    "Without a checkpoint that somebody else keeps, a log whose end was cut off, or that was recomputed from some "
-    "entry on, looks like an honest one."
+    "Without a checkpoint that somebody else keeps, a log whose end was cut off together with its tree, or that was "
+    "recomputed and signed again, looks like an honest one."
 )
 
 UNOPENED = "Without the key file, sealed parts were not opened, and a register row that was taken out is not missed."
@@ -120,6 +122,7 @@ class _Verification:
             ("registers", self._check_rows),
             ("state", self._check_state),
             ("blobs", self._check_blobs),
+            ("tree", self._check_tree),
         ):
             try:
                 check()
@@ -291,6 +294,9 @@ class _Verification:
             self.find(place, "the mark of the index of tags lies outside the log")
 
     # What lies beside the log
+
+    def _check_tree(self) -> None:
+        self.counts |= verify_tree(self._view, self.find)
 
     def _check_lone_bodies(self) -> None:
         for log_id, seq in self._view.bodies_without_entry():

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from policy_engine.store.indexinterfaces import FilledStore, FindingStore
-from policy_engine.store.treeinterfaces import TreeReader
+from policy_engine.store.treeinterfaces import TreeReader, WholeTree
 
 REGISTERS = ("persons", "tenants", "orders", "switches", "keys", "approvals", "releases")
 """The registers, each a projection of the log."""
@@ -234,7 +234,7 @@ class Staged(Protocol):
         ...
 
 
-class LogView(TreeReader, Protocol):
+class LogView(WholeTree, Protocol):
     """Everything a store holds, at one moment, for verifying: nothing written later is seen. Streams in order."""
 
     one_log: bool  # as `ReadStore.one_log`

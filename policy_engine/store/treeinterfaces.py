@@ -72,3 +72,27 @@ class TreeReader(Protocol):
     def pending(self, count: int) -> Sequence[StoredLeaf]:
         """Return up to `count` leaves that are durable and not in the tree, numbered as they would come."""
         ...
+
+
+class WholeTree(TreeReader, Protocol):
+    """Everything about the tree as of one moment, for verifying and for growing it."""
+
+    def scan_tiles(self) -> Iterator[tuple[int, int, bytes]]:
+        """Yield `(level, number, data)` of every tile."""
+        ...
+
+    def scan_checkpoints(self) -> Iterator[StoredCheckpoint]:
+        """Yield every checkpoint as it was signed, without cosignatures, by size."""
+        ...
+
+    def log_events(self) -> list[tuple[str, str, bytes]]:
+        """Return `(log_id, kind, data)` of every beginning and end of a log, in the tree or not."""
+        ...
+
+    def logs_in_tree(self) -> list[tuple[str, int, int, int | None]]:
+        """Return of each log the leaf that opened it, its batches in the tree, and the leaf that ended it."""
+        ...
+
+    def unopened_logs(self) -> list[str]:
+        """Return the logs that were begun before there was a tree and are not adopted yet."""
+        ...
