@@ -79,6 +79,7 @@ class Limits:
     analytics_memory_bytes: int = 268_435_456
     small_group_decisions_count: int = 10
     report_days: int = 3_660
+    keyed_decisions_count: int = 2_000_000
 
 
 LIMITS = Limits()

@@ -122,4 +122,4 @@ def _named(text: str) -> tuple[str, str]:
     return name, value
 
 
-from policy_engine.cli import auditexport  # noqa: E402, F401  it registers its command on `app`
+from policy_engine.cli import auditexport, auditreport  # noqa: E402, F401  they register their commands on `app`
