@@ -21,6 +21,7 @@ from policy_engine.core.facts import Location
 from policy_engine.errors import StartRefused
 from policy_engine.ledger.checkpoint import open_checkpoint
 from policy_engine.ledger.note import VerifierKey, parse_key
+from policy_engine.services.bundle import write_bundle
 from policy_engine.services.permissions import LOCAL
 from policy_engine.settings import Settings
 from tests.laws.sample import POLICIES
@@ -166,6 +167,7 @@ def test_everything_recomputed_with_the_stolen_key_is_detected_by_the_witness(si
                 assert ask(engine).allowed
                 eventually(lambda: cosigned(engine, witness))
             size, key = engine.store.tree_state().size, parse_key(engine.store.tree_state().key)
+            assert verdict(engine, site, "honest", "--key", str(key), "--witness", str(witness), "--quorum", "1") == 0
         site.put_back(start)  # the thief has the database and both key files, and no witness
         with site.opened() as engine:
             for _ in range(8 if longer else 4):
@@ -176,10 +178,22 @@ def test_everything_recomputed_with_the_stolen_key_is_detected_by_the_witness(si
             assert engine.evidence.verify().ok
             newest = engine.store.checkpoint()
             assert newest is not None and open_checkpoint(newest.note, key.name, [key])
+            assert verdict(engine, site, "forged", "--key", str(key)) == 0
+            assert verdict(engine, site, "forged", "--key", str(key), "--witness", str(witness), "--quorum", "1") == 6
         with site.opened(witnesses=site.witnesses) as engine:
             assert_stopped(engine)
         shown = open_checkpoint(started.newest(key.name)[2], key.name, [key], [witness], 1)
         assert shown.checkpoint.size == size
+
+
+def verdict(engine: Engine, site: Site, name: str, *arguments: str) -> int:
+    """Return the exit code of the auditor's own program about a bundle of the database."""
+    bundle = site.folder / name
+    if not bundle.exists():
+        with engine.store.view() as view:
+            write_bundle(view, bundle)
+    command = [sys.executable, "-m", "policy_engine_verify", str(bundle), *arguments]
+    return subprocess.run(command, capture_output=True, check=False).returncode
 
 
 def test_a_witness_that_is_away_stops_nothing(site: Site) -> None:
