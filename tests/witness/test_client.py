@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from policy_engine.errors import InputRefused, StartRefused
 from policy_engine.ledger.note import COSIGNATURE, Ed25519Signer, parse_key
@@ -199,6 +205,51 @@ def test_https_is_checked() -> None:
         client = WitnessClient(replace(address, url=address.url.replace("http:", "https:")), IMPATIENT)
         with pytest.raises(WitnessSilent):
             client.submit(b"x")
+        client.close()
+
+
+def certificate(folder: Path, name: str) -> Path:
+    """Make a certificate for a host, signed by itself, with its key in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    named = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(named, named, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    place = folder / f"{name}.pem"
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    place.write_bytes(made.public_bytes(pem) + private)
+    return place
+
+
+@pytest.mark.parametrize(("name", "trusted"), [("localhost", True), ("localhost", False), ("other.example", True)])
+def test_a_certificate_counts_when_it_is_trusted_and_of_that_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, trusted: bool
+) -> None:
+    """The witness is heard by https under the system's authorities and its own name, and else is silent."""
+    place = certificate(tmp_path, name)
+    monkeypatch.setenv("SSL_CERT_FILE", str(place if trusted else certificate(tmp_path, "somebody.example")))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(place)
+
+    def talk(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as encrypted:
+            answering(head(2) + b"ok")(encrypted)
+
+    with server(talk) as address:
+        port = address.url.rsplit(":", 1)[1]
+        client = WitnessClient(replace(address, url=f"https://localhost:{port}"), IMPATIENT)
+        if trusted and name == "localhost":
+            assert client.submit(b"x").body == b"ok"
+        else:
+            with pytest.raises(WitnessSilent):
+                client.submit(b"x")
         client.close()
 
 
