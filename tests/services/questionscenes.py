@@ -60,11 +60,10 @@ class Scene:
         self.stores = [database.open(self.clock) for _ in range(1 if database.one_log else 2)]
         self.recorders = [Recorder(store, VAULT) for store in self.stores]
         self.evidence = Evidence(self.stores[0], self.recorders[0], VAULT, load=lambda hash: release())
-        tree = (
-            self.stores[0]
-            if database.one_log
-            else PostgresSequencing(database.server.url(database.name, "pe_sequencer"), clock=self.clock)
-        )
+        if database.one_log:
+            tree: Any = self.stores[0]
+        else:
+            tree = PostgresSequencing(database.server.url(database.name, "pe_sequencer"), clock=self.clock)
         self.tree = tree
         self.sequencer = Sequencer(tree, LogKey(seeded(b"k" * 32)).signer)
         self.truths: dict[tuple[str, int], Truth] = {}
@@ -104,11 +103,8 @@ class Scene:
         pick = self.random
         allowed = pick.random() < 0.4
         subject, model = pick.choice(SUBJECTS), pick.choice(MODELS)
-        reasons = (
-            (Reason("allow", "allowed"),)
-            if allowed
-            else tuple(REASONS[name] for name in pick.sample(sorted(REASONS), pick.randint(1, 2)))
-        )
+        denies = tuple(REASONS[name] for name in pick.sample(sorted(REASONS), pick.randint(1, 2)))
+        reasons = (Reason("allowed", "allow"),) if allowed else denies
         facets = None
         if pick.random() < 0.9:
             facets = {

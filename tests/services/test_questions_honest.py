@@ -216,12 +216,9 @@ def test_both_stores_give_the_same_answers(
     """The same history gives the same entries, pages and completeness, whatever keeps it."""
     answers = []
     for scene in twins:
-        page = scene.evidence.query(
-            AUDITOR,
-            Filters(
-                parse_question(f"kind:decision {asked[0]}", scene.clock.now), limit=limit, newest_first=newest_first
-            ),
-        )
+        question = parse_question(asked[0], scene.clock.now)
+        only = Filters(question, kind="decision", limit=limit, newest_first=newest_first)
+        page = scene.evidence.query(AUDITOR, only)
         end = None if page.after is None else int(page.after.rpartition(":")[2])
         answers.append(([entry["seq"] for entry in page.entries], end))
     assert answers[0] == answers[1]
@@ -262,7 +259,7 @@ def test_no_cursor_is_an_internal_error(scene: Scene, text: str) -> None:
 
 
 def test_an_answer_about_the_past_is_complete_when_nothing_can_come_any_more(scene: Scene) -> None:
-    """Looking at everything is not enough: until the horizon has passed the end, an entry could still fall before it."""
+    """Looking at everything is not enough: until the horizon has passed the end, an entry could still come."""
     scene.decide(2, 0)
     scene.sequencer.integrate()
     end = scene.clock.now
