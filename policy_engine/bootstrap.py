@@ -29,6 +29,7 @@ from policy_engine.rules import check_distribution
 from policy_engine.rules.folder import read_folder
 from policy_engine.services.approvals import Approvals
 from policy_engine.services.decide import Decider
+from policy_engine.services.disposal import Disposal
 from policy_engine.services.evaluate import Evaluator
 from policy_engine.services.evidence import Evidence
 from policy_engine.services.exports.service import Exports
@@ -53,7 +54,7 @@ from policy_engine.services.witnessclient import WitnessAddress, read_witnesses
 from policy_engine.settings import Settings
 from policy_engine.store.interfaces import Change, Store, Write
 from policy_engine.store.migrate import prepare
-from policy_engine.stores import open_sequencer, open_store
+from policy_engine.stores import open_sequencer, open_store, scrub_of
 from policy_engine.world import load_world
 
 WORLD_FOLDER = "world"
@@ -95,6 +96,7 @@ class Engine:
     exports: Exports
     reports: Reports
     replay: Replay
+    disposal: Disposal
     sequencer: Sequencer | None = None
     sample_keys: tuple[SampleKey, ...] = ()
     witnesses: Witnesses | None = None
@@ -299,6 +301,7 @@ def _wire(
         exports=Exports(store, evidence, recorder, approvals, vault),
         reports=Reports(store, evidence, recorder, vault, releases),
         replay=Replay(store, recorder, vault, releases),
+        disposal=Disposal.over(store, approvals, vault, settings.retention_days, scrub_of(settings)),
     )
 
 

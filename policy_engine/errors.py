@@ -70,6 +70,18 @@ class Conflict(PolicyEngineError):
     code = "conflict"
 
 
+class Gone(NotFound):
+    """What is asked for was erased or pruned; the message names the entry that did it."""
+
+    code = "gone"
+
+
+class Overtaken(Conflict):
+    """Something was written after the caller looked, and nothing was applied; looking again and repeating may do."""
+
+    code = "conflict.overtaken"
+
+
 class ApprovalNeeded(PolicyEngineError):
     """The change waits for a second person; `proposal` is the id to approve."""
 

@@ -47,6 +47,10 @@ class Limits:
     looked_entries_count: int = 50_000
     merged_labels_count: int = 4_096
     proposal_days: int = 7
+    erased_bodies_count: int = 1_000_000
+    pruned_bodies_count: int = 1_000_000
+    pruned_ranges_count: int = 10_000
+    scrubbed_bytes: int = 268_435_456
     analysis_steps_count: int = 5_000_000
     analysis_rule_steps_count: int = 200_000
     regex_characters: int = 16_384

@@ -61,6 +61,8 @@ class Settings(BaseSettings):
     public_url: str = "https://127.0.0.1:8181"
     """The https identifier of this decision point in the AuthZEN metadata."""
     valid_for_ms: int = Field(default=LIMITS.valid_for_milliseconds, ge=0, le=60_000)
+    retention_days: int = Field(default=3_653, ge=1, le=36_525)
+    """Sealed parts younger than so many days are never pruned; ten years by default."""
     sample_world: str = ""
     """`yes` lets a sample world run on a host that is not loopback; it warns."""
     docs: bool = False

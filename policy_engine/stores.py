@@ -10,11 +10,13 @@ from collections.abc import Callable
 
 from policy_engine.errors import StartRefused
 from policy_engine.ledger.sealing import KeyVault
+from policy_engine.limits import LIMITS
 from policy_engine.services.logkey import LogKey, check_origin, open_log_key, seeded
 from policy_engine.services.receipts import ReceiptKey
 from policy_engine.services.sequencer import Sequencer
 from policy_engine.settings import Settings
 from policy_engine.store.interfaces import Store
+from policy_engine.store.scrubbing import no_scrub, scrubber
 from policy_engine.store.sqlite import SqliteStore
 from policy_engine.store.tree import Opening
 
@@ -39,6 +41,11 @@ def open_store(
         clock=clock,
         opening=opening,
     )
+
+
+def scrub_of(settings: Settings) -> Callable[[], None]:
+    """Return what clears the unused parts of the database after an erasure; a server does that by itself."""
+    return no_scrub if settings.on_postgres else scrubber(settings.database_path, LIMITS)
 
 
 def open_sequencer(

@@ -109,6 +109,7 @@ def report_of(found: Report, heads: list[Head]) -> dict[str, Any]:
         "ok": found.ok,
         **found.counts,
         "heads": [{"log": head.log_id, "entries": head.next_seq, "last_header": head.head_hash} for head in heads],
+        "gone": dict(found.gone),
         "findings": [str(finding) for finding in found.findings],
         "more_findings": found.more,
         "note": found.note,
@@ -122,4 +123,4 @@ def _named(text: str) -> tuple[str, str]:
     return name, value
 
 
-from policy_engine.cli import auditexport, auditreport  # noqa: E402, F401  they register their commands on `app`
+from policy_engine.cli import auditerasure, auditexport, auditreport  # noqa: E402, F401  they register themselves on `app`

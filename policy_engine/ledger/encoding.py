@@ -7,7 +7,9 @@ Members of every entry: `v` 1, `kind`, `id` (32 hex digits), `log`, `seq`, `at` 
 in front of it), `epoch` and `release` (a change's are those after it), `commit` and `sealed`. `sealed` is the hex
 SHA-256 of the ciphertext in `bodies`, "" if there is none; `commit` the salted commitment to its plaintext.
 A change has `rows` instead of `commit`: `[register, commitment]` for each row, in write order. Optional everywhere:
-`clock` ("set" when the clock was given by a test, case or demo). Optional in a change: `activates`, `blobs`, `sample`.
+`clock` ("set" when the clock was given by a test, case or demo). Optional in a change: `activates`, `blobs`, `sample`,
+`erases` (kind `erased`: `keys`, ids of data keys destroyed; `rows`, [register, key id, last revision] of register rows;
+`bodies`, how many were emptied), `prunes` (kind `pruned`: `before`, an instant; `ranges`, [log, first, end]; `bodies`).
 Left to others: the members of a decision (`decisions`), sealing (`sealing`), hashing (`merkle`).
 """
 
@@ -32,7 +34,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 COMMON = frozenset({"v", "kind", "id", "log", "seq", "at", "epoch", "release", "sealed"})
 """Members that every entry has; `commit` or `rows` comes with them."""
 
-RESERVED = COMMON | {"commit", "rows", "clock", "activates", "blobs", "sample"}
+RESERVED = COMMON | {"commit", "rows", "clock", "activates", "blobs", "sample", "erases", "prunes"}
 """Members that a caller's own public members may not replace (`id` excepted)."""
 
 
@@ -64,6 +66,7 @@ def change_public(
     activates: str | None = None,
     blobs: Sequence[str] = (),
     sample: bool = False,
+    removes: Mapping[str, Any] | None = None,
 ) -> bytes:
     """Return the public bytes of a change. `place` holds the epoch and release *after* it."""
     own: dict[str, Any] = {"rows": [list(row) for row in rows], "sealed": sealed}
@@ -73,6 +76,7 @@ def change_public(
         own["blobs"] = sorted(blobs)
     if sample:
         own["sample"] = True
+    own |= removes or {}
     return _public(kind, id, place, members, own)
 
 

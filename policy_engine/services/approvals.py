@@ -20,7 +20,15 @@ from typing import Any, Final
 
 from policy_engine.core.decision import Principal
 from policy_engine.core.instants import DAY
-from policy_engine.errors import Conflict, InputRefused, NotFound, NotPermitted, PolicyEngineError, VerificationFailed
+from policy_engine.errors import (
+    Conflict,
+    InputRefused,
+    NotFound,
+    NotPermitted,
+    Overtaken,
+    PolicyEngineError,
+    VerificationFailed,
+)
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.permissions import SCOPES, Basis, Caller, acting_person, require_unbounded
 from policy_engine.services.proposals import (
@@ -36,8 +44,13 @@ from policy_engine.services.proposals import (
     public_members,
     put,
     read_proposal,
+    redacted,
 )
+from policy_engine.store.erasureinterfaces import Erasure, Pruning
 from policy_engine.store.interfaces import Change, Committed, Store, Write
+
+ATTEMPTS_COUNT: Final = 8
+"""How often what an erasure takes away is looked at anew because something was written meanwhile."""
 
 READERS: Final = ("approve", "audit:read")
 """Scopes of which a person needs one to see what others proposed."""
@@ -53,12 +66,19 @@ class Ruled:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What an approved proposal does: the rows to write, the entry's kind and its public members."""
+    """What an approved proposal does: the rows to write, the entry's kind and its public members.
+
+    `removes` is what goes for good. `redacts` keeps the approved proposal without what it asked for, which named
+    somebody. `after` is called once all of it is durable.
+    """
 
     kind: str
     public: Mapping[str, Any]
     writes: tuple[Write, ...]
     activate: str | None = None
+    removes: Erasure | Pruning | None = None
+    redacts: bool = False
+    after: Callable[[], object] = lambda: None
 
 
 Handler = Callable[[Proposal, Caller], Effect]
@@ -237,23 +257,35 @@ class Approvals:
         handler = self._handlers.get(proposal.kind)
         if handler is None:
             raise PolicyEngineError(f"nothing here applies proposals of the kind {proposal.kind}")
-        approved = decided(proposal, caller, APPROVED, "")
         try:
-            effect = handler(proposal, caller)
-            committed = self._store.change(
-                Change(
-                    kind=effect.kind,
-                    public={**effect.public, **public_members(proposal, caller)},
-                    writes=(*effect.writes, put(approved)),
-                    raises_epoch=True,
-                    activate=effect.activate,
-                    expects=(*proposal.basis, caller.basis),
-                    expect_release=proposal.release,
-                )
-            )
+            for attempt in range(1, ATTEMPTS_COUNT + 1):
+                try:
+                    return self._applied(caller, proposal, handler(proposal, caller))
+                except Overtaken:
+                    if attempt == ATTEMPTS_COUNT:
+                        raise
         except Conflict as refusal:
             self._fail_if_moved(caller, proposal)
             raise Conflict(f"{refusal.message}; nothing was applied") from refusal
+        raise AssertionError("the last attempt returns or raises")
+
+    def _applied(self, caller: Caller, proposal: Proposal, effect: Effect) -> Ruled:
+        approved = decided(proposal, caller, APPROVED, "")
+        if effect.redacts:
+            approved = redacted(approved)
+        committed = self._store.change(
+            Change(
+                kind=effect.kind,
+                public={**effect.public, **public_members(proposal, caller)},
+                writes=(*effect.writes, put(approved)),
+                raises_epoch=True,
+                activate=effect.activate,
+                expects=(*proposal.basis, caller.basis),
+                expect_release=proposal.release,
+                removes=effect.removes,
+            )
+        )
+        effect.after()
         return Ruled(approved, committed)
 
     def _fail_if_moved(self, caller: Caller, proposal: Proposal) -> None:

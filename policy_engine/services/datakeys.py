@@ -3,6 +3,8 @@
 Rules: a key that is not remembered is made anew and offered to the store, which answers with the stored one if there
 is one (`adopt`); so a first-seen subject costs no extra read, and two processes never seal under two keys. A key is
 offered again until a commit has stored it. Used from the committer's thread only.
+No key outlives the epoch it was used in: an erasure, which raises the epoch, may have destroyed it, in this process or
+another, and what is sealed afterwards needs the key that is stored then.
 Left to others: wrapping (`KeyVault`), storing (`store.entries`).
 """
 
@@ -31,9 +33,17 @@ class DataKeys:
         self._vault = vault
         self._ciphers: dict[tuple[str | None, str], tuple[str, AESGCM]] = {}
         self._offered: dict[str, bytes] = {}
+        self._epoch = 0
 
-    def cipher(self, tenant: str | None, subject: str) -> tuple[str, AESGCM]:
-        """Return the id and cipher for a subject within a tenant, making a key when none is remembered."""
+    def cipher(self, tenant: str | None, subject: str, epoch: int) -> tuple[str, AESGCM]:
+        """Return the id and cipher for a subject within a tenant, making a key when none is remembered.
+
+        `epoch` is the one that the entry is written under, or not at all.
+        """
+        if epoch > self._epoch:
+            self._ciphers.clear()
+            self._offered.clear()
+            self._epoch = epoch
         found = self._ciphers.get((tenant, subject))
         if found is None:
             key_id = data_key_id(self._vault.index_key(), tenant, subject)
@@ -51,9 +61,10 @@ class DataKeys:
         self._offered.pop(key_id, None)
         return self._keep(tenant, subject, key_id, self._vault.unwrap(key_id, wrapped))
 
-    def stored(self, key_id: str) -> None:
-        """Say that a commit has stored this key."""
-        self._offered.pop(key_id, None)
+    def stored(self, key_id: str, wrapped: bytes) -> None:
+        """Say that a commit has stored this key; another that was made since under its id is still to be offered."""
+        if self._offered.get(key_id) == wrapped:
+            del self._offered[key_id]
 
     def _keep(self, tenant: str | None, subject: str, key_id: str, key: bytes) -> tuple[str, AESGCM]:
         if len(self._ciphers) >= CIPHERS_COUNT:

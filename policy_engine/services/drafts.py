@@ -33,7 +33,7 @@ STANDARD_ACTIONS = frozenset({"infer", "fine_tune", "download_weights", "list"})
 class SealedDraft:
     """What drafts with a sealed part share: their data key, and the facts and instants they rest on."""
 
-    __slots__ = ("_cipher", "_keys", "_subject", "_tags", "_tenant", "id")
+    __slots__ = ("_cipher", "_keys", "_offered", "_subject", "_tags", "_tenant", "id")
 
     def __init__(self, keys: DataKeys, tags: Tags, tenant: str | None, subject: str) -> None:
         self.id = new_id()
@@ -42,11 +42,17 @@ class SealedDraft:
         self._tenant = tenant
         self._subject = subject
         self._cipher: tuple[str, AESGCM] | None = None
+        self._offered: bytes | None = None
+
+    @property
+    def under(self) -> tuple[int, str | None]:
+        """The epoch and release that the entry will name."""
+        raise NotImplementedError
 
     def new_keys(self) -> Sequence[tuple[str, bytes]]:
         """Return the data key to store with the entry, if it is new."""
-        key_id, _ = self._cipher = self._keys.cipher(self._tenant, self._subject)
-        wrapped = self._keys.offered(key_id)
+        key_id, _ = self._cipher = self._keys.cipher(self._tenant, self._subject, self.under[0])
+        wrapped = self._offered = self._keys.offered(key_id)
         return () if wrapped is None else ((key_id, wrapped),)
 
     def adopt(self, key_id: str, wrapped: bytes) -> None:
@@ -55,8 +61,8 @@ class SealedDraft:
 
     def stored(self) -> None:
         """Say that the entry, and its data key with it, is durable."""
-        if self._cipher is not None:
-            self._keys.stored(self._cipher[0])
+        if self._cipher is not None and self._offered is not None:
+            self._keys.stored(self._cipher[0], self._offered)
 
     def _seal(self, log_id: str, seq: int, body: bytes) -> tuple[str, SealedBody]:
         """Return the id of the data key and the body sealed under it for a place."""

@@ -24,6 +24,7 @@ from policy_engine.ledger.encoding import parse_public
 from policy_engine.ledger.sealing import KeyVault
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.finding import Finder, parse_entry_name
+from policy_engine.services.marks import marks_of
 from policy_engine.services.permissions import acting_person, is_local, require
 from policy_engine.services.projection import Projection
 from policy_engine.services.questiongroups import QuestionGroups
@@ -31,7 +32,7 @@ from policy_engine.services.questions import EVERYTHING, Found, PublicTerm, Ques
 from policy_engine.services.record import Recorder
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.timeline import Timeline
-from policy_engine.services.unseal import Unsealer
+from policy_engine.services.unseal import Unsealer, row_documents
 from policy_engine.services.verify import Progress, Report, verify
 from policy_engine.store.interfaces import LogView, Row, State, Store, StoredEntry
 
@@ -172,18 +173,14 @@ class Evidence:
         public = parse_public(entry.public)
         if not _sees(principal, public) or (caller.tenants is not None and "rows" in public):
             raise NotFound("there is no such entry", where="entry")
+        marks = marks_of(self._store)
+        marks.require_body(entry, public["at"])
         if not entry.sealed:
-            raise NotFound("the entry has no sealed part, or it was erased", where="entry")
-        unsealer = Unsealer(self._vault, self._store.data_key)
+            raise NotFound("the entry has no sealed part", where="entry")
+        unsealer = Unsealer(self._vault, self._store.data_key, marks)
         body: dict[str, Any]
         if "rows" in public:
-            rows = unsealer.rows(entry, public)
-            body = {
-                "rows": [
-                    {"register": row.register, "id": row.id, "revision": row.revision, "document": row.document}
-                    for row in rows
-                ]
-            }
+            body = {"rows": row_documents(unsealer.rows(entry, public), public)}
             subject, tenant = "", None
         else:
             body = unsealer.body(entry, public)
@@ -205,7 +202,7 @@ class Evidence:
         """
         projection = Projection()
         with self._store.view() as view:
-            unsealer = Unsealer(self._vault, view.data_key)
+            unsealer = Unsealer.over(self._vault, view)
             if not view.one_log:
                 self._rebuild_all(view, unsealer, projection, up_to)
                 return Registers(projection.state, projection.registers())

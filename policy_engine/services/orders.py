@@ -21,6 +21,7 @@ from policy_engine.core.instants import format_instant, parse_instant
 from policy_engine.errors import Conflict, InputRefused, NotFound
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.approvals import Approvals, Effect
+from policy_engine.services.holdrules import is_hold
 from policy_engine.services.orderdocuments import (
     ENDED,
     IN_FORCE,
@@ -225,6 +226,8 @@ class Orders:
 
     def _in_force(self, id: str) -> Row:
         row = self._row(id)
+        if is_hold(row):
+            raise Conflict(f"the order {id} is a legal hold; `audit hold` places and releases those")
         if row.document["status"] != IN_FORCE:
             raise Conflict(f"the order {id} is {row.document['status']} already")
         return row

@@ -49,7 +49,7 @@ class Past:
         self._projection.follow(public)
         rows = self._unsealer.rows(entry, public)
         self._projection.put(entry.log_id, entry.seq, rows)
-        self.touched = tuple((row.register, row.id) for row in rows)
+        self.touched = tuple((row.register, row.id) for row in rows if row is not None)
         return public
 
     def state(self) -> State:

@@ -22,6 +22,7 @@ class Projection:
         self.state = State(0, None, 0)
         self.rows: dict[str, dict[str, OpenedRow]] = {}
         self.made_by: dict[tuple[str, str], tuple[str, int, int]] = {}
+        self._erased: dict[str, int] = {}
 
     def follow(self, public: Mapping[str, Any]) -> None:
         """Move the state by the public part of an entry. Raises `VerificationFailed` when it does not follow."""
@@ -30,11 +31,14 @@ class Projection:
             if (epoch, release) != (self.state.epoch, self.state.release):
                 raise VerificationFailed("the entry was written under another epoch or release than the log's")
             return
-        registers = {register for register, _ in public["rows"]}
+        erased = public["erases"]["rows"] if "erases" in public else ()
+        self._erased |= {key: revision for _, key, revision in erased}
+        registers = {register for register, _ in public["rows"]} | {row[0] for row in erased}
         activates = public.get("activates")
         if epoch not in (self.state.epoch, self.state.epoch + 1):
             raise VerificationFailed("the change moves the epoch by more than one")
-        if epoch == self.state.epoch and (activates is not None or registers & set(EPOCH_REGISTERS)):
+        removes = "erases" in public or "prunes" in public
+        if epoch == self.state.epoch and (activates is not None or removes or registers & set(EPOCH_REGISTERS)):
             raise VerificationFailed("the change had to raise the epoch and did not")
         if release != (self.state.release if activates is None else activates):
             raise VerificationFailed("the active release changed without a change that activates it")
@@ -45,14 +49,19 @@ class Projection:
             sample=self.state.sample or bool(public.get("sample")),
         )
 
-    def put(self, log_id: str, seq: int, rows: Sequence[OpenedRow]) -> None:
-        """Apply the opened rows of a change. Raises `VerificationFailed` when a revision does not follow."""
+    def put(self, log_id: str, seq: int, rows: Sequence[OpenedRow | None]) -> None:
+        """Apply the opened rows of a change, passing over erased ones.
+
+        Raises `VerificationFailed` when a revision does not follow.
+        """
         for item, row in enumerate(rows):
+            if row is None:
+                continue
             known = self.rows.setdefault(row.register, {})
             before = known.get(row.id)
             known[row.id] = row
             self.made_by[row.register, row.id] = (log_id, seq, item)
-            if row.revision != (0 if before is None else before.revision) + 1:
+            if row.revision != (self._erased.get(row.key_id, 0) if before is None else before.revision) + 1:
                 raise VerificationFailed("the revision of a row does not follow the one before it")
 
     def registers(self) -> dict[str, dict[str, Row]]:

@@ -81,6 +81,11 @@ def decided(proposal: Proposal, caller: Caller, status: str, reason: str) -> Pro
     )
 
 
+def redacted(decided: Proposal) -> Proposal:
+    """Return a decided proposal without what it asked for and rested on, and without the salt that would prove it."""
+    return replace(decided, payload={"redacted": True}, salt="", basis=())
+
+
 def put(decided: Proposal) -> Write:
     """Return the write that stores a decided proposal over the waiting one."""
     return Write("approvals", decided.id, document_of(decided), expect=decided.revision - 1)

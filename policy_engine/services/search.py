@@ -54,12 +54,8 @@ class Search:
             snapshot = self._snapshots.refresh()
             at = self._store.now()
             hits, complete = self._hits(principal, query, snapshot, at)
-            body = {
-                "search": kind,
-                "subject": query.subject,
-                "tenant": query.tenant,
-                "found": [h.subject for h in hits],
-            }
+            # Whom a search found is not kept: under the key of no one subject, it could be erased for none of them.
+            body = {"search": kind, "subject": query.subject, "tenant": query.tenant}
             draft = self._recorder.note(
                 "search",
                 {

@@ -95,7 +95,7 @@ def read_orders(rows: list[Row]) -> OrderBook | None:
             directives.append(_directive(row.id, body))
         elif kind == "licence":
             licences.extend(_licence(row.id, body))
-        elif kind in ("grant", "override"):
+        elif kind in ("grant", "override", "hold"):
             continue  # recorded, lifts nothing
         else:
             return None

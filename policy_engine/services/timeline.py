@@ -19,7 +19,7 @@ from policy_engine.services.projection import Projection
 from policy_engine.services.unseal import OpenedRow
 from policy_engine.store.interfaces import StoredEntry
 
-_KEPT = ("epoch", "release", "rows", "activates", "sample")
+_KEPT = ("epoch", "release", "rows", "activates", "sample", "erases", "prunes")
 
 Find = Callable[[str, str], None]
 """Notes at a place what does not agree."""
@@ -33,7 +33,7 @@ class _Change:
     log_id: str
     seq: int
     public: Mapping[str, Any]
-    rows: Sequence[OpenedRow] | None = None
+    rows: Sequence[OpenedRow | None] | None = None
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ class Timeline:
         else:
             stretch.last_at, stretch.last_seq = at, entry.seq
 
-    def put(self, entry: StoredEntry, rows: Sequence[OpenedRow]) -> None:
+    def put(self, entry: StoredEntry, rows: Sequence[OpenedRow | None]) -> None:
         """Take the opened rows of a change that was followed."""
         self._changes[entry.log_id, entry.seq].rows = rows
 

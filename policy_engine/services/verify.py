@@ -12,14 +12,15 @@ recomputed for.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
 from policy_engine.errors import StoreUnavailable, VerificationFailed
 from policy_engine.ledger.encoding import FIRST_PREVIOUS, Header, header_hash, parse_header, parse_public
 from policy_engine.ledger.merkle import leaf_hash, root
-from policy_engine.ledger.sealing import TAG_BYTES, KeyVault
+from policy_engine.ledger.sealing import TAG_BYTES, KeyVault, split_rows
+from policy_engine.services.marks import MarkCheck, Marks
 from policy_engine.services.projection import Projection
 from policy_engine.services.timeline import Timeline
 from policy_engine.services.unseal import Unsealer
@@ -57,12 +58,16 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What verifying found. `counts` says what was checked, `note` what could not be seen."""
+    """What verifying found. `counts` says what was checked, `note` what could not be seen.
+
+    `gone` says by which entry sealed parts were erased or pruned, and how many by each.
+    """
 
     findings: tuple[Finding, ...]
     counts: Mapping[str, int]
     note: str
     more: int = 0
+    gone: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -84,7 +89,7 @@ def verify(view: LogView, vault: KeyVault | None, progress: Progress | None = No
     check.run()
     note = NOTE if vault is not None else f"{NOTE} {UNOPENED}"
     more = max(0, len(check.findings) - FINDINGS_COUNT)
-    return Report(tuple(check.findings[:FINDINGS_COUNT]), check.counts, note, more)
+    return Report(tuple(check.findings[:FINDINGS_COUNT]), check.counts, note, more, check.marks.gone)
 
 
 class _Verification:
@@ -93,7 +98,10 @@ class _Verification:
     def __init__(self, view: LogView, vault: KeyVault | None, progress: Progress) -> None:
         self._view = view
         self._progress = progress
-        self._unsealer = None if vault is None else Unsealer(vault, view.data_key)
+        self._marks = Marks.of(view)
+        self.marks = MarkCheck(self._marks, self.find)
+        self._erased: set[tuple[str, int, int]] = set()
+        self._unsealer = None if vault is None else Unsealer(vault, view.data_key, self._marks)
         self._projection = Projection()
         self._timeline = None if view.one_log else Timeline()
         self._commitments: dict[tuple[str, int, int], tuple[str, str]] = {}
@@ -123,6 +131,7 @@ class _Verification:
             ("state", self._check_state),
             ("blobs", self._check_blobs),
             ("tree", self._check_tree),
+            ("marks", lambda: self.marks.compare(self._view)),
         ):
             try:
                 check()
@@ -234,6 +243,7 @@ class _Verification:
         for item, (register, commit) in enumerate(public.get("rows", ())):
             self._commitments[entry.log_id, entry.seq, item] = (register, commit)
         self._blobs.update(public.get("blobs", ()))
+        self.marks.follow(public)
         if self._timeline is None:
             self._projection.follow(public)
             self._led_to = (self._projection.state.epoch, self._projection.state.release)
@@ -248,11 +258,18 @@ class _Verification:
             return
         if entry.sealed is None:
             raise VerificationFailed("the sealed body is missing")
+        mark = self._marks.of_body(entry, public["at"])
         if not entry.sealed:
-            raise VerificationFailed("the sealed body was emptied and no entry says so")
+            if mark is None or entry.tags:
+                raise VerificationFailed("the sealed body was emptied and no entry says so")
+            self.marks.count(mark)
+            return
+        if mark is not None:
+            raise VerificationFailed(f"the sealed body was {mark} and is still there")
         if sha256(entry.sealed).hexdigest() != public["sealed"]:
             raise VerificationFailed("the sealed body is not the one that the entry names")
         self.counts["bodies"] += 1
+        self._follow_keys(entry, public)
         joined = entry.tags or b""
         tags = {joined[start : start + TAG_BYTES] for start in range(0, len(joined), TAG_BYTES)}
         self._check_tags(entry, tags)
@@ -269,6 +286,18 @@ class _Verification:
             expected = self._unsealer.tags(self._unsealer.body(entry, public), public)
         if tags != expected:
             raise VerificationFailed("its tags are not those of its sealed body")
+
+    def _follow_keys(self, entry: StoredEntry, public: Mapping[str, Any]) -> None:
+        """Note which rows of a change were erased, and which data keys are in use again."""
+        place = (entry.log_id, entry.seq)
+        keys = [entry.data_key] if "rows" not in public else [key for key, _ in split_rows(entry.sealed or b"")]
+        for item, key in enumerate(keys):
+            mark = None if key is None else self._marks.of_key(key, *place, public["at"])
+            if mark is not None:
+                self._erased.add((*place, item))
+                self.marks.count(mark)
+            elif key is not None:
+                self.marks.used(key)
 
     def _check_tags(self, entry: StoredEntry, tags: set[bytes]) -> None:
         """Check that the index has the tags of a body that lies before its mark."""
@@ -303,7 +332,8 @@ class _Verification:
             self.find(_entry(log_id, seq), "there is a body and no entry")
 
     def _check_rows(self) -> None:
-        compare_registers(self._view, self._projection, self._commitments, self._unsealer is not None, self)
+        opened = self._unsealer is not None
+        compare_registers(self._view, self._projection, self._commitments, opened, self, self._erased)
 
     def _check_index(self) -> None:
         """Look for tags that no body has; only when their number is wrong, since each right one was found above."""

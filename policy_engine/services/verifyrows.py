@@ -6,7 +6,7 @@ and stay out of the report.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, Protocol
 
 from policy_engine.errors import InputRefused, VerificationFailed
@@ -17,6 +17,10 @@ from policy_engine.store.interfaces import FACT_REGISTERS, REGISTERS, LogView, S
 
 Commitments = Mapping[tuple[str, int, int], tuple[str, str]]
 """`(register, commitment)` of every row that a change wrote, by `(log_id, seq, item)`."""
+
+
+Erased = Set[tuple[str, int, int]]
+"""`(log_id, seq, item)` of every row that an entry erased."""
 
 
 class Findings(Protocol):
@@ -30,7 +34,12 @@ class Findings(Protocol):
 
 
 def compare_registers(
-    view: LogView, projection: Projection, commitments: Commitments, opened: bool, findings: Findings
+    view: LogView,
+    projection: Projection,
+    commitments: Commitments,
+    opened: bool,
+    findings: Findings,
+    erased: Erased = frozenset(),
 ) -> None:
     """Compare every row with its entry's commitment and, where sealed parts were opened, with the rebuilt row."""
     for register in REGISTERS:
@@ -41,6 +50,8 @@ def compare_registers(
             there.add(row.id)
             place = _place(row, position)
             problem = _problem(row, commitments)
+            if problem is None and (row.log_id, row.seq, row.item) in erased:
+                problem = "the row was erased and is still there"
             if problem is None and opened:
                 known = rebuilt.get(row.id)
                 if known is None:

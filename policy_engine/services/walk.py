@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from policy_engine.errors import VerificationFailed
+from policy_engine.errors import Gone, VerificationFailed
 from policy_engine.ledger.encoding import parse_public
 from policy_engine.ledger.sealing import KeyVault
 from policy_engine.services.past import Past, in_order, is_decision
@@ -74,7 +74,7 @@ class Walk:
         progress: Progress | None = None,
     ) -> None:
         self._view = view
-        self._unsealer = Unsealer(vault, view.data_key)
+        self._unsealer = Unsealer.over(vault, view)
         self._progress = progress or (lambda done, total: None)
         self.one_log = view.one_log
         self.past = past(self._unsealer, content)
@@ -105,9 +105,9 @@ class Walk:
             public = parse_public(entry.public)
             if public["kind"] != "decision" or not wanted(public):
                 return None
-            if entry.sealed is not None and not entry.sealed:
-                return Closed(entry.log_id, entry.seq, ERASED, "erased", public)
             return Recorded(entry.log_id, entry.seq, entry.public, public, self._unsealer.body(entry, public))
+        except Gone as gone:
+            return Closed(entry.log_id, entry.seq, ERASED, gone.message, public)
         except VerificationFailed as failed:
             return Closed(entry.log_id, entry.seq, UNREADABLE, failed.message, public)
 

@@ -198,6 +198,16 @@ def find_tagged(reader: Reader, head: Head, tags: Sequence[bytes]) -> list[int]:
     return sorted(found)
 
 
+def find_tagged_of_all(reader: Reader, tags: Sequence[bytes]) -> list[tuple[str, int]]:
+    """Return the places, in whichever log, of entries with any of the tags: from the index, and behind it."""
+    found = {(str(log), int(seq)) for tag in tags for log, seq in reader.all(statements.TAGGED_PLACES, tag)}
+    wanted = set(tags)
+    for log_id, seq, joined in reader.stream(statements.UNINDEXED_OF_ALL):
+        if not wanted.isdisjoint(split_tags(joined)):
+            found.add((log_id, seq))
+    return sorted(found)
+
+
 def verify_head(reader: Reader, head: Head | None) -> None:
     """Check that the log ends where its head says: the last header, its entries, and nothing behind them.
 

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from policy_engine.store.erasureinterfaces import Erasure, MarkReader, Pruning
 from policy_engine.store.indexinterfaces import FilledStore, FindingStore
 from policy_engine.store.treeinterfaces import TreeReader, WholeTree
 
@@ -156,7 +157,7 @@ class Change:
     `raises_epoch` is false for facts, proposals and stored releases only. `activate` names the release that becomes
     the active one. `expect_release`, when given, must be the active one. `expects` are rows, `(register, id,
     revision)` with 0 for no such row, that the change rests on without touching them. `blobs` are contents by their
-    SHA-256 in hex.
+    SHA-256 in hex. `removes` is what goes for good (kinds `erased` and `pruned`).
     """
 
     kind: str
@@ -168,6 +169,7 @@ class Change:
     expects: tuple[tuple[str, str, int], ...] = ()
     blobs: Mapping[str, bytes] = field(default_factory=dict)
     mark_sample: bool = False
+    removes: Erasure | Pruning | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,38 +236,31 @@ class Staged(Protocol):
         ...
 
 
-class LogView(WholeTree, Protocol):
+class LogView(WholeTree, MarkReader, Protocol):
     """Everything a store holds, at one moment, for verifying: nothing written later is seen. Streams in order."""
 
     one_log: bool  # as `ReadStore.one_log`
 
     def state(self) -> State:
         """Return the state row."""
-        ...
 
     def heads(self) -> list[Head]:
         """Return where each log ends."""
-        ...
 
     def scan_entries(self, *, by_instant: bool = False) -> Iterator[StoredEntry]:
         """Yield every entry, by log and sequence number, or where there are several logs by its instant first."""
-        ...
 
     def scan_batches(self) -> Iterator[StoredBatch]:
         """Yield every batch header, by log and number."""
-        ...
 
     def scan_rows(self, register: str) -> Iterator[StoredRow]:
         """Yield every row of a register, those taken away included, by id."""
-        ...
 
     def scan_blobs(self) -> Iterator[tuple[str, bytes]]:
         """Yield `(hash, content)` of every blob."""
-        ...
 
     def scan_tags(self) -> Iterator[tuple[bytes, str, int]]:
         """Yield `(tag, log_id, seq)` of the index of tags, in its order."""
-        ...
 
     def last_cosignature(self, cosigner: str) -> tuple[int, str] | None:
         """Return the size of the newest checkpoint that a witness (its key's text) cosigned, and its line."""

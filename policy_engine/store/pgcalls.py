@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
-from policy_engine.ledger.encoding import FIRST_PREVIOUS, Header, header_hash
+from policy_engine.ledger.encoding import FIRST_PREVIOUS, Header, Place, header_hash
 from policy_engine.ledger.merkle import leaf_hash, root
 from policy_engine.store.entries import Moment
+from policy_engine.store.erasing import Removal
+from policy_engine.store.erasureinterfaces import Pruning
 from policy_engine.store.indexinterfaces import Backlog
 from policy_engine.store.interfaces import Committed, Draft, Encoded, Head, State
 from policy_engine.store.pgrows import CollectedRows
@@ -31,6 +33,11 @@ _CHANGE: LiteralString = (
     " %b::bigint, %b::bigint, %b::integer, %b::text[], %b::bytea[], %b::text[], %b::bytea[],"
     " %b::text[], %b::text[], %b::bigint[], %b::bigint[], %b::text[], %b::bytea[], %b::bigint[], %b::integer[])"
 )
+_ERASE: LiteralString = (
+    "SELECT policy_engine.erase(%b, %b::bigint, %b::bigint, %b::text[], %b::bigint[], %b::text[], %b::text[],"
+    " %b::bigint[], %b::text[], %b::bytea[])"
+)
+_PRUNE: LiteralString = "SELECT policy_engine.prune(%b, %b::bigint)"
 _SETTLE: LiteralString = "SELECT * FROM policy_engine.settle(%b)"
 _OPEN_LOG: LiteralString = "SELECT policy_engine.open_log(%b)"
 _CLOSE_LOG: LiteralString = "SELECT policy_engine.close_log(%b)"
@@ -154,22 +161,46 @@ def change(
     after: State,
     rows: CollectedRows,
 ) -> None:
-    """Write a change: its entries, rows, keys and contents, and the state after it."""
+    """Write a change: its entries, rows, keys and contents, the state after it, and what it erases or prunes."""
+    removal = rows.removal.keys if isinstance(rows.removal, Removal) else {}
+    keys = {id: wrapped for id, wrapped in rows.keys.items() if id not in removal}
     parameters = (
         given,
         sent.header,
         [entry.public for entry in encoded],
         *_bodies(encoded, sent.head.next_seq - len(encoded)),
         before.epoch,
-        after.facts_revision,
+        after.facts_revision if rows.touches_facts else before.facts_revision,
         int(after.sample),
-        list(rows.keys),
-        list(rows.keys.values()),
+        list(keys),
+        list(keys.values()),
         list(rows.blobs),
         list(rows.blobs.values()),
         *rows.columns(),
     )
     connection.execute(_CHANGE, parameters)
+    if rows.removal is not None and rows.removed_by is not None:
+        _remove(connection, rows.removal, rows, rows.removed_by, after)
+
+
+def _remove(
+    connection: Connection, removal: Removal | Pruning, rows: CollectedRows, place: Place, after: State
+) -> None:
+    """Let go what the entry at a place says; the function reads it there."""
+    if isinstance(removal, Pruning):
+        connection.execute(_PRUNE, (place.log_id, place.seq))
+        return
+    renewed = {id: wrapped for id, wrapped in rows.keys.items() if id in removal.keys}
+    parameters = (
+        place.log_id,
+        place.seq,
+        after.facts_revision,
+        *([part[n] for part in removal.places] for n in range(2)),
+        *([row[n] for row in removal.rows] for n in range(3)),
+        list(renewed),
+        list(renewed.values()),
+    )
+    connection.execute(_ERASE, parameters)
 
 
 def open_log(connection: Connection, leaf: bytes) -> None:

@@ -141,12 +141,7 @@ class PostgresReading(StoreTree, PostgresFinding):
     def tagged(self, tags: Sequence[bytes]) -> list[tuple[str, int]]:
         """Return the places of the entries of any log that carry any of the tags."""
         with self._streaming() as reader, reader.at_one_moment():
-            found = {(str(log), int(seq)) for tag in tags for log, seq in reader.all(statements.TAGGED_PLACES, tag)}
-            wanted = set(tags)
-            for log_id, seq, joined in reader.stream(statements.UNINDEXED_OF_ALL):
-                if not wanted.isdisjoint(entries.split_tags(joined)):
-                    found.add((log_id, seq))
-        return sorted(found)
+            return entries.find_tagged_of_all(reader, tags)
 
     @contextmanager
     def view(self) -> Iterator[LogView]:

@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from policy_engine.errors import InputRefused
-from policy_engine.store import statements
+from policy_engine.ledger.encoding import Place
+from policy_engine.ledger.sealing import KeyVault
+from policy_engine.store import entries, erasing, statements
+from policy_engine.store import erasuretables as marks
+from policy_engine.store.erasing import Removal, Written
+from policy_engine.store.erasureinterfaces import Erasure, Pruning, prunes
+from policy_engine.store.interfaces import FACT_REGISTERS, State
 from policy_engine.store.sessions import Reader
 
 
@@ -31,6 +37,9 @@ class CollectedRows:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._puts: dict[tuple[str, str], _Put] = {}
+        self._last_revisions: dict[str, int] | None = None
+        self.removal: Removal | Pruning | None = None
+        self.removed_by: Place | None = None
         self.keys: dict[str, bytes] = {}
         self.blobs: dict[str, bytes] = {}
 
@@ -55,6 +64,8 @@ class CollectedRows:
         """Return a wrapped data key."""
         if key_id in self.keys:
             return self.keys[key_id]
+        if isinstance(self.removal, Removal) and key_id in self.removal.keys:
+            return None
         found = self._reader.one(statements.READ_DATA_KEY, key_id)
         return None if found is None else bytes(found[0])
 
@@ -69,6 +80,34 @@ class CollectedRows:
     def add_blob(self, hash: str, content: bytes) -> None:
         """Collect content."""
         self.blobs[hash] = content
+
+    def last_erased(self, key_id: str) -> int:
+        """Return the last revision of a row that was erased, 0 without one."""
+        if self._last_revisions is None:
+            self._last_revisions = {key: int(last) for key, last in self._reader.all(marks.READ_LAST_REVISIONS)}
+        return self._last_revisions.get(key_id, 0)
+
+    def remove(
+        self, removes: Erasure | Pruning, place: Place, state: State, vault: KeyVault, written: Written
+    ) -> dict[str, Any]:
+        """Collect what a change erases or prunes and return the member of its entry that says so."""
+        self.removed_by = place
+        if isinstance(removes, Pruning):
+            erasing.check_pruning(removes, state)
+            self.removal = removes
+            bodies = [self._reader.all(marks.READ_BODIES, *part) for part in removes.ranges]
+            return {"prunes": prunes(removes, sum(map(len, bodies)))}
+        self.removal = erasing.plan(self, self._found(removes.tags), removes, vault, state, written)
+        return self.removal.public()
+
+    def _found(self, tags: tuple[bytes, ...]) -> dict[tuple[str, int], str]:
+        places = entries.find_tagged_of_all(self._reader, tags)
+        return erasing.with_keys(places, lambda log_id, seq: self._reader.one(marks.READ_BODY, log_id, seq))
+
+    @property
+    def touches_facts(self) -> bool:
+        """Return whether a person or tenant is among the rows that are written."""
+        return any(register in FACT_REGISTERS for register, _ in self._puts)
 
     def columns(self) -> tuple[list[Any], ...]:
         """Return the rows as arrays, one a column, in the order of the function's parameters."""

@@ -32,6 +32,7 @@ from policy_engine.ledger.sealing import (
 )
 from policy_engine.limits import Limits
 from policy_engine.store import statements
+from policy_engine.store.erasureinterfaces import Erasure, Pruning
 from policy_engine.store.interfaces import (
     EPOCH_REGISTERS,
     FACT_REGISTERS,
@@ -44,6 +45,9 @@ from policy_engine.store.interfaces import (
 from policy_engine.store.sessions import Reader, Writer
 from policy_engine.store.sessions import Row as Columns
 from policy_engine.store.tables import TYPED
+
+REMOVALS: dict[str, type] = {"erased": Erasure, "pruned": Pruning}
+"""The kinds of entry that take something out of the log, with what each takes."""
 
 
 class Rows(Protocol):
@@ -71,6 +75,21 @@ class Rows(Protocol):
 
     def add_blob(self, hash: str, content: bytes) -> None:
         """Store content by its hash."""
+        ...
+
+    def last_erased(self, key_id: str) -> int:
+        """Return the last revision of a row that was erased, by the id of its data key; 0 without one."""
+        ...
+
+    def remove(
+        self,
+        removes: Erasure | Pruning,
+        place: Place,
+        state: State,
+        vault: KeyVault,
+        written: frozenset[tuple[str, str]],
+    ) -> dict[str, Any]:
+        """Take away what a change erases or prunes, and return the member of its entry that says so."""
         ...
 
 
@@ -131,9 +150,17 @@ def live_revision(rows: Rows, register: str, id: str) -> int:
 
 def check(change: Change, limits: Limits) -> None:
     """Refuse a change that no state could accept."""
-    needs_epoch = change.activate is not None or any(write.register in EPOCH_REGISTERS for write in change.writes)
+    needs_epoch = (
+        change.activate is not None
+        or change.removes is not None
+        or any(write.register in EPOCH_REGISTERS for write in change.writes)
+    )
     if needs_epoch and not change.raises_epoch:
-        raise ValueError("a change of orders, switches, keys or the active release raises the epoch")
+        raise ValueError("a change of orders, switches, keys or the active release, and an erasure, raises the epoch")
+    if (change.removes is None) == (change.kind in REMOVALS) or (
+        change.removes is not None and type(change.removes) is not REMOVALS[change.kind]
+    ):
+        raise ValueError("what erases is of the kind `erased`, what prunes of the kind `pruned`, and nothing else is")
     if change.kind != "genesis" and len(change.writes) > limits.rows_per_entry_count:
         raise TooLarge(f"one entry holds at most {limits.rows_per_entry_count} rows", where="change")
     if len({(write.register, write.id) for write in change.writes}) != len(change.writes):
@@ -145,7 +172,9 @@ def check(change: Change, limits: Limits) -> None:
 
 def state_after(change: Change, state: State) -> State:
     """Return the state once the change is applied."""
-    facts = any(write.register in FACT_REGISTERS for write in change.writes)
+    erased = change.removes.rows if isinstance(change.removes, Erasure) else ()
+    touched = (*(write.register for write in change.writes), *(row[0] for row in erased))
+    facts = any(register in FACT_REGISTERS for register in touched)
     return State(
         epoch=state.epoch + change.raises_epoch,
         release=state.release if change.activate is None else change.activate,
@@ -164,6 +193,10 @@ def apply(rows: Rows, change: Change, vault: KeyVault, place: Place, state: Stat
     for register, id, revision in change.expects:
         if live_revision(rows, register, id) != revision:
             raise Conflict("a row that this change rests on has changed meanwhile; look again", where=register)
+    gone: dict[str, Any] = {}
+    if change.removes is not None:
+        written = frozenset((write.register, write.id) for write in change.writes)
+        gone = rows.remove(change.removes, place, state, vault, written)
     sealed: list[tuple[str, bytes]] = []
     commitments: list[tuple[str, str]] = []
     for item, write in enumerate(change.writes):
@@ -187,6 +220,7 @@ def apply(rows: Rows, change: Change, vault: KeyVault, place: Place, state: Stat
         activates=change.activate,
         blobs=tuple(change.blobs),
         sample=change.mark_sample,
+        removes=gone,
     )
     return Encoded(public, body, None)
 
@@ -199,10 +233,11 @@ def _put(rows: Rows, write: Write, vault: KeyVault, place: Place, item: int) -> 
         raise Conflict("the row has changed since it was read; look again", where=write.register)
     if write.document is None and now == 0:
         raise Conflict("there is no row to take away", where=write.register)
-    revision = 1 if found is None else found[0] + 1
+    key_id = row_key_id(vault.index_key(), write.register, write.id)
+    revision = (rows.last_erased(key_id) if found is None else found[0]) + 1
     salt = os.urandom(SALT_BYTES)
     row = RowBody(write.register, write.id, revision, write.document).encode()
-    key_id, cipher = _row_cipher(rows, write, vault)
+    cipher = _row_cipher(rows, key_id, vault)
     body = seal_body(cipher, os.urandom(NONCE_BYTES), salt, place_of(place.log_id, place.seq, item), row)
     document = None if write.document is None else canonical(write.document).decode()
     values = (revision, document, salt, place.log_id, place.seq, item, *typed_values(write.register, write.document))
@@ -222,12 +257,11 @@ def _text(document: Any, name: str) -> str | None:
     return value
 
 
-def _row_cipher(rows: Rows, write: Write, vault: KeyVault) -> tuple[str, AESGCM]:
+def _row_cipher(rows: Rows, key_id: str, vault: KeyVault) -> AESGCM:
     """Return the data key under which the history of this row is sealed, making and storing it when there is none."""
-    key_id = row_key_id(vault.index_key(), write.register, write.id)
     stored = rows.data_key(key_id)
     if stored is not None:
-        return key_id, AESGCM(vault.unwrap(key_id, stored))
+        return AESGCM(vault.unwrap(key_id, stored))
     key = os.urandom(KEY_BYTES)
     rows.add_data_key(key_id, vault.wrap(key_id, key))
-    return key_id, AESGCM(key)
+    return AESGCM(key)

@@ -233,6 +233,7 @@ def make_engine(path: Path, *, create: bool = False, look: bool = False, busy_se
         "PRAGMA foreign_keys = ON",
         "PRAGMA recursive_triggers = ON",
         "PRAGMA trusted_schema = OFF",
+        "PRAGMA secure_delete = ON",
         f"PRAGMA cache_size = -{READER_CACHE_KIB}",
         "PRAGMA wal_autocheckpoint = 2000",
         "PRAGMA journal_size_limit = 67108864",

@@ -25,7 +25,7 @@ from policy_engine.errors import Conflict, StartRefused, StoreUnavailable, Verif
 from policy_engine.ledger.encoding import Place
 from policy_engine.ledger.sealing import KeyVault
 from policy_engine.limits import LIMITS, Limits
-from policy_engine.store import entries, faults, registers, statements
+from policy_engine.store import entries, erasing, faults, registers, statements
 from policy_engine.store.interfaces import (
     Change,
     Committed,
@@ -146,7 +146,7 @@ class SqliteStore(SqliteTree, SqliteIndex):
             moment = self._moment(writer)
             head, at, after = moment.head, moment.at, moment.state
             encoded: list[Encoded] = []
-            rows = registers.WriterRows(writer)
+            rows = erasing.ErasingRows(writer)
             try:
                 for seq, change in enumerate(changes, start=head.next_seq):
                     before, after = after, registers.state_after(change, after)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from policy_engine.store import entries, statements
+from policy_engine.store import entries, erasuretables, statements
+from policy_engine.store.erasureinterfaces import ErasedKey, PrunedRange
 from policy_engine.store.interfaces import Head, State, StoredBatch, StoredEntry, StoredRow
 from policy_engine.store.sessions import Reader
 from policy_engine.store.tables import TYPED
@@ -71,3 +72,15 @@ class StoreView(ReadTree):
         """Return a wrapped data key."""
         found = self._reader.one(statements.READ_DATA_KEY, key_id)
         return None if found is None else bytes(found[0])
+
+    def erased_keys(self) -> list[ErasedKey]:
+        """Return every data key that was destroyed."""
+        return [ErasedKey(*columns) for columns in self._reader.all(erasuretables.READ_ERASED_KEYS)]
+
+    def pruned_ranges(self) -> list[PrunedRange]:
+        """Return every range of bodies that was emptied."""
+        return [PrunedRange(*columns) for columns in self._reader.all(erasuretables.READ_PRUNED_RANGES)]
+
+    def scan_bodies(self, log_id: str, end: int) -> Iterator[tuple[int, bytes]]:
+        """Yield `(seq, public)` of the entries before `end` with a body that could be pruned."""
+        yield from self._reader.stream(erasuretables.SCAN_BODIES, log_id, end)

@@ -18,35 +18,49 @@ NEW_YEAR = 1_798_761_600_000_000
 def test_a_key_is_offered_until_it_is_stored() -> None:
     """A made key is the same for every entry of its subject, and offered until a commit has stored it."""
     keys = DataKeys(VAULT)
-    key_id, cipher = keys.cipher("acme", "alice")
+    key_id, cipher = keys.cipher("acme", "alice", 1)
     assert key_id == data_key_id(VAULT.index_key(), "acme", "alice")
-    assert keys.cipher("acme", "alice") == (key_id, cipher)
-    assert keys.offered(key_id) is not None
-    keys.stored(key_id)
+    assert keys.cipher("acme", "alice", 1) == (key_id, cipher)
+    wrapped = keys.offered(key_id)
+    assert wrapped is not None
+    keys.stored(key_id, b"another")
+    assert keys.offered(key_id) == wrapped
+    keys.stored(key_id, wrapped)
     assert keys.offered(key_id) is None
-    assert keys.cipher("acme", "alice") == (key_id, cipher)
-    assert keys.cipher("lab", "alice")[0] != key_id
+    assert keys.cipher("acme", "alice", 1) == (key_id, cipher)
+    assert keys.cipher("lab", "alice", 1)[0] != key_id
+
+
+def test_no_key_outlives_its_epoch() -> None:
+    """Under a new epoch, which an erasure raises, a remembered key is not used again but offered anew."""
+    keys = DataKeys(VAULT)
+    key_id, old = keys.cipher("acme", "alice", 1)
+    keys.stored(key_id, keys.offered(key_id) or b"")
+    again, new = keys.cipher("acme", "alice", 2)
+    assert again == key_id
+    assert new is not old
+    assert keys.offered(key_id) is not None
 
 
 def test_the_stored_key_is_adopted() -> None:
     """When the store has a key for the subject, that one seals from then on."""
     keys = DataKeys(VAULT)
-    key_id, _ = keys.cipher(None, "alice")
+    key_id, _ = keys.cipher(None, "alice", 1)
     adopted = keys.adopt(None, "alice", key_id, VAULT.wrap(key_id, b"k" * 32))
-    assert keys.cipher(None, "alice") == adopted
+    assert keys.cipher(None, "alice", 1) == adopted
     assert keys.offered(key_id) is None
-    assert adopted[1].decrypt(b"n" * 12, keys.cipher(None, "alice")[1].encrypt(b"n" * 12, b"x", None), None) == b"x"
+    assert adopted[1].decrypt(b"n" * 12, keys.cipher(None, "alice", 1)[1].encrypt(b"n" * 12, b"x", None), None) == b"x"
 
 
 def test_keys_are_forgotten_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound the oldest half goes; a subject that comes back gets a key that is offered again."""
     monkeypatch.setattr("policy_engine.services.datakeys.CIPHERS_COUNT", 4)
     keys = DataKeys(VAULT)
-    first = keys.cipher(None, "s0")
-    keys.stored(first[0])
+    first = keys.cipher(None, "s0", 1)
+    keys.stored(first[0], keys.offered(first[0]) or b"")
     for n in range(1, 5):
-        keys.cipher(None, f"s{n}")
-    again = keys.cipher(None, "s0")
+        keys.cipher(None, f"s{n}", 1)
+    again = keys.cipher(None, "s0", 1)
     assert again[1] is not first[1]
     assert keys.offered(again[0]) is not None
 

@@ -32,6 +32,7 @@ from policy_engine.services.exports.source import Asked, Entry, LogRange, Tally,
 from policy_engine.services.exports.textfiles import write_csv, write_jsonl
 from policy_engine.services.exports.tree import TreeFacts, proved_before, tree_facts
 from policy_engine.services.exports.unsealed import Allowed, Unsealing, write_opened
+from policy_engine.services.marks import marks_of
 from policy_engine.services.proposals import Proposal
 from policy_engine.services.record import Recorder
 from policy_engine.services.unseal import Unsealer
@@ -139,7 +140,7 @@ class Exports:
         with whole_file(target.place, force=target.force) as pending:
             allowed = self._unsealing.begin(principal, approval, asked, form)
             begun = self._begun(principal, allowed.asked, progress)
-            unsealer = Unsealer(self._vault, self._store.data_key)
+            unsealer = Unsealer(self._vault, self._store.data_key, marks_of(self._store))
             absent = write_opened(pending.part, begun.entries, self._store, unsealer)
             notes = [f"{absent} bodies are absent: erased or pruned."] if absent else []
             sheet = self._sheet(begun, Form(allowed.form), target, pending.part, notes, allowed)

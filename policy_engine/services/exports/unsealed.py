@@ -26,7 +26,7 @@ from policy_engine.services.approvals import Approvals, Effect
 from policy_engine.services.exports.source import Asked, Entry, read_asked
 from policy_engine.services.permissions import Caller, acting_person, require, require_unbounded
 from policy_engine.services.proposals import APPROVED, Proposal, document_of, public_members, read_proposal
-from policy_engine.services.unseal import Unsealer
+from policy_engine.services.unseal import Unsealer, row_documents
 from policy_engine.store.interfaces import Change, Committed, Store, Write
 
 KIND: Final = "export.unsealed"
@@ -170,9 +170,4 @@ def _body(store: Store, unsealer: Unsealer, log_id: str, seq: int, data: bytes) 
         return None, False
     if "rows" not in public:
         return unsealer.body(entry, public), True
-    rows = unsealer.rows(entry, public)
-    return {
-        "rows": [
-            {"register": row.register, "id": row.id, "revision": row.revision, "document": row.document} for row in rows
-        ]
-    }, True
+    return {"rows": row_documents(unsealer.rows(entry, public), public)}, True

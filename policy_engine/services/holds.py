@@ -1,0 +1,116 @@
+"""Legal holds: placed by one person at once, released by two.
+
+Rules of the room:
+- A hold is a dated instrument of the register of orders, so it is a change with its entry, and raises the epoch: what
+  was about to be erased or pruned under an older epoch is looked at anew.
+- It names a subject, a tenant, a model, a period, or several of them. A hold on nothing is refused.
+- While it is in force nothing that it covers is erased or pruned. Releasing loosens, so it waits for a second person.
+Left to others: what a hold covers (`holdrules`).
+"""
+
+from __future__ import annotations
+
+from policy_engine.core.decision import Principal
+from policy_engine.errors import Conflict, InputRefused, NotFound, TooLarge
+from policy_engine.limits import LIMITS, Limits
+from policy_engine.services.approvals import Approvals, Effect
+from policy_engine.services.holdrules import KIND, Cover, Hold, is_hold, read_hold
+from policy_engine.services.orderdocuments import ENDED, IN_FORCE, Paper, first_document, next_document
+from policy_engine.services.orders import READERS
+from policy_engine.services.permissions import Caller, acting_person, require_unbounded
+from policy_engine.services.proposals import Proposal
+from policy_engine.services.vocabulary import require_id
+from policy_engine.store.interfaces import Change, Committed, ReadStore, Row, Store, Write
+
+
+class Holds:
+    """The legal holds of the register of orders."""
+
+    def __init__(self, store: Store, approvals: Approvals, *, limits: Limits = LIMITS) -> None:
+        self._store = store
+        self._approvals = approvals
+        self._limits = limits
+        approvals.register("hold.release", self._released)
+
+    def place(self, principal: Principal, id: str, cover: Cover, reason: str, *, reference: str = "") -> Committed:
+        """Place a hold at once. Needs a person's key with `orders:write`.
+
+        Raises `InputRefused` for a hold that names nothing or a period that ends before it begins, `Conflict` for an
+        id already used.
+        """
+        caller = acting_person(self._store, principal, "orders:write")
+        require_unbounded(caller)
+        require_id(id, "id", self._limits)
+        for name, named in (("subject", cover.subject), ("tenant", cover.tenant), ("model", cover.model)):
+            if named is not None:
+                require_id(named, name, self._limits)
+        if not cover.names_something:
+            raise InputRefused("names a subject, a tenant, a model or a period, or several of them", where="hold")
+        if cover.since is not None and cover.until is not None and cover.until <= cover.since:
+            raise InputRefused("must be later than its beginning", where="until")
+        self._require_words(reason, reference)
+        if self._store.row("orders", id) is not None:
+            raise Conflict(f"the order {id} exists already; give the hold an id of its own")
+        paper = Paper("", reference, reason)
+        document = first_document(KIND, cover.body(id), paper, caller.person, caller.at)
+        return self._store.change(
+            Change(
+                kind="hold.placed",
+                public={"by": caller.key_id, "hold": id},
+                writes=(Write("orders", id, document, expect=0),),
+                raises_epoch=True,
+                expects=(caller.basis,),
+            )
+        )
+
+    def release(self, principal: Principal, id: str, reason: str) -> Proposal:
+        """Propose to release a hold; it stays in force until another person has approved."""
+        caller = acting_person(self._store, principal, "orders:write")
+        require_unbounded(caller)
+        self._require_words(reason, "")
+        row = self._in_force(id)
+        return self._approvals.propose(
+            caller, "hold.release", {"id": id, "reason": reason}, (("orders", id, row.revision),), note=reason
+        )
+
+    def list(self, principal: Principal) -> tuple[Hold, ...]:
+        """Return every hold, released ones too, in order of id, for whoever may read orders."""
+        require_unbounded(acting_person(self._store, principal, *READERS))
+        return tuple(read_hold(row) for row in self._store.rows("orders") if is_hold(row))
+
+    def _require_words(self, reason: str, reference: str) -> None:
+        if not reason.strip():
+            raise InputRefused("must not be empty", where="reason")
+        for name, words in (("reason", reason), ("reference", reference)):
+            if len(words) > self._limits.text_characters:
+                raise TooLarge(f"is longer than {self._limits.text_characters} characters", where=name)
+
+    def _in_force(self, id: str) -> Row:
+        row = self._store.row("orders", id)
+        if row is None or not is_hold(row):
+            raise NotFound(f"there is no hold {id}")
+        if row.document["status"] != IN_FORCE:
+            raise Conflict(f"the hold {id} is released already")
+        return row
+
+    def _released(self, proposal: Proposal, approver: Caller) -> Effect:
+        row = self._in_force(proposal.payload["id"])
+        paper = Paper.of(row, proposal.payload["reason"])
+        document = next_document(
+            row,
+            row.document["body"],
+            paper,
+            "released",
+            proposal.proposed_by,
+            approver.at,
+            self._limits,
+            approver.person,
+        )
+        write = Write("orders", row.id, {**document, "status": ENDED}, row.revision)
+        return Effect("hold.released", {"hold": row.id}, (write,))
+
+
+def in_force(store: ReadStore) -> tuple[Hold, ...]:
+    """Return the holds that stand now."""
+    holds = (read_hold(row) for row in store.rows("orders") if is_hold(row))
+    return tuple(hold for hold in holds if hold.in_force)
