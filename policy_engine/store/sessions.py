@@ -7,7 +7,8 @@ Rules of the room:
 - SQLite is the one that `pysqlite3` brings; the standard library's never opens the database. A SQLite with the
   WAL-reset bug (before 3.51.3, 3.50.7 or 3.44.6) gets a rollback journal and a warning, never WAL.
 - Every connection syncs fully before a commit returns. An existing file is opened, never created, except by `migrate`.
-Left to others: transactions and their outcome (`sqlite`), what errors of the driver mean (`faults`).
+Left to others: transactions and their outcome (`sqlite`), what errors of the driver mean (`faults`), what a failed disk
+leaves in the write-ahead log (`writeahead`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql import ClauseElement
 
 from policy_engine.errors import InputRefused
+from policy_engine.store.writeahead import settle
 
 _DIALECT = sqlite.dialect(paramstyle="qmark")
 
@@ -239,8 +241,19 @@ def make_engine(path: Path, *, create: bool = False, look: bool = False, busy_se
         "PRAGMA journal_size_limit = 67108864",
     )
 
+    settled = False
+
+    def open_file() -> Any:
+        connection = dbapi.connect(uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=64)
+        connection.set_busy_handler(_patience(busy_seconds))
+        return connection
+
     def connect() -> Any:
-        return dbapi.connect(uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=64)
+        nonlocal settled
+        if not settled:  # later connections read the same log
+            settle(path, open_file)
+            settled = True
+        return open_file()
 
     engine = create_engine(
         "sqlite://",
@@ -254,7 +267,6 @@ def make_engine(path: Path, *, create: bool = False, look: bool = False, busy_se
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, record: object) -> None:
-        connection.set_busy_handler(_patience(busy_seconds))
         for pragma in () if look else pragmas:
             connection.execute(pragma).fetchall()
 
