@@ -56,6 +56,10 @@ ROUTES: dict[tuple[str, str], tuple[tuple[str, ...], Any]] = {
     ("POST", "/v1/log/holds"): (("orders:write",), {"id": "h", "reason": "r"}),
     ("POST", "/v1/log/holds/{id}/release"): (("orders:write",), {"reason": "r"}),
     ("POST", "/v1/decisions/query"): (("audit:read",), {"tenant": "acme"}),
+    ("GET", "/v1/log/checkpoint"): (("audit:read",), None),
+    ("GET", "/v1/log/key"): (("audit:read",), None),
+    ("GET", "/v1/log/tile/entries/{place}"): (("audit:read",), None),
+    ("GET", "/v1/log/tile/{level}/{place}"): (("audit:read",), None),
 }
 PROTECTED = sorted(ROUTES)
 SCOPED = [(verb, path, scope) for (verb, path), (scopes, _) in sorted(ROUTES.items()) for scope in scopes]
@@ -90,7 +94,9 @@ def test_the_application_has_no_other_route(served: Served) -> None:
     """Every route of every router is described, and the framework adds the document itself and nothing else."""
     management = Door(served.engine).management
     plain = [route.path for route in management.routes if isinstance(route, Route)]
-    routed = {route.path for router in ROUTERS for route in router.routes if isinstance(route, Route)}
+    routed = {
+        route.path.replace(":path}", "}") for router in ROUTERS for route in router.routes if isinstance(route, Route)
+    }
     described = set(served.get("/openapi.json").json()["paths"]) - OPEN
     assert plain == ["/openapi.json"]
     assert len(management.routes) == len(plain) + len(ROUTERS) + 1  # one router more: discovery

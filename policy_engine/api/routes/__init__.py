@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
 
-from policy_engine.api.routes import approvals, decisions, erasure, facts, models, orders, releases, switches
+from policy_engine.api.routes import approvals, decisions, erasure, facts, models, orders, releases, switches, tree
 
 ROUTERS: Final = (
     models.router,
@@ -19,6 +19,7 @@ ROUTERS: Final = (
     orders.router,
     approvals.router,
     decisions.router,
+    tree.router,
     erasure.router,
 )
 """Every router of the management API, in the order of the OpenAPI document."""
