@@ -15,6 +15,7 @@ import pytest
 from policy_engine.ledger.checkpoint import open_checkpoint
 from policy_engine.ledger.note import parse_key
 from policy_engine.ledger.witnessing import read_cosignature, read_size
+from policy_engine_witness.record import Record
 from tests.witness.witnessed import LOG, ORIGIN, Running, Tree, configure, running
 
 KILLED_BEFORE_COMMIT = """
@@ -115,12 +116,42 @@ def test_killed_between_commit_and_answer_it_keeps_its_word(tmp_path: Path) -> N
         open_checkpoint(witness.newest()[2], ORIGIN, [LOG.key], [key], quorum=1)
 
 
-def test_killed_at_any_moment_it_never_cosigns_two_histories(tmp_path: Path) -> None:
-    """Twenty lives that end by kill -9 under load: whatever was ever cosigned is one growing tree."""
+FULL = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (256, 256))
+"""
+
+
+def test_a_full_disk_gets_no_cosignature(tmp_path: Path) -> None:
+    """A record that cannot be written is 503, stays what it was, and grows on when there is room again."""
+    configure(tmp_path)
+    with running(tmp_path) as witness:
+        assert witness.add(Tree.of(3).submission(0))[0] == 200
+    with running(tmp_path, program=FULL) as witness:
+        status, _, body = witness.add(Tree.of(9).submission(3))
+        assert (status, "—" in body.decode()) == (503, False)
+        assert Tree.of(3).checkpoint().text().encode() in witness.newest()[2]
+        assert witness.add(Tree.of(9).submission(9))[0] == 409
+    with running(tmp_path) as witness:
+        assert witness.add(Tree.of(9).forked(3, 6).submission(3))[0] == 200
+
+
+def test_a_commit_is_synced_with_its_directory(tmp_path: Path) -> None:
+    """Every connection to the record syncs the file, its journal and the journal's removal before it returns."""
+    with Record(tmp_path / "witness.db")._connected() as connection:
+        (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
+        (journal,) = connection.execute("PRAGMA journal_mode").fetchone()
+    assert (synchronous, journal) == (3, "delete")
+
+
+@pytest.mark.parametrize("lives", [20, pytest.param(300, marks=pytest.mark.nightly)])
+def test_killed_at_any_moment_it_never_cosigns_two_histories(tmp_path: Path, lives: int) -> None:
+    """Lives that end by kill -9 under load: whatever was ever cosigned is one growing tree."""
     configure(tmp_path)
     moments = random.Random(4)
     cosigned: list[Tree] = []
-    for _ in range(20):
+    for _ in range(lives):
         with running(tmp_path) as witness:
             killer = threading.Timer(moments.uniform(0.0, 0.08), witness.kill)
             killer.start()
@@ -128,7 +159,7 @@ def test_killed_at_any_moment_it_never_cosigns_two_histories(tmp_path: Path) -> 
             while witness.process.poll() is None and time.monotonic() < until:
                 _advance(witness, cosigned, moments)
             killer.join()
-    assert len(cosigned) > 20
+    assert len(cosigned) > lives
     trees = sorted(cosigned, key=lambda tree: tree.size)
     for older, newer in pairwise(trees):
         assert newer.leaves[: older.size] == older.leaves

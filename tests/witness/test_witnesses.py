@@ -326,6 +326,18 @@ def test_a_database_that_is_away_is_no_fork(tmp_path: Path) -> None:
         assert told == []
 
 
+def test_a_replica_that_keeps_nothing_is_warned_as_well(tmp_path: Path) -> None:
+    """A process that does not integrate keeps no cosignature, and stops like the others when the tree is another."""
+    held, told = Held(Tree.of(9)), list[LogForked]()
+    with witnessed(tmp_path) as (_, address):
+        for tree, count in ((Tree.of(9), 0), (Tree.of(5), 1)):
+            held.become(tree)
+            witnesses = Witnesses([address], OwnLog(held), told.append, QUICK)
+            witnesses.await_first()
+            witnesses.close()
+            assert (len(told), held.lines) == (count, {})
+
+
 def test_two_replicas_offer_without_harm(tmp_path: Path) -> None:
     """Two processes on one database, the slower one a checkpoint behind: no false alarm, whoever comes first."""
     held, behind = Held(Tree.of(3)), Held(Tree.of(3))
