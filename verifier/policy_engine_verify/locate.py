@@ -51,20 +51,22 @@ def aligned(header: Header, own: list[bytes], lines: Lines) -> bool:
         return True
     behind = lines.take(1)
     lines.back(behind)
-    return len(own) == header.n and (not behind or seq_of(behind[0]) == end)
+    return len(own) == header.n and bool(behind) and seq_of(behind[0]) == end
 
 
 def in_step(header: Header, own: list[bytes], lines: Lines) -> tuple[list[bytes], int]:
     """Return the lines that seem to be of a batch, where lines were taken out or put in, and how many were put in."""
     lines.back(own)
     inside: dict[int, bytes] = {}
-    strays = 0
+    end, strays = header.first + header.n, 0
     while len(inside) < header.n and (taken := lines.take(1)):
-        seq = seq_of(taken[0])
-        if seq >= header.first + header.n:
+        seq, behind = seq_of(taken[0]), lines.take(1)
+        lines.back(behind)
+        if seq >= end and not (behind and seq_of(behind[0]) < end):
             lines.back(taken)
             break
-        strays += seq < header.first or seq in inside
-        if seq >= header.first:
-            inside.setdefault(seq, taken[0])
+        if header.first <= seq < end and seq not in inside:
+            inside[seq] = taken[0]
+        else:
+            strays += 1
     return list(inside.values()), strays
