@@ -35,6 +35,10 @@ APPROVERS_MIN = 2
 """Persons who must be able to approve, or nothing that loosens can ever take effect."""
 
 
+UNSIGNED_SECONDS = 60
+"""A checkpoint older than this, with batches behind it, has no sequencer."""
+
+
 class Health(StrEnum):
     """What a check found; only `broken` makes the exit 1."""
 
@@ -129,6 +133,7 @@ def _database(settings: Settings, folder: Check) -> Iterator[Check]:
             yield _sample(state)
             yield _approvers(view)
             yield _log(view, reader)
+            yield _tree(view)
             yield _log_key(view)
             yield from _witnesses(settings, view)
     except PolicyEngineError as refused:
@@ -184,6 +189,24 @@ def _approves(key: dict[str, Any], now: int) -> bool:
     expires_at = ENDLESS if key["expires_at"] is None else parse_instant(key["expires_at"])
     living = key["revoked_at"] is None and now < expires_at
     return living and key["principal"]["kind"] == "person" and "approve" in key["scopes"] and key["tenants"] is None
+
+
+def _tree(view: LogView) -> Check:
+    """Say how much of the log is signed for, and since when."""
+    from policy_engine.services.verifytree import glance
+
+    name = "tree"
+    try:
+        newest, pending = glance(view)
+    except PolicyEngineError as refused:
+        return Check(name, Health.BROKEN, f"{refused}; run `policy-engine audit verify`")
+    if newest is None:
+        return Check(name, Health.NOTE, f"no checkpoint yet, {pending} batches pending")
+    age = max(0, time.time_ns() // 1_000 - newest.at) // 1_000_000
+    found = f"{view.tree_state().origin}: {newest.size} leaves, signed {age} s ago, {pending} batches pending"
+    if pending and age > UNSIGNED_SECONDS:
+        return Check(name, Health.NOTE, f"{found}. Nobody integrates: start the service, or the sequencer")
+    return Check(name, Health.OK, found)
 
 
 def _log_key(view: LogView) -> Check:

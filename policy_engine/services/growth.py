@@ -24,6 +24,7 @@ from policy_engine.ledger.leaves import parse_leaf
 from policy_engine.ledger.merkle import leaf_hash, root
 from policy_engine.ledger.note import Signer
 from policy_engine.ledger.spelling import HASH_BYTES
+from policy_engine.store.treeinterfaces import TreeReader
 from policy_engine.store.treewriting import Growth, LogPlace, StoredCheckpoint, StoredLeaf, TreeView
 
 TILE_HEIGHT = 8
@@ -66,7 +67,7 @@ def tiles_of(size: int) -> Iterator[tuple[int, int, int]]:
         level += 1
 
 
-def read_range(view: TreeView, size: int, *, exact: bool) -> Edge:
+def read_range(view: TreeReader, size: int, *, exact: bool) -> Edge:
     """Return the edge of the tree of the first `size` leaves, from its tiles.
 
     Raises `TreeRefused` when a tile is missing or too short, and with `exact` when it holds more than the tree has.

@@ -19,7 +19,7 @@ from policy_engine.ledger.leaves import Opened, parse_leaf
 from policy_engine.ledger.merkle import leaf_hash
 from policy_engine.ledger.note import VerifierKey, parse_key
 from policy_engine.ledger.spelling import HASH_BYTES
-from policy_engine.services.growth import TILE_HEIGHT, TILE_WIDTH
+from policy_engine.services.growth import TILE_HEIGHT, TILE_WIDTH, TreeRefused, read_range
 from policy_engine.store.interfaces import LogView
 from policy_engine.store.treeinterfaces import StoredCheckpoint, StoredLeaf
 
@@ -37,6 +37,23 @@ def verify_tree(view: LogView, find: Find) -> dict[str, int]:
     check.beside()
     check.pending()
     return check.counts
+
+
+def glance(view: LogView) -> tuple[StoredCheckpoint | None, int]:
+    """Return the newest checkpoint and how many batches are pending, looking at the edge of the tree alone.
+
+    Raises `VerificationFailed` when tiles, size, key and checkpoint do not fit each other.
+    """
+    state, newest = view.tree_state(), view.checkpoint()
+    own = read_range(view, state.size, exact=True).range.root()
+    if (newest.size if newest is not None else 0) != state.size:
+        raise TreeRefused("the newest checkpoint is not of the size that the tree has")
+    if newest is not None:
+        opened = open_checkpoint(newest.note, state.origin, (parse_key(state.key),)).checkpoint
+        if (opened.size, opened.root) != (state.size, own):
+            raise TreeRefused("the tiles do not lead to the root of the newest checkpoint")
+    there = {log_id: batches for log_id, _, batches, _ in view.logs_in_tree()}
+    return newest, sum(head.next_batch - there.get(head.log_id, 0) for head in view.heads())
 
 
 class _TreeCheck:
