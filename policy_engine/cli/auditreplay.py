@@ -150,7 +150,7 @@ def _show_all(session: Session, text: str, since: int | None, until: int | None,
             counts[found.status] += 1
             if found.status != "same":
                 odd.append(_shown(found))
-    summary = {name: counts[name] for name in ("same", "different", "erased", "unreadable")}
+    summary = {name: counts[name] for name in ("same", "different", "erased", "pruned", "unreadable")}
     data = {"decisions": counts.total(), **summary, "found": odd}
     output.emit(data, form, lambda: _tables(({**summary}, None), (odd, _DIFFERENCES)))
     _end(counts)

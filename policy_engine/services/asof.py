@@ -28,7 +28,7 @@ from policy_engine.services.permissions import acting_person, require_unbounded
 from policy_engine.services.questions import Question
 from policy_engine.services.rejudge import Recorded, Rejudge
 from policy_engine.services.releasehistory import ReleaseChange, release_history
-from policy_engine.services.replay import Replay, replayed, sees
+from policy_engine.services.replay import Replay, groups_of, replayed, sees
 from policy_engine.services.supposed import Correction, Otherwise, corrected
 from policy_engine.services.walk import Closed, Progress, Walk
 
@@ -162,8 +162,7 @@ class AsOf:
         with self._walk() as walk:
             later = changes_of_facts(walk)
         with self._walk(progress) as walk:
-            snapshot = Rejudge(walk.past, self._releases).snapshot
-            for found in rested_on(walk, later, question, snapshot):
+            for found in rested_on(walk, later, question, groups_of(walk, self._releases)):
                 _count(walk, answer, found)
                 if isinstance(found, Rested):
                     answer.kinds[found.level, found.method, found.assurance, found.age, found.outcome] += 1

@@ -12,7 +12,7 @@ Left to others: the walk, who may ask (`services.asof`), what evidence means to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,10 +20,10 @@ from policy_engine.core.factparse import split_provenance
 from policy_engine.core.facts import Provenance
 from policy_engine.core.instants import DAY, parse_instant
 from policy_engine.errors import InputRefused
+from policy_engine.services.questiongroups import QuestionGroups
 from policy_engine.services.questions import Question
 from policy_engine.services.rejudge import Recorded
 from policy_engine.services.sealedterms import holds
-from policy_engine.services.snapshot import Snapshot
 from policy_engine.services.walk import Changed, Closed, Walk
 from policy_engine.store.interfaces import FACT_REGISTERS, Row
 
@@ -82,14 +82,12 @@ def changes_of_facts(walk: Walk) -> Later:
     return found
 
 
-def rested_on(
-    walk: Walk, later: Later, question: Question, snapshot: Callable[[], Snapshot]
-) -> Iterator[Rested | Closed]:
+def rested_on(walk: Walk, later: Later, question: Question, groups: QuestionGroups) -> Iterator[Rested | Closed]:
     """Yield what every decision that was asked for and reached the rules rested on, and what does not open."""
     for step in walk.steps(lambda public: public["reached"] and question.matches(public)):
         if isinstance(step, Closed):
             yield step
-        elif isinstance(step, Recorded) and holds(question, step, snapshot):
+        elif isinstance(step, Recorded) and holds(question, step, groups):
             yield _rested(walk, step, later)
 
 

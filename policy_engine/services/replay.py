@@ -6,7 +6,8 @@ Rules of the room:
 - Whoever is bounded to tenants replays decisions of those tenants, and nothing else.
 - One walk over the log, however many decisions; registers come from the log alone, release content by its hash. So a
   row that was edited and restored, a body that was altered, or another answer than the rules give is found.
-- What was erased answers `erased by entry N`; what does not open is named. Neither counts as the same.
+- What was erased or pruned answers by which entry, also where only facts of that time were; what does not open is
+  named. None of it counts as the same.
 Left to others: deciding (`services.rejudge`), what would be with another fact or order (`services.supposed`).
 """
 
@@ -15,13 +16,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from policy_engine.core.decision import Principal
 from policy_engine.core.instants import ENDLESS
 from policy_engine.errors import InputRefused, LoadRefused, NotFound, VerificationFailed
 from policy_engine.ledger.sealing import KeyVault
+from policy_engine.services.marks import ERASED
 from policy_engine.services.permissions import Caller, acting_person
+from policy_engine.services.questiongroups import QuestionGroups
 from policy_engine.services.questions import Question
 from policy_engine.services.record import Recorder
 from policy_engine.services.rejudge import Difference, Recorded, Rejudge, differences
@@ -40,7 +44,9 @@ _EVERYTHING = Question()
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What became of one entry: `status` is `same`, `different`, `erased` or `unreadable`; `note` says more of it.
+    """What became of one entry: `status` is `same`, `different`, `erased`, `pruned` or `unreadable`.
+
+    `note` says by which entry it was erased or pruned, or why it cannot be read.
 
     `public` are the public members recorded, `None` for an entry that cannot be read at all.
     """
@@ -99,11 +105,11 @@ class Replay:
     def _all(self, caller: Caller, question: Question, progress: Progress | None) -> Iterator[Replayed]:
         with self.store.view() as view:
             walk = Walk(view, self.vault, self.store.blob, progress=progress)
-            rejudge = Rejudge(walk.past, self.releases)
+            rejudge, groups = Rejudge(walk.past, self.releases), groups_of(walk, self.releases)
             for step in walk.steps(lambda public: sees(caller, public) and question.matches(public)):
                 if isinstance(step, Changed):
                     continue
-                if isinstance(step, Closed) or holds(question, step, rejudge.snapshot):
+                if isinstance(step, Closed) or holds(question, step, groups):
                     yield replayed(walk, rejudge, step)
 
     # For the other questions that read what is sealed
@@ -144,7 +150,15 @@ def replayed(walk: Walk, rejudge: Rejudge, step: Recorded | Closed) -> Replayed:
         odd = differences(step, rejudge(step))
     except (VerificationFailed, LoadRefused) as failed:
         return Replayed(name, UNREADABLE, note=failed.message, public=step.public)
+    gone = walk.erased_basis(step) if odd else None
+    if gone is not None:
+        return Replayed(name, ERASED, note=gone, public=step.public)
     return Replayed(name, DIFFERENT if odd else SAME, odd, public=step.public)
+
+
+def groups_of(walk: Walk, releases: ReleaseLoader) -> QuestionGroups:
+    """Return the groups of countries of the releases that a walk meets."""
+    return QuestionGroups(partial(releases.stored, walk.past))
 
 
 def sees(caller: Caller, public: Mapping[str, Any]) -> bool:

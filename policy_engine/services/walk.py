@@ -15,7 +15,8 @@ from typing import Any
 
 from policy_engine.errors import Gone, VerificationFailed
 from policy_engine.ledger.encoding import parse_public
-from policy_engine.ledger.sealing import KeyVault
+from policy_engine.ledger.sealing import KeyVault, row_key_id
+from policy_engine.services.marks import ERASED, PRUNED, Marks
 from policy_engine.services.past import Past, in_order, is_decision
 from policy_engine.services.questions import entry_name
 from policy_engine.services.rejudge import Recorded
@@ -25,7 +26,6 @@ from policy_engine.store.interfaces import LogView, StoredEntry
 PROGRESS_ENTRIES = 2_000
 """Entries between two calls of the progress callback."""
 
-ERASED = "erased"
 UNREADABLE = "unreadable"
 
 Progress = Callable[[int, int], None]
@@ -39,7 +39,7 @@ MakePast = Callable[[Unsealer, Callable[[str], bytes | None]], Past]
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """An entry that could not be used: `status` is `erased` or `unreadable`, `note` says by what or why."""
+    """An entry that could not be used: `status` is `erased`, `pruned` or `unreadable`, `note` says by what or why."""
 
     log_id: str
     seq: int
@@ -74,7 +74,9 @@ class Walk:
         progress: Progress | None = None,
     ) -> None:
         self._view = view
-        self._unsealer = Unsealer.over(vault, view)
+        self._vault = vault
+        self._marks = Marks.of(view)
+        self._unsealer = Unsealer(vault, view.data_key, self._marks)
         self._progress = progress or (lambda done, total: None)
         self.one_log = view.one_log
         self.past = past(self._unsealer, content)
@@ -107,9 +109,19 @@ class Walk:
                 return None
             return Recorded(entry.log_id, entry.seq, entry.public, public, self._unsealer.body(entry, public))
         except Gone as gone:
-            return Closed(entry.log_id, entry.seq, ERASED, gone.message, public)
+            status = PRUNED if gone.message.startswith(PRUNED) else ERASED
+            return Closed(entry.log_id, entry.seq, status, gone.message, public)
         except VerificationFailed as failed:
             return Closed(entry.log_id, entry.seq, UNREADABLE, failed.message, public)
+
+    def erased_basis(self, step: Recorded) -> str | None:
+        """Return by what a row was erased that a decision was evaluated on, `None` when all of them are there."""
+        for register, id, _ in step.body["revisions"]:
+            key = row_key_id(self._vault.index_key(), register, id)
+            mark = self._marks.of_key(key, step.log_id, step.seq, step.public["at"])
+            if mark is not None:
+                return str(mark)
+        return None
 
     def name(self, step: Step) -> str:
         """Return how the entry of a step is called."""

@@ -1,0 +1,462 @@
+"""Questions of a time: what decisions rested on, and what another fact or directive would have made of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policy_engine.bootstrap import Engine
+from policy_engine.core.decision import Principal, Request
+from policy_engine.core.facts import Location
+from policy_engine.core.instants import DAY, SECOND, format_instant, parse_instant
+from policy_engine.errors import InputRefused, NotFound, NotPermitted
+from policy_engine.ledger.encoding import parse_public
+from policy_engine.services.asof import AsOf
+from policy_engine.services.permissions import LOCAL
+from policy_engine.services.questions import Question
+from policy_engine.services.questiontext import parse_question
+from policy_engine.services.registercheck import RowsCheck
+from policy_engine.services.releases import ReleaseLoader
+from policy_engine.services.supposed import Correction
+from policy_engine.settings import Settings
+from tests.laws.sample import opened
+from tests.postgresql import running
+from tests.services.histories import POLICIES, START, History, played, sqlite_settings
+from tests.services.test_replay import edited, in_memory
+
+HOUR = 3_600 * SECOND
+US = Location("US")
+EVERYTHING = Question()
+
+
+def ask(engine: Engine, who: str, model: str = "fable-5", tenant: str = "acme", action: str = "infer") -> str:
+    """Ask for one decision from the US and return its id."""
+    return engine.decider.decide(Request(who, action, model, tenant, US, "US"), LOCAL).id
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def story(request: pytest.FixtureRequest, tmp_path: Path, compiled: ReleaseLoader) -> Iterator[History]:
+    """A house on either store with the sample world and a clock that is moved by hand; nothing was asked yet."""
+    if request.param == "sqlite":
+        with played(0, 0, [sqlite_settings(tmp_path / "engine.db")], compiled) as made:
+            yield made
+        return
+    server = running()
+    name = server.new_database()
+    given = {"policies": POLICIES, "keys": tmp_path / "engine.keys", "sample_world": "yes", "serving_region": "US"}
+    urls = {"database": server.url(name, "pe_writer"), "operator_database": server.url(name, "pe_operator")}
+    with played(0, 0, [Settings(**urls, **given)], compiled) as made:
+        yield made
+    server.drop_database(name)
+
+
+@pytest.fixture
+def house(sample_database: Any, compiled: ReleaseLoader) -> Iterator[tuple[Engine, dict[str, Principal]]]:
+    """An engine on a copy of the sample database, with the sample principals by label."""
+    with opened(sample_database, compiled) as made:
+        yield made
+
+
+def ids(engine: Engine) -> dict[str, str]:
+    """Return the id of each entry by its name."""
+    found = {}
+    for log_id, seq, data in engine.store.entries(limit=100_000):
+        found[str(seq) if engine.store.one_log else f"{log_id}:{seq}"] = str(parse_public(data)["id"])
+    return found
+
+
+# Had this fact been right
+
+
+def test_a_corrected_fact_lists_the_decisions_that_it_would_have_changed(story: History) -> None:
+    """Only of that subject, only from the instant on, only those answered otherwise, with what would have been."""
+    engine, asof = story.engine, AsOf(story.engine.replay)
+    early = ask(engine, "alice")
+    story.clock.now += DAY
+    since = story.clock.now
+    late = ask(engine, "alice")
+    ask(engine, "alice", "open-1")
+    ask(engine, "frank")
+    wrong = {"us_status": "none", "citizenships": [{"country": "CN", "acquired": "birth", "current": True}]}
+    found = asof.corrected(story.keys["auditor"], Correction("persons", "alice", wrong, since))
+    named = ids(engine)
+    assert [named[one.entry] for one in found.otherwise] == [late]
+    (one,) = found.otherwise
+    assert (one.subject, one.tenant, one.model, one.was, one.would_be) == ("alice", "acme", "fable-5", "allow", "deny")
+    assert "nationality.restricted" in one.reasons
+    assert {difference.member for difference in one.differences} >= {"outcome", "reasons"}
+    assert found.considered_count == 2
+    assert found.closed == []
+    always = asof.corrected(story.keys["auditor"], Correction("persons", "alice", wrong, 0))
+    assert [named[one.entry] for one in always.otherwise] == [early, late]
+
+
+def test_a_corrected_fact_may_open(story: History) -> None:
+    """Whoever was denied for a fact that was wrong is listed as well, and the same value changes nothing."""
+    engine, asof = story.engine, AsOf(story.engine.replay)
+    ask(engine, "eve")
+    then = format_instant(START - DAY)[:10]
+    verified = {"nationality_evidence": {"level": "verified", "verified_on": then, "expires_on": None}}
+    found = asof.corrected(story.keys["auditor"], Correction("persons", "eve", verified, 0))
+    assert [(one.was, one.would_be) for one in found.otherwise] == [("deny", "allow")]
+    nothing = asof.corrected(story.keys["auditor"], Correction("persons", "eve", {"us_status": "citizen"}, 0))
+    assert (nothing.otherwise, nothing.considered_count) == ([], 1)
+
+
+def test_a_corrected_fact_of_a_tenant(story: History) -> None:
+    """A tenant's fact reaches every decision for it, whoever asked; one with a date of its own counts as it says."""
+    engine, asof = story.engine, AsOf(story.engine.replay)
+    ask(engine, "alice")
+    ask(engine, "frank")
+    ask(engine, "chen", "open-1", "lab")
+    owners = {"owners": [{"name": "x", "country": "CN", "percent": 60}]}
+    found = asof.corrected(story.keys["auditor"], Correction("tenants", "acme", owners, 0))
+    assert [one.subject for one in found.otherwise] == ["alice", "frank"]
+    assert found.considered_count == 2
+    stale = {"incorporated_in": {"value": "US", "expires_at": format_instant(START - DAY)}}
+    found = asof.corrected(story.keys["auditor"], Correction("tenants", "acme", stale, 0))
+    assert [one.would_be for one in found.otherwise] == ["deny", "deny"]
+
+
+@pytest.mark.parametrize(
+    ("register", "facts"),
+    [("persons", {"shoe": 43}), ("persons", {"us_status": "friend"}), ("keys", {"us_status": "none"})],
+)
+def test_what_is_no_fact_is_refused(register: str, facts: dict[str, Any]) -> None:
+    """A name, value or register that facts do not have is refused before anything is read."""
+    with pytest.raises(InputRefused):
+        Correction(register, "alice", facts, 0)
+
+
+# Who got through
+
+
+def test_who_got_through_before_a_directive_was_entered(story: History) -> None:
+    """Allows between the letter's start and the first deny under it that it would have denied, and no others."""
+    engine, asof, clock = story.engine, AsOf(story.engine.replay), story.clock
+    ask(engine, "mina")
+    clock.now += HOUR
+    arrived = clock.now
+    clock.now += HOUR
+    foreign = ask(engine, "greg", tenant="lab")
+    ask(engine, "alice")
+    ask(engine, "greg", "open-1", "lab")
+    clock.now += HOUR
+    body = {"id": "letter", "models": ["fable-5"], "blocks": ["foreign_person"], "from": format_instant(arrived)}
+    engine.orders.receive(story.keys["operator"], "directive", body)
+    received = clock.now
+    clock.now += SECOND
+    ask(engine, "alice")
+    clock.now += SECOND
+    denied = ask(engine, "greg", tenant="lab")
+    found = asof.let_through(story.keys["auditor"], "letter")
+    named = ids(engine)
+    assert [named[one.entry] for one in found.through] == [foreign]
+    assert (found.through[0].subject, found.through[0].orders) == ("greg", ("letter",))
+    assert found.considered_count == 4  # three before it was entered and alice after it
+    receipt = found.receipt
+    assert receipt is not None
+    assert (receipt.received_at, receipt.received_by, receipt.starts_at) == (received, "operator", arrived)
+    assert receipt.enforced_entry is not None and named[receipt.enforced_entry] == denied
+    (writer,) = receipt.writers.values()
+    assert writer.first_at == received + SECOND and writer.enforced_at == received + 2 * SECOND
+
+
+def test_nobody_gets_through_behind_the_entry_of_a_directive(story: History) -> None:
+    """Without a start of its own it counts from its entry, and law 4 leaves nobody; `since` asks about earlier."""
+    engine, asof, clock = story.engine, AsOf(story.engine.replay), story.clock
+    before = clock.now
+    clock.now += SECOND
+    through = ask(engine, "greg", tenant="lab")
+    clock.now += SECOND
+    engine.orders.receive(
+        story.keys["operator"], "directive", {"id": "letter", "models": ["fable-5"], "blocks": ["foreign_person"]}
+    )
+    clock.now += SECOND
+    ask(engine, "greg", tenant="lab")
+    found = asof.let_through(story.keys["auditor"], "letter")
+    assert (found.through, found.considered_count) == ([], 0)
+    earlier = asof.let_through(story.keys["auditor"], "letter", before)
+    assert [ids(engine)[one.entry] for one in earlier.through] == [through]
+    with pytest.raises(NotFound, match="received a directive"):
+        asof.let_through(story.keys["auditor"], "no-letter")
+
+
+def test_an_exemption_that_came_later_did_not_let_anybody_through(story: History) -> None:
+    """The directive is taken as it was first received: whoever was exempted afterwards got through before."""
+    engine, asof, clock = story.engine, AsOf(story.engine.replay), story.clock
+    before = clock.now
+    clock.now += SECOND
+    ask(engine, "greg", tenant="lab")
+    body = {"id": "letter", "models": ["fable-5"], "blocks": ["foreign_person"]}
+    exempt = [{"models": ["fable-5"], "who": "lab_foreign_national_employees"}]
+    receipt = engine.orders.receive(story.keys["operator"], "directive", {**body, "exempts": exempt})
+    engine.approvals.approve(story.keys["approver"], str(receipt.proposal))
+    clock.now += SECOND
+    ask(engine, "greg", tenant="lab")
+    found = asof.let_through(story.keys["auditor"], "letter", before)
+    assert [one.subject for one in found.through] == ["greg", "greg"]
+    assert found.receipt is not None and found.receipt.enforced_entry is None
+
+
+# Licences
+
+
+def licensed(story: History, id: str, **more: Any) -> None:
+    """Receive a licence for chen and have it approved."""
+    body = {"id": id, "from": "2026-01-01", "person_id": "chen", "models": ["fable-5"], "actions": ["infer"],
+            "nationalities": ["CN"], "lifts": ["nat"], **more}  # fmt: skip
+    receipt = story.engine.orders.receive(story.keys["operator"], "licence", body)
+    story.engine.approvals.approve(story.keys["approver"], str(receipt.proposal))
+
+
+def test_every_use_of_a_licence_by_whom_and_within_what(story: History) -> None:
+    """Each use with person, model and instant; counted by person; none once it has ended, and all inside its scope."""
+    engine, asof = story.engine, AsOf(story.engine.replay)
+    licensed(story, "lic-1", until=format_instant(story.clock.now + 10 * DAY))
+    licensed(story, "lic-2", person_id="ines")
+    used = [ask(engine, "chen", tenant="lab") for _ in range(3)]
+    ask(engine, "alice")
+    ask(engine, "chen", "open-1", "lab")
+    story.clock.now += 11 * DAY
+    late = ask(engine, "chen", tenant="lab")
+    found = asof.licence(story.keys["auditor"], "lic-1")
+    named = ids(engine)
+    assert [named[use.entry] for use in found.uses] == used
+    assert late not in used
+    assert found.by == Counter({"chen": 3})
+    assert all(use.outside == () and use.model == "fable-5" and use.lifted for use in found.uses)
+    assert found.ends_at == START + 10 * DAY
+    assert found.after_end == []
+    assert asof.licence(story.keys["auditor"], "lic-2").uses == []
+    with pytest.raises(NotFound, match="made a licence"):
+        asof.licence(story.keys["auditor"], "lic-3")
+
+
+def test_a_revoked_licence_ends_at_its_revocation(story: History) -> None:
+    """Uses before the revocation were inside; the end is the revocation's instant."""
+    licensed(story, "lic-1")
+    ask(story.engine, "chen", tenant="lab")
+    story.clock.now += DAY
+    story.engine.orders.end(story.keys["operator"], "lic-1", "no longer")
+    ask(story.engine, "chen", tenant="lab")
+    found = AsOf(story.engine.replay).licence(story.keys["auditor"], "lic-1")
+    assert (len(found.uses), found.ends_at, found.after_end) == (1, START + DAY, [])
+
+
+def test_a_use_outside_a_licence_is_named(house: tuple[Engine, dict[str, Principal]]) -> None:
+    """An entry that claims a licence which did not cover it says what did not: a second look, not the decider's."""
+    engine, keys = house
+    body = {"id": "lic-1", "from": "2026-01-01", "person_id": "chen", "models": ["fable-5"], "actions": ["infer"],
+            "nationalities": ["CN"], "lifts": ["nat"]}  # fmt: skip
+    engine.approvals.approve(keys["approver"], str(engine.orders.receive(keys["operator"], "licence", body).proposal))
+    ask(engine, "alice", "open-1")
+    edited(
+        engine,
+        'UPDATE entries SET public = CAST(replace(public, \'"licences":[]\', \'"licences":["lic-1"]\') AS BLOB)',
+    )
+    found = AsOf(engine.replay).licence(keys["auditor"], "lic-1")
+    assert [use.outside for use in found.uses] == [("models", "person_id")]
+
+
+# Evidence
+
+
+def test_decisions_by_kind_and_age_of_evidence(story: History) -> None:
+    """Level, method, assurance and class of age, counted by outcome; the age is that at the decision."""
+    engine, asof = story.engine, AsOf(story.engine.replay)
+    then = format_instant(story.clock.now - 100 * DAY)
+    evidence = {"level": "verified", "verified_on": then[:10], "expires_on": None}
+    given = {"method": "document-check", "assurance": "IAL3", "verified_at": then}
+    engine.facts.set_facts(
+        story.keys["operator"], "persons", "alice", {"nationality_evidence": evidence}, provenance=given
+    )
+    ask(engine, "alice")
+    story.clock.now += 200 * DAY
+    ask(engine, "alice")
+    ask(engine, "eve")
+    ask(engine, "nobody")
+    found = asof.evidence(story.keys["auditor"], EVERYTHING)
+    assert found.kinds["verified", "document-check", "IAL3", "up to 180 days", "allow"] == 1
+    assert found.kinds["verified", "document-check", "IAL3", "up to 365 days", "allow"] == 1
+    assert sum(found.kinds.values()) == found.considered_count == 3  # nobody is no subject, so no rule was reached
+    allows = asof.evidence(story.keys["auditor"], parse_question("allow", story.clock.now))
+    assert sum(allows.kinds.values()) == 2
+
+
+def test_decisions_on_stale_declared_and_later_changed_facts(story: History) -> None:
+    """Each is listed with the fact and, where it changed, the entry that changed it; sound ones are not listed."""
+    engine, asof, operator = story.engine, AsOf(story.engine.replay), story.keys["operator"]
+    sound, declared, changed = ask(engine, "frank"), ask(engine, "eve"), ask(engine, "alice")
+    ends = {"expires_at": format_instant(story.clock.now + HOUR), "method": "document-check"}
+    engine.facts.set_facts(operator, "persons", "dana", {"residence_country": "GB"}, provenance=ends)
+    story.clock.now += 2 * HOUR
+    stale = ask(engine, "dana")
+    engine.facts.set_facts(operator, "persons", "alice", {"us_status": "none"})
+    engine.facts.set_facts(operator, "persons", "frank", {"us_status": "citizen"}, provenance={"method": "again"})
+    ask(engine, "alice")
+    named = ids(engine)
+    found = {named[one.entry]: one for one in asof.evidence(story.keys["auditor"], EVERYTHING).doubtful}
+    assert set(found) == {declared, changed, stale}
+    assert "persons.nationality_evidence" in found[declared].self_declared
+    assert found[stale].stale == ("persons.residence_country",)
+    (why,) = found[changed].changed_later
+    fact, _, entry = why.partition(" by entry ")
+    assert (fact, found[changed].stale) == ("persons.us_status", ())
+    assert parse_public(public_of(engine, entry))["kind"] == "facts.set"
+    assert sound not in found
+
+
+def public_of(engine: Engine, name: str) -> bytes:
+    """Return the public bytes of the entry of a name."""
+    found = {
+        (str(seq) if engine.store.one_log else f"{log_id}:{seq}"): data
+        for log_id, seq, data in engine.store.entries(limit=100_000)
+    }
+    return found[name]
+
+
+# The policy's history, rows, one decision explained
+
+
+def test_the_history_of_the_policy(story: History) -> None:
+    """Each release stored, published and activated, by whom, approved by whom, in force when, with what it decided."""
+    engine, asof = story.engine, AsOf(story.engine.replay)
+    ask(engine, "alice")
+    ask(engine, "eve")
+    changed = {**story.files, "models.toml": story.files["models.toml"] + b"\n# another\n"}
+    proposal = engine.publish.publish(story.keys["operator"], changed, "tested with 300 cases")
+    story.clock.now += HOUR
+    story.approved(proposal.id)
+    story.clock.now += HOUR
+    story.approved(engine.publish.activate(story.keys["operator"], proposal.payload["hash"], "go").id)
+    ask(engine, "alice")
+    found = asof.releases(story.keys["approver"])
+    assert [one.change for one in found] == ["activated", "stored", "published", "activated"]
+    first, stored, published, second = found
+    assert (first.author, first.until, first.allows_count, first.denies_count) == (None, second.at, 1, 1)
+    assert (stored.author, stored.approver, stored.note) == ("operator", None, "tested with 300 cases")
+    assert (published.author, published.approver, published.note) == ("operator", "approver", "tested with 300 cases")
+    assert (second.author, second.approver, second.note) == ("operator", "approver", "go")
+    assert (second.release, second.until, second.allows_count, second.denies_count) == (stored.release, None, 1, 0)
+    assert 0 <= second.at - (START + 2 * HOUR) <= SECOND
+
+
+def test_rows_that_no_entry_made_and_rows_that_are_missing(house: tuple[Engine, dict[str, Principal]]) -> None:
+    """An honest database has none; an edited, an added and a removed row are each named, with and without the key."""
+    engine, keys = house
+    engine.facts.set_facts(keys["operator"], "persons", "alice", {"residence_country": "GB"})
+    with engine.store.view() as view:
+        assert RowsCheck(view, engine.replay.vault).findings == []
+        assert RowsCheck(view, None).counts["changes"] == 2
+    edited(engine, "UPDATE persons SET document = replace(document, 'declared', 'verified') WHERE id = 'eve'")
+    columns = "revision, document, salt, log_id, seq, item"
+    edited(engine, f"INSERT INTO tenants (id, {columns}) SELECT 'ghost', {columns} FROM tenants LIMIT 1")
+    edited(engine, "DELETE FROM persons WHERE id = 'frank'")
+    with engine.store.view() as view:
+        messages = Counter(finding.message for finding in RowsCheck(view, engine.replay.vault).findings)
+        public = Counter(finding.message for finding in RowsCheck(view, None).findings)
+    assert messages["the row is missing"] == 1
+    assert messages["the row is not the one that its entry committed to"] == 2
+    assert public == Counter({"the row is not the one that its entry committed to": 2})
+
+
+def test_one_decision_explained(story: History) -> None:
+    """Facts as then known with source and age, every rule that matched and which decided, the law, the tables' age."""
+    engine, asof = story.engine, AsOf(story.engine.replay)
+    story.clock.now += 60 * DAY
+    given = {"method": "document-check", "verified_at": format_instant(story.clock.now - 40 * DAY)}
+    engine.facts.set_facts(story.keys["operator"], "persons", "greg", {"residence_country": "US"}, provenance=given)
+    engine.orders.receive(
+        story.keys["operator"], "directive", {"id": "letter", "models": ["fable-5"], "blocks": ["foreign_person"]}
+    )
+    decision = ask(engine, "greg", tenant="lab")
+    engine.facts.set_facts(story.keys["operator"], "persons", "greg", {"residence_country": "GB"})
+    found = asof.explained(story.keys["auditor"], decision)
+    assert (found["outcome"], found["replayed"], found["differences"]) == ("deny", "same", ())
+    assert found["asked"]["subject"] == "greg"
+    (home,) = [fact for fact in found["facts"] if fact["fact"] == "residence_country"]
+    assert (home["value"], home["age_days"], home["method"], home["source"]) == (
+        "US", 40, "document-check", story.keys["operator"].key_id,
+    )  # fmt: skip
+    assert home["verifier"] == "operator"
+    deciding = [rule for rule in found["rules"] if rule["decided"]]
+    assert deciding and all(rule["effect"] == "deny" and rule["authority"] for rule in deciding)
+    assert any(rule["effect"] == "allow" for rule in found["rules"])
+    assert [order["id"] for order in found["orders"]] == ["letter"]
+    tables = {table["edition"]: table["age_days"] for table in found["tables"]}
+    assert tables["ear@2026-07-23"] == (story.clock.now - parse_instant("2026-07-23")) // DAY == 8
+    assert found["values"]["directive"] == ["foreign_person"]
+
+
+# Who may ask
+
+
+def test_each_question_needs_the_scope_and_is_recorded(house: tuple[Engine, dict[str, Principal]]) -> None:
+    """Without `audit:unseal` nothing is answered and nothing recorded; with it each is one entry of kind `read`."""
+    engine, keys = house
+    ask(engine, "alice")
+    engine.orders.receive(
+        keys["operator"], "directive", {"id": "letter", "models": "all", "blocks": ["foreign_person"]}
+    )
+    asof = AsOf(engine.replay)
+    questions: list[Any] = [
+        lambda who: asof.explained(who, "1"),
+        lambda who: asof.corrected(who, Correction("persons", "alice", {"us_status": "none"}, 0)),
+        lambda who: asof.let_through(who, "letter"),
+        lambda who: asof.evidence(who, EVERYTHING),
+    ]
+    before = engine.store.head()
+    for question in (*questions, lambda who: asof.licence(who, "lic-1"), asof.releases):
+        for who in (LOCAL, keys["enforcement point"]):
+            with pytest.raises(NotPermitted):
+                question(who)
+    for question in questions:
+        with pytest.raises(NotPermitted, match="audit:unseal"):
+            question(keys["operator"])
+    assert engine.store.head() == before
+    for question in questions:
+        question(keys["auditor"])
+    asof.releases(keys["operator"])
+    read = [parse_public(data) for _, _, data in engine.store.entries(after=2)]
+    assert [entry["kind"] for entry in read] == ["read"] * 5
+    assert [entry["what"] for entry in read] == ["explain", "with-fact", "let-through", "evidence", "releases"]
+    assert "alice" not in str(read)
+    assert engine.evidence.verify().ok
+
+
+# On a generated history
+
+
+def test_questions_agree_with_a_naive_recount(compiled: ReleaseLoader) -> None:
+    """On a generated history every answer equals what plain code counts from the public parts of the entries."""
+    with in_memory() as place, played(5, 320, [sqlite_settings(place)], compiled) as history:
+        engine, auditor = history.engine, history.keys["auditor"]
+        asof = AsOf(engine.replay)
+        entries = [parse_public(data) for _, _, data in engine.store.entries(limit=100_000)]
+        decisions = [entry for entry in entries if entry["kind"] == "decision"]
+        uses = Counter(licence for entry in decisions for licence in entry["licences"])
+        made = {entry["order"] for entry in entries if entry["kind"] == "order.licensed"}
+        for licence in sorted(made):
+            found = asof.licence(auditor, licence)
+            assert len(found.uses) == uses[licence]
+            assert [use for use in found.uses if use.outside] == []
+        evidence = asof.evidence(auditor, EVERYTHING)
+        reached = [entry for entry in decisions if entry["reached"]]
+        assert sum(evidence.kinds.values()) == len(reached)
+        allows = sum(count for kind, count in evidence.kinds.items() if kind[-1] == "allow")
+        assert allows == sum(entry["outcome"] == "allow" for entry in reached)
+        releases = [one for one in asof.releases(auditor) if one.change == "activated"]
+        counted = Counter((entry["release"], entry["outcome"]) for entry in decisions)
+        for outcome in ("allow", "deny"):
+            sums: Counter[str] = Counter()
+            for one in releases:
+                sums[one.release] += one.allows_count if outcome == "allow" else one.denies_count
+            assert all(counted[release, outcome] == number for release, number in sums.items())
+        for directive in sorted({entry["order"] for entry in entries if entry["kind"] == "order.received"}):
+            assert asof.let_through(auditor, directive).through == [], directive  # law 4
+    assert sum(uses.values()) >= 5
