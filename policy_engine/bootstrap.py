@@ -19,6 +19,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -279,7 +280,7 @@ def _wire(
     def vocabulary(hash: str) -> Vocabulary:
         return vocabulary_of(releases.stored(store, hash))
 
-    keys, evidence = Keys(store, approvals), Evidence(store, recorder, vault)
+    keys, evidence = Keys(store, approvals), Evidence(store, recorder, vault, load=partial(releases.stored, store))
     decider = Decider(
         snapshots, evaluator, recorder, store.now, key_alive=keys.still_alive, valid_for_ms=settings.valid_for_ms
     )
@@ -298,7 +299,7 @@ def _wire(
         publish=Publish(store, approvals, releases),
         keys=keys,
         evidence=evidence,
-        exports=Exports(store, evidence, recorder, approvals, vault),
+        exports=Exports(store, evidence, recorder, approvals, vault, releases),
         reports=Reports(store, evidence, recorder, vault, releases),
         replay=Replay(store, recorder, vault, releases),
         disposal=Disposal.over(store, approvals, vault, settings.retention_days, scrub_of(settings)),

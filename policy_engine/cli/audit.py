@@ -6,82 +6,20 @@ damaged to serve from, and, with a smaller promise that it states, without the k
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from policy_engine.cli import exits, output
 from policy_engine.cli.database import vault_of, view_of
-from policy_engine.cli.options import instant_of
 from policy_engine.cli.output import FormOption
-from policy_engine.cli.session import opened, read_settings
-from policy_engine.errors import InputRefused
+from policy_engine.cli.session import read_settings
 
 if TYPE_CHECKING:
     from policy_engine.services.verify import Report
     from policy_engine.store.interfaces import Head
 
 app = typer.Typer(name="audit", help="Read and verify the log.", no_args_is_help=True)
-
-_COLUMNS: output.Columns = (
-    ("entry", "seq"),
-    ("at", "at"),
-    ("kind", "kind"),
-    ("outcome", "outcome"),
-    ("model", "model"),
-    ("action", "action"),
-    ("tenant", "tenant"),
-    ("rules", lambda row: [f"{rule} {code}" for rule, code, *_ in row.get("reasons", ())]),
-    ("by", "by"),
-    ("epoch", "epoch"),
-)
-
-
-@app.command("query")
-def query(
-    kind: Annotated[str | None, typer.Option(help="Such as decision, switch.engaged, facts.set or read.")] = None,
-    outcome: Annotated[str | None, typer.Option(help="allow or deny.")] = None,
-    model: Annotated[str | None, typer.Option(help="The id of the model.")] = None,
-    action: Annotated[str | None, typer.Option(help="The action.")] = None,
-    rule: Annotated[str | None, typer.Option(help="A rule's label or id, such as P12.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="The tenant; that of an individual is sealed.")] = None,
-    since: Annotated[str | None, typer.Option(help="From this instant on.")] = None,
-    until: Annotated[str | None, typer.Option(help="Before this instant.")] = None,
-    sealed: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE",
-            help="By what is sealed, such as subject=ID, location=US or evidence=expired; a read that is logged.",
-        ),
-    ] = None,
-    limit: Annotated[int, typer.Option(help="At most so many entries.")] = 100,
-    after: Annotated[int | None, typer.Option(help="Continue behind this entry.")] = None,
-    oldest_first: Annotated[bool, typer.Option("--oldest-first", help="In the order of the log.")] = False,
-    form: FormOption = None,
-) -> None:
-    """Find entries of the log, the newest first. Every filter given must match."""
-    from policy_engine.services.evidence import Filters
-
-    filters = Filters(
-        kind=kind,
-        outcome=outcome,
-        model=model,
-        action=action,
-        rule=rule,
-        tenant=tenant,
-        since=instant_of(since, "--since"),
-        until=instant_of(until, "--until"),
-        sealed=dict(_named(text) for text in sealed or ()),
-        limit=limit,
-        after=after,
-        newest_first=not oldest_first,
-    )
-    with opened() as session:
-        page = session.engine.evidence.query(session.principal, filters)
-    found = output.plain(page)
-    output.emit(found, form, lambda: output.rows_table(found["entries"], _COLUMNS))
-    if not page.complete:
-        output.note(f"There is more: continue with --after {page.after}.")
 
 
 @app.command("verify")
@@ -116,11 +54,4 @@ def report_of(found: Report, heads: list[Head]) -> dict[str, Any]:
     }
 
 
-def _named(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise InputRefused("must be NAME=VALUE, such as subject=ID", where="--sealed")
-    return name, value
-
-
-from policy_engine.cli import auditerasure, auditexport, auditreport  # noqa: E402, F401  they register themselves on `app`
+from policy_engine.cli import auditerasure, auditexport, auditquery, auditreport  # noqa: E402, F401  they register

@@ -87,6 +87,14 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Count:
+    """How many entries a question finds; `complete` as in `Page`."""
+
+    count: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Registers:
     """State and registers as the log says they are after an entry."""
 
@@ -134,6 +142,12 @@ class Evidence:
         Raises `NotPermitted` as `query` does.
         """
         return self._finder.stream(self._permitted(principal, question), newest_first=newest_first)
+
+    def count(self, principal: Principal, question: Question) -> Count:
+        """Return how many entries a question finds; see `scan` for what is recorded and raised."""
+        question = self._permitted(principal, question)
+        complete = self._finder.is_final(question)
+        return Count(sum(1 for _ in self._finder.stream(question, newest_first=False)), complete)
 
     def _permitted(self, principal: Principal, question: Question) -> Question:
         """Return what of a question its asker may see, after the entry is durable that says what sealed was asked."""

@@ -87,6 +87,11 @@ class Finder:
                     found.append(looked.found)
         return Slice(tuple(found), None, _is_final(question, marks, self._store.now()))
 
+    def is_final(self, question: Question) -> bool:
+        """Return whether an answer that is begun now and looks at everything can be missing nothing."""
+        with self._store.finding() as index:
+            return _is_final(question, index.marks(), self._store.now())
+
     def stream(self, question: Question, *, newest_first: bool) -> Iterator[Found]:
         """Yield everything that is found, from one moment to the next."""
         after: str | None = None

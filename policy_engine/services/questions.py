@@ -164,6 +164,7 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "lifted": _list("lifted"),
     "missing": _list("missing"),
     "flag": _list("flags"),
+    "order_kind": _one("order_kind"),
     "switch": _one("switch"),
     "proposal": _one("proposal"),
     "what": _one("what"),

@@ -30,7 +30,7 @@ PROBED_COUNT: Final = 128
 BESIDE_LABELS: Final = frozenset({"epoch", "release"})
 """Columns that no label says."""
 
-OF_CHANGES: Final = frozenset({"order", "switch", "proposal"})
+OF_CHANGES: Final = frozenset({"order", "order_kind", "switch", "proposal"})
 """Columns that the labels of changes do not say."""
 
 

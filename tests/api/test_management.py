@@ -278,3 +278,24 @@ def test_decisions_about_somebody_are_looked_for_by_post_and_on_the_record(serve
 def test_nobody_is_looked_for_in_a_url(served: Served, query: str) -> None:
     """Names of persons and tenants are no members of a query string."""
     assert served.get(f"/v1/decisions{query}", key="auditor").status_code == 422
+
+
+def test_decisions_are_asked_for_in_the_language_of_questions(served: Served) -> None:
+    """A question goes by POST; it finds decisions, or other entries when it names their kind."""
+    asked = [served.decide(body)["context"]["id"] for body in (ALICE, EVE)]
+    found = served.post("/v1/decisions/query", {"q": "deny model:fable-5 since 1h", "limit": 1}, key="auditor").json()
+    assert [each["id"] for each in found["decisions"]] == [asked[1]]
+    about = served.post("/v1/decisions/query", {"q": "allow subject:alice", "limit": 1}, key="auditor").json()
+    assert [each["id"] for each in about["decisions"]] == [asked[0]]
+    first = served.post("/v1/decisions/query", {"q": "kind:genesis", "oldest_first": True}, key="auditor").json()
+    assert [each["seq"] for each in first["decisions"]] == [0] and first["complete"] is True
+    refused = served.post("/v1/decisions/query", {"q": "deny shoe:43"}, key="auditor")
+    assert refused.status_code == 400 and refused.json()["where"] == "question, character 6"
+
+
+def test_one_decision_is_shown_by_its_id(served: Served) -> None:
+    """The id that the answer carried finds the entry."""
+    asked = served.decide(EVE)["context"]["id"]
+    shown = served.get(f"/v1/decisions/{asked}", key="auditor").json()
+    assert (shown["id"], shown["outcome"], shown["at"][-1]) == (asked, "deny", "Z")
+    assert served.get(f"/v1/decisions/{shown['seq']}", key="auditor").json() == shown

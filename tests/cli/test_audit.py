@@ -121,3 +121,29 @@ def test_a_file_that_is_no_database_is_unreachable(shell: Shell, tmp_path: Path)
     (tmp_path / "text.db").write_text("not a database" * 100)
     ran = shell("audit", "verify", database=f"sqlite:///{tmp_path / 'text.db'}")
     assert ran.code == Code.UNREACHABLE and ran.err.count("\n") == 1
+
+
+def test_a_question_is_asked_in_words(asked: Shell) -> None:
+    """Words of the language may stand alone or in quotes; options still narrow them."""
+    assert [entry["outcome"] for entry in asked("audit", "query", "deny tier>=4 since 7d").json["entries"]] == ["deny"]
+    both = asked("audit", "query", "model:fable-5,open-1", "kind:decision", "--oldest-first").json["entries"]
+    assert [entry["outcome"] for entry in both] == ["allow", "deny"]
+    assert asked("audit", "query", "model:fable-5", "--outcome", "allow").json["entries"][0]["outcome"] == "allow"
+    assert asked("audit", "query", "--count", "kind:decision").json == {"count": 2, "complete": True}
+    assert asked("audit", "query", "subject:eve", "--count", key="auditor").json == {"count": 2, "complete": True}
+    refused = asked("audit", "query", "deny", "shoe:43")
+    assert refused.code == Code.USAGE and "character 6" in refused.err and "43" not in refused.err
+
+
+def test_one_entry_is_shown_and_unsealed_on_the_record(asked: Shell) -> None:
+    """By number or by the id of the decision; the sealed part needs the scope, and the look is an entry."""
+    (deny,) = asked("audit", "query", "deny").json["entries"]
+    shown = asked("audit", "show", deny["id"]).json
+    assert shown == deny and asked("audit", "show", str(deny["seq"])).json == deny
+    assert "body" not in shown and "eve" not in json.dumps(shown)
+    assert asked("audit", "show", deny["id"], "--unseal").code == Code.USAGE
+    body = asked("audit", "show", deny["id"], "--unseal", key="auditor").json["body"]
+    assert body["subject"] == "eve"
+    (read,) = asked("audit", "query", "kind:read").json["entries"]
+    assert (read["what"], read["entry"]) == ("body", deny["seq"])
+    assert asked("audit", "show", "99").code == Code.USAGE and asked("audit", "show", "what?").code == Code.USAGE

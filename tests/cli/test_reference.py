@@ -82,7 +82,8 @@ def test_the_verbs_are_those_of_the_contract() -> None:
         "approvals list", "approvals show", "approvals approve", "approvals refuse",
         "switch engage", "switch release", "switch list", "switch show",
         "order receive", "order amend", "order end", "order list", "order show",
-        "audit query", "audit verify", "audit export", "audit report", "audit prove", "audit erase", "audit hold",
+        "audit query", "audit show", "audit verify", "audit export", "audit report", "audit prove", "audit erase",
+        "audit hold",
         "audit replay", "audit licence", "audit directive", "audit evidence", "audit releases", "audit rows",
     }  # fmt: skip
 

@@ -101,7 +101,16 @@ EXCHANGES: list[tuple[str, str, str, Any, str | None, int]] = [
     ("GET", "/v1/decisions", "?outcome=deny&limit=5", None, "auditor", 200),
     ("GET", "/v1/decisions", "?limit=0", None, "auditor", 422),
     ("POST", "/v1/decisions/query", "", {"tenant": "acme", "subject": "alice"}, "auditor", 200),
+    ("GET", "/v1/decisions", "?after=no-such", None, "auditor", 400),
+    ("GET", "/v1/decisions", "?subject=alice", None, "auditor", 422),
+    ("GET", "/v1/decisions/{id}", "0", None, "auditor", 200),
+    ("GET", "/v1/decisions/{id}", "a" * 32, None, "auditor", 404),
+    ("GET", "/v1/decisions/{id}", "no-such", None, "auditor", 400),
+    ("GET", "/v1/decisions/{id}", "0", None, "gateway", 403),
     ("POST", "/v1/decisions/query", "", {"tenant": 5}, "auditor", 422),
+    ("POST", "/v1/decisions/query", "", {"q": "deny tier>=4 since 7d"}, "auditor", 200),
+    ("POST", "/v1/decisions/query", "", {"q": "deny tier>=four"}, "auditor", 400),
+    ("POST", "/v1/decisions/query", "", {"q": "subject:alice"}, "gateway", 403),
 ]
 
 

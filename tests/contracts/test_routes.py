@@ -50,6 +50,7 @@ ROUTES: dict[tuple[str, str], tuple[tuple[str, ...], Any]] = {
     ("POST", "/v1/approvals/{id}/approve"): (("approve",), {"hash": "0" * 64}),
     ("POST", "/v1/approvals/{id}/refuse"): ((), {"reason": "r"}),
     ("GET", "/v1/decisions"): (("audit:read",), None),
+    ("GET", "/v1/decisions/{id}"): (("audit:read",), None),
     ("POST", "/v1/log/erase"): (("facts:write",), {"id": "nobody-at-all", "reason": "r"}),
     ("POST", "/v1/log/prune"): (("policy:write",), {"before": "2001-01-01T00:00:00Z", "reason": "r"}),
     ("GET", "/v1/log/holds"): (READERS, None),
