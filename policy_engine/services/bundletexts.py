@@ -20,18 +20,28 @@ from policy_engine.ledger.sealing import NONCE_BYTES, KeyVault, place_of, split_
 from policy_engine.rules.export import export
 from policy_engine.rules.release import digests_of
 from policy_engine.services.datakeys import CIPHERS_COUNT
-from policy_engine.store.interfaces import StoredEntry
+from policy_engine.services.marks import NO_MARKS, Marks
+from policy_engine.store.interfaces import LogView, StoredEntry
 
 Opened = Sequence[tuple[str | None, bytes | None]]
 
 
 class OpenedTexts:
-    """Opens sealed parts to the very texts that were committed to; `stored_key` gives wrapped data keys."""
+    """Opens sealed parts to the very texts that were committed to; `stored_key` gives wrapped data keys.
 
-    def __init__(self, vault: KeyVault, stored_key: Callable[[str], bytes | None]) -> None:
+    What `marks` says is gone is never tried: a data key may have been made anew under the same id.
+    """
+
+    def __init__(self, vault: KeyVault, stored_key: Callable[[str], bytes | None], marks: Marks = NO_MARKS) -> None:
         self._vault = vault
+        self._marks = marks
         self._stored_key = stored_key
         self._ciphers: dict[str, AESGCM | None] = {}
+
+    @classmethod
+    def over(cls, vault: KeyVault, view: LogView) -> OpenedTexts:
+        """Return one that opens what a view holds and knows what of it is gone."""
+        return cls(vault, view.data_key, Marks.of(view))
 
     def __call__(self, entry: StoredEntry, public: Mapping[str, Any]) -> Opened:
         """Return `(data key, text)` for each commitment of an entry, `None` for a text that was erased or pruned.
@@ -40,12 +50,16 @@ class OpenedTexts:
         """
         sealed = entry.sealed or b""
         if "rows" not in public:
-            text = self._text(entry.data_key, place_of(entry.log_id, entry.seq), sealed)
-            return [(entry.data_key, text)]
+            if self._marks.of_body(entry, public["at"]) is not None:
+                return [(entry.data_key, None)]
+            return [(entry.data_key, self._text(entry.data_key, place_of(entry.log_id, entry.seq), sealed))]
         if not sealed:
             return [(None, None)] * len(public["rows"])
+        place = (entry.log_id, entry.seq)
         return [
-            (key_id, self._text(key_id, place_of(entry.log_id, entry.seq, item), ciphertext))
+            (key_id, self._text(key_id, place_of(*place, item), ciphertext))
+            if self._marks.of_key(key_id, *place, public["at"]) is None
+            else (key_id, None)
             for item, (key_id, ciphertext) in enumerate(split_rows(sealed))
         ]
 

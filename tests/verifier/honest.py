@@ -209,9 +209,9 @@ class Maker:
                 commit=commit,
                 sealed=sealed,
             )
-        members = self.gone(log) if kind in ("erased", "pruned") else {}
+        removed = self.gone(log) if kind in ("erased", "pruned") else {}
         rows, sealed = self.seal_rows(log, seq)
-        return change_public(kind, id, place, {"by": "k-1", **members}, rows=rows, sealed=sealed)
+        return change_public(kind, id, place, {"by": "k-1"}, rows=rows, sealed=sealed, removes=removed)
 
     def decision(self, id: str) -> DecisionMembers:
         """Return the public members of a decision."""
@@ -289,7 +289,7 @@ class Maker:
                 elif body.key is None:  # a row keeps its ciphertext; its key is gone, so nobody opens it
                     texts = [(key, None if key == row else text) for key, text in body.texts]
                     each.bodies[seq] = replace(body, texts=texts)
-        return {"erases": {"keys": [name], "rows": [["persons", row, 7]], "bodies": count}}
+        return {"erases": {"keys": sorted([name, row]), "rows": [["persons", row, 7]], "bodies": count}}
 
     def pruned(self) -> dict[str, object]:
         """Empty the first bodies of a log."""

@@ -30,7 +30,8 @@ class Bench:
     def found(self, given: Given | None = None) -> list[tuple[str, Place]]:
         """Return the findings; a bundle that is refused is one finding without a place."""
         try:
-            return Check(Source(self.folder), given or self.given).run().findings
+            with Source(self.folder) as source:
+                return Check(source, given or self.given).run().findings
         except Refused as refused:
             return [(str(refused), Place())]
 

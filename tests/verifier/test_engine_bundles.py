@@ -56,7 +56,7 @@ def verified(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tupl
 
 def texts_of(engine: Engine, view: Any) -> OpenedTexts:
     """Return what opens the bodies of an engine."""
-    return OpenedTexts(engine.evidence._vault, view.data_key)
+    return OpenedTexts.over(engine.evidence._vault, view)
 
 
 @pytest.mark.parametrize("name", ["bundle", "bundle.zip"])

@@ -24,7 +24,8 @@ def given(made: honest.Honest, since: int | None = None) -> Given:
 
 def checked(path: Path, vouched: Given) -> Report:
     """Return what the verifier finds in a bundle."""
-    return Check(Source(path), vouched).run()
+    with Source(path) as source:
+        return Check(source, vouched).run()
 
 
 @pytest.mark.parametrize(("seeds", "entries"), LOGS)

@@ -193,10 +193,9 @@ class Beside:
         erases, prunes, place = members.get("erases"), members.get("prunes"), (entry.log, entry.seq)
         if erases:
             self._erased_count[place] += erases["bodies"]
-            for name, whole in ((name, True) for name in erases["keys"]):
-                self._erased.setdefault(name, []).append((entry.at, place, whole))
-            for _, name, _ in erases["rows"]:
-                self._erased.setdefault(name, []).append((entry.at, place, False))
+            rows = {name for _, name, _ in erases["rows"]}
+            for name in erases["keys"]:
+                self._erased.setdefault(name, []).append((entry.at, place, name not in rows))
         for log, first, end in prunes["ranges"] if prunes else ():
             self._pruned.append((log, int(first), int(end), place))
 
@@ -258,7 +257,11 @@ class Beside:
         """Say of each body that is not there which entry took it away. What no entry says is missing."""
         claims: Counter[tuple[str, int]] = Counter()
         for (log, seq, name), at in self._absent.items():
-            erased = ((place, whole) for then, place, whole in self._erased.get(name, ()) if then >= at)
+            erased = (
+                (place, whole)
+                for then, place, whole in self._erased.get(name, ())
+                if (seq < place[1] if place[0] == log else at < then)
+            )
             pruned = (place for of, first, end, place in self._pruned if of == log and first <= seq < end)
             (place, whole), event = next(erased, (None, False)), next(pruned, None)
             if place is not None:

@@ -114,16 +114,16 @@ def _prove(path: Path, given: Given) -> dict[str, Any]:
 def _check(chosen: argparse.Namespace, given: Given) -> dict[str, Any]:
     if not chosen.bundle.is_dir() and not chosen.bundle.is_file():
         raise Refused("there is no such bundle")
-    source = Source(chosen.bundle)
-    report = Check(source, given).run()
-    found = _report(report)
-    if chosen.replay and not report.findings:
-        try:
-            from policy_engine_verify.replay import replay
-        except ImportError:
-            raise Refused("--replay needs the extra: pip install 'policy-engine-verify[replay]'") from None
-        found["replay"] = replay(source, frozenset(chosen.model_sha256))
-        found["ok"] = not found["replay"]["differ"]
+    with Source(chosen.bundle) as source:
+        report = Check(source, given).run()
+        found = _report(report)
+        if chosen.replay and not report.findings:
+            try:
+                from policy_engine_verify.replay import replay
+            except ImportError:
+                raise Refused("--replay needs the extra: pip install 'policy-engine-verify[replay]'") from None
+            found["replay"] = replay(source, frozenset(chosen.model_sha256))
+            found["ok"] = not found["replay"]["differ"]
     return found
 
 

@@ -10,8 +10,8 @@ import os
 import re
 import stat
 import zipfile
-import zlib
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -80,7 +80,7 @@ def _reading(name: str, read: Callable[[], bytes]) -> bytes:
     """Read, and say in one sentence when it cannot be done."""
     try:
         return read()
-    except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+    except Exception:  # noqa: BLE001  a hostile .zip makes the library raise errors of many kinds
         raise Refused(f"{name} cannot be read: the bundle is cut off or damaged") from None
 
 
@@ -91,15 +91,31 @@ class Source:
         self.sizes: dict[str, int] = {}
         self._path = path
         self._zip: zipfile.ZipFile | None = None
+        self._file: IO[bytes] | None = None
         try:
             if path.is_dir():
                 self._list_folder()
             else:
                 self._list_zip()
-        except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        except Refused:
+            self.close()
+            raise
+        except Exception:  # noqa: BLE001  a hostile .zip makes the library raise errors of many kinds
+            self.close()
             raise Refused(
                 "the bundle is neither a folder nor a .zip that can be read: it is foreign or cut off"
             ) from None
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the .zip, if it is one."""
+        if self._file is not None:
+            self._file.close()
 
     def read(self, name: str, most: int) -> bytes:
         """Return a whole small member. Raises `Refused` when it is not there or larger than `most` bytes."""
@@ -150,7 +166,9 @@ class Source:
         folders = [""]
         while folders:
             folder = folders.pop()
-            for item in os.scandir(self._path / folder):
+            with os.scandir(self._path / folder) as found:
+                items = list(islice(found, limits.MEMBERS_COUNT + 1))
+            for item in items:
                 name = f"{folder}{item.name}"
                 status = item.stat(follow_symlinks=False)
                 if stat.S_ISDIR(status.st_mode) and FOLDERS.fullmatch(name):
@@ -168,9 +186,10 @@ class Source:
             raise Refused(f"the bundle holds over {limits.MEMBERS_COUNT} members")
 
     def _list_zip(self) -> None:
-        if _directory_bytes(self._path) > limits.DIRECTORY_BYTES:
+        self._file = self._path.open("rb")
+        if _directory_bytes(self._file, self._path.stat().st_size) > limits.DIRECTORY_BYTES:
             raise Refused(f"the directory of the .zip is longer than {limits.DIRECTORY_BYTES} bytes")
-        self._zip = zipfile.ZipFile(self._path)
+        self._zip = zipfile.ZipFile(self._file)
         end = 0
         for info in sorted(self._zip.infolist(), key=lambda info: info.header_offset):
             if info.is_dir() and FOLDERS.fullmatch(info.filename[:-1]) and not info.file_size:
@@ -186,11 +205,10 @@ class Source:
             end = info.header_offset + 30 + len(info.filename) + info.compress_size
 
 
-def _directory_bytes(path: Path) -> int:
+def _directory_bytes(file: IO[bytes], size: int) -> int:
     """Return how long the directory of a .zip says it is, before anybody reads it."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 66_000))
-        tail = file.read()
+    file.seek(max(0, size - 66_000))
+    tail = file.read()
     end, end64 = tail.rfind(b"PK\x05\x06"), tail.rfind(b"PK\x06\x06")
     if end < 0:
         raise zipfile.BadZipFile
