@@ -29,6 +29,7 @@ class ExportForm(StrEnum):
     XLSX = "xlsx"
     PARQUET = "parquet"
     OCSF = "ocsf"
+    BUNDLE = "bundle"
 
 
 @app.command("export")
@@ -36,9 +37,11 @@ def export(
     question: Annotated[
         str, typer.Argument(metavar="[QUESTION]", help='What to export, such as "deny tier>=4 since 7d"; else all.')
     ] = "",
-    to: Annotated[Path | None, typer.Option("--to", metavar="FILE", help="The file to write.")] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE", help="The file to write; a bundle may be a folder.")
+    ] = None,
     form: Annotated[
-        ExportForm | None, typer.Option("--format", help="jsonl, csv, xlsx, parquet or ocsf; by default jsonl.")
+        ExportForm | None, typer.Option("--format", help="jsonl, csv, xlsx, parquet, ocsf or bundle; by default jsonl.")
     ] = None,
     since: Annotated[str | None, typer.Option(help="From this instant on.")] = None,
     until: Annotated[str | None, typer.Option(help="Before this instant.")] = None,

@@ -40,7 +40,7 @@ def whole_file(place: Path, *, force: bool) -> Iterator[Pending]:
     Raises `Conflict` when `place` exists and `force` is false, `InputRefused` when its folder cannot be written.
     """
     _refuse_existing(place, force)
-    pending = Pending(place, _part_of(place))
+    pending = Pending(place, part_of(place))
     laid: list[Path] = []
     try:
         _create(pending.part)
@@ -75,7 +75,8 @@ def _refuse_existing(place: Path, force: bool) -> None:
         raise Conflict(f"{place} exists already; name another file, or say --force to replace it")
 
 
-def _part_of(place: Path) -> Path:
+def part_of(place: Path) -> Path:
+    """Return a name beside a place, for what is under way to it."""
     return place.with_name(f".{place.name}.{secrets.token_hex(4)}.part")
 
 
@@ -84,7 +85,7 @@ def _create(part: Path) -> None:
 
 
 def _write_small(place: Path, content: bytes, *, force: bool) -> None:
-    part = _part_of(place)
+    part = part_of(place)
     try:
         _create(part)
         part.write_bytes(content)

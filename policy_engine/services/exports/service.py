@@ -22,7 +22,10 @@ from policy_engine.errors import InputRefused
 from policy_engine.ledger.sealing import KeyVault
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.approvals import Approvals
+from policy_engine.services.bundle import Written, write_bundle
+from policy_engine.services.bundletexts import OpenedTexts
 from policy_engine.services.evidence import Evidence
+from policy_engine.services.exports.bundles import measured, placed_bundle, releases_of, require_bundle
 from policy_engine.services.exports.files import digest_of, whole_file
 from policy_engine.services.exports.ocsf import write_ocsf
 from policy_engine.services.exports.parquet import require_duckdb, write_parquet
@@ -30,18 +33,19 @@ from policy_engine.services.exports.proof import LogPart, Sheet
 from policy_engine.services.exports.sheets import write_xlsx
 from policy_engine.services.exports.source import Asked, Entry, LogRange, Tally, pages, read_asked
 from policy_engine.services.exports.textfiles import write_csv, write_jsonl
-from policy_engine.services.exports.tree import TreeFacts, proved_before, tree_facts
-from policy_engine.services.exports.unsealed import Allowed, Unsealing, write_opened
-from policy_engine.services.marks import marks_of
+from policy_engine.services.exports.tree import TreeFacts, facts_of, proved_before, tree_facts
+from policy_engine.services.exports.unsealed import Allowed, Opener, Unsealing, write_opened
 from policy_engine.services.proposals import Proposal
 from policy_engine.services.record import Recorder
-from policy_engine.services.unseal import Unsealer
+from policy_engine.services.releases import ReleaseLoader
 from policy_engine.store.interfaces import Store
 
-UNSEALED_FORMS = ("jsonl",)
+UNSEALED_FORMS = ("jsonl", "bundle")
 """Forms in which sealed bodies are exported."""
 
 _ERASED = ("Entries whose sealed part was erased or pruned are not found by what was sealed in them.",)
+
+_WAITING = ("Where there are several logs, entries are found once they are in the tree: some were not there yet.",)
 
 Progress = Callable[[int], None]
 """Called with the entries written so far."""
@@ -55,6 +59,7 @@ class Form(StrEnum):
     XLSX = "xlsx"
     PARQUET = "parquet"
     OCSF = "ocsf"
+    BUNDLE = "bundle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +90,14 @@ class Exports:
         recorder: Recorder,
         approvals: Approvals,
         vault: KeyVault,
+        releases: ReleaseLoader,
         limits: Limits = LIMITS,
     ) -> None:
         self._store = store
         self._evidence = evidence
         self._recorder = recorder
         self._vault = vault
+        self._releases = releases
         self._limits = limits
         self._unsealing = Unsealing(store, approvals)
 
@@ -106,6 +113,9 @@ class Exports:
         Raises `NotPermitted` without `audit:read`, `Conflict` when the file exists, `InputRefused` when it cannot be
         written, `StartRefused` when a program that the form needs is not installed.
         """
+        if form is Form.BUNDLE:
+            require_bundle(principal, asked)
+            return self._bundle(principal, asked, target, None, progress)
         if form is Form.PARQUET:
             require_duckdb()
         with whole_file(target.place, force=target.force) as pending:
@@ -121,7 +131,9 @@ class Exports:
         Raises `NotPermitted` without a person's key with `audit:unseal` and `audit:read` that no tenant bounds.
         """
         if form not in UNSEALED_FORMS:
-            raise InputRefused(f"sealed bodies are exported as {', '.join(UNSEALED_FORMS)}", where="--format")
+            raise InputRefused(f"sealed bodies are exported as {' or '.join(UNSEALED_FORMS)}", where="--format")
+        if form is Form.BUNDLE:
+            require_bundle(principal, asked)
         return self._unsealing.propose(principal, asked, form, reason)
 
     def export_unsealed(
@@ -137,16 +149,92 @@ class Exports:
 
         The approval is used by the entry that says so, which is durable before the first body is opened.
         """
+        if self._unsealing.form_of(approval) == Form.BUNDLE:
+            return self._bundle(principal, asked, target, (approval, form), progress)
         with whole_file(target.place, force=target.force) as pending:
             allowed = self._unsealing.begin(principal, approval, asked, form)
             begun = self._begun(principal, allowed.asked, progress)
-            unsealer = Unsealer(self._vault, self._store.data_key, marks_of(self._store))
-            absent = write_opened(pending.part, begun.entries, self._store, unsealer)
-            notes = [f"{absent} bodies are absent: erased or pruned."] if absent else []
-            sheet = self._sheet(begun, Form(allowed.form), target, pending.part, notes, allowed)
+            opener = Opener(self._store, self._vault)
+            write_opened(pending.part, begun.entries, opener)
+            sheet = self._sheet(begun, Form(allowed.form), target, pending.part, opener.absent.notes, allowed)
             self._log_export(principal, allowed, sheet)
             pending.beside = _sheets(target, sheet)
         return sheet
+
+    def _bundle(
+        self,
+        principal: Principal,
+        asked: Asked,
+        target: Target,
+        approval: tuple[str, Form | None] | None,
+        progress: Progress | None,
+    ) -> Sheet:
+        """Write a bundle; with an approval, one that holds what was sealed, and what a replay needs."""
+        beside = (target.sheet_json, target.sheet_text)
+        with placed_bundle(target.place, force=target.force, beside=beside) as pending:
+            allowed = None if approval is None else self._unsealing.begin(principal, approval[0], asked, approval[1])
+            asked = asked if allowed is None else allowed.asked
+            now = self._store.now()
+            with self._store.view() as view:
+                facts = facts_of(view, view.one_log, max((head.last_at for head in view.heads()), default=0))
+                written = write_bundle(
+                    view,
+                    pending.part,
+                    since=asked.question.since,
+                    until=asked.question.until,
+                    sealed=allowed is not None,
+                    bodies=None if allowed is None else OpenedTexts.over(self._vault, view),
+                    releases=None if allowed is None else releases_of(self._store, self._releases),
+                    at=now,
+                    progress=progress,
+                )
+            sheet = self._bundle_sheet(principal, asked, target, pending.part, now, facts, written, allowed)
+            if allowed is not None:
+                self._log_export(principal, allowed, sheet)
+            pending.beside = _sheets(target, sheet)
+        return sheet
+
+    def _bundle_sheet(
+        self,
+        principal: Principal,
+        asked: Asked,
+        target: Target,
+        part: Path,
+        now: int,
+        facts: TreeFacts,
+        written: Written,
+        allowed: Allowed | None,
+    ) -> Sheet:
+        until = asked.question.until
+        digest, size = measured(part)
+        final = until is not None and until <= facts.horizon
+        return Sheet(
+            file=target.place.name,
+            format=Form.BUNDLE,
+            size_bytes=size,
+            sha256=digest,
+            question=asked.text,
+            since=asked.question.since,
+            until=until,
+            made_at=now,
+            made_by=principal.key_id or "local",
+            entries=written.shown,
+            logs=[],
+            complete=not self._store.pending(1) or final,
+            final=final,
+            tenants=None,
+            releases=sorted(row.id for row in self._store.rows("releases")),
+            origin=facts.origin,
+            log_key=facts.key,
+            tree_size=facts.size,
+            checkpoint=facts.checkpoint,
+            unsealed=allowed is not None,
+            approval=None if allowed is None else allowed.proposal.id,
+            notes=[
+                f"It shows {written.shown:,} of {written.entries:,} entries of the tree, by whole batches; all leaves.",
+                "Entries that the newest checkpoint does not cover are not in a bundle.",
+            ],
+        )
 
     def _log_export(self, principal: Principal, allowed: Allowed, sheet: Sheet) -> None:
         """Write the entry that names the file, before the file is there."""
@@ -185,6 +273,7 @@ class Exports:
         self, begun: _Begun, form: Form, target: Target, part: Path, notes: list[str], allowed: Allowed | None = None
     ) -> Sheet:
         facts, tally, until = begun.facts, begun.tally, begun.asked.question.until
+        final = until is not None and until <= facts.horizon
         logs = [
             _log_part(log_id, seen, proved_before(self._store, facts, log_id, seen.last[0]))
             for log_id, seen in sorted(tally.logs.items())
@@ -201,8 +290,8 @@ class Exports:
             made_by=begun.principal.key_id or "local",
             entries=tally.entries,
             logs=logs,
-            complete=True,
-            final=until is not None and until <= facts.horizon,
+            complete=final or not facts.waiting,
+            final=final,
             tenants=None if begun.principal.tenants is None else sorted(begun.principal.tenants),
             releases=sorted(tally.releases),
             origin=facts.origin,
@@ -211,7 +300,11 @@ class Exports:
             checkpoint=facts.checkpoint,
             unsealed=allowed is not None,
             approval=None if allowed is None else allowed.proposal.id,
-            notes=[*notes, *_ERASED] if begun.asked.question.sealed else notes,
+            notes=[
+                *notes,
+                *(_ERASED if begun.asked.question.sealed else ()),
+                *(_WAITING if facts.waiting and not final else ()),
+            ],
         )
 
 

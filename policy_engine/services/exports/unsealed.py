@@ -11,7 +11,7 @@ Left to others: opening bodies (`services.unseal`), two persons (`services.appro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -20,10 +20,12 @@ import orjson
 
 from policy_engine.core.decision import Principal
 from policy_engine.core.instants import format_instant, parse_instant
-from policy_engine.errors import Conflict, InputRefused, NotFound, NotPermitted
+from policy_engine.errors import Conflict, Gone, InputRefused, NotFound, NotPermitted, VerificationFailed
 from policy_engine.ledger.encoding import parse_public
+from policy_engine.ledger.sealing import KeyVault
 from policy_engine.services.approvals import Approvals, Effect
 from policy_engine.services.exports.source import Asked, Entry, read_asked
+from policy_engine.services.marks import marks_of
 from policy_engine.services.permissions import Caller, acting_person, require, require_unbounded
 from policy_engine.services.proposals import APPROVED, Proposal, document_of, public_members, read_proposal
 from policy_engine.services.unseal import Unsealer, row_documents
@@ -63,11 +65,18 @@ class Unsealing:
             "until": _text(asked.question.until),
             "form": form,
             "asked_at": format_instant(caller.at),
+            # An erasure finds what names a subject by whole texts, and words of a question are none.
+            "subjects": sorted({value for term in asked.question.sealed for value in term.values}),
         }
         # Words such as `since 7d` must mean the same when the export is made.
         if _read(payload).question != asked.question:
             raise Conflict("the question means another time by now; ask again")
         return self._approvals.propose(caller, KIND, payload, (), note=reason)
+
+    def form_of(self, id: str) -> str | None:
+        """Return the form that a proposal is for, `None` when there is no such proposal for an export."""
+        row = self._store.row("approvals", id)
+        return None if row is None or row.document["kind"] != KIND else str(row.document["payload"]["form"])
 
     def begin(self, principal: Principal, id: str, asked: Asked | None, form: str | None) -> Allowed:
         """Use an approved proposal, once. `asked` and `form`, where given, must be those that were approved.
@@ -138,36 +147,71 @@ def _text(at: int | None) -> str | None:
     return None if at is None else format_instant(at)
 
 
-def write_opened(part: Path, pages: Iterable[Sequence[Entry]], store: Store, unsealer: Unsealer) -> int:
-    """Write one JSON line an entry, `{"body": …, "public": …}`, and return how many bodies were absent.
+@dataclass(slots=True)
+class Absent:
+    """Bodies that an export could not open: those that were erased or pruned, and those that should be there."""
 
-    A body is that of a decision or note, or `{"rows": […]}` for a change; `null` with `"absent": true` where the
-    entry has one and it is no longer there.
+    gone: int = 0
+    broken: int = 0
+
+    @property
+    def notes(self) -> list[str]:
+        """What the proof sheet says of them."""
+        gone = f"{self.gone} bodies are absent: erased or pruned by the entries that the lines name."
+        broken = f"{self.broken} bodies are missing or do not open, and no entry says why: run `audit verify`."
+        return [*([gone] if self.gone else []), *([broken] if self.broken else [])]
+
+
+class Opener:
+    """Opens bodies for an export. Marks of what is gone are read anew when something does not open."""
+
+    def __init__(self, store: Store, vault: KeyVault) -> None:
+        self._store = store
+        self._vault = vault
+        self._unsealer = self._fresh()
+        self.absent = Absent()
+
+    def open(self, log_id: str, seq: int, public: Mapping[str, Any]) -> tuple[Any, str | None]:
+        """Return the body of an entry, and why it is not there, if it is not."""
+        if public["sealed"] == "":
+            return None, None
+        try:
+            return self._opened(log_id, seq, public), None
+        except Gone as gone:
+            self.absent.gone += 1
+            return None, gone.message
+        except VerificationFailed as failed:
+            self.absent.broken += 1
+            return None, failed.message
+
+    def _opened(self, log_id: str, seq: int, public: Mapping[str, Any]) -> Any:
+        try:
+            return self._once(log_id, seq, public)
+        except VerificationFailed:  # perhaps erased since the marks were read
+            self._unsealer = self._fresh()
+            return self._once(log_id, seq, public)
+
+    def _once(self, log_id: str, seq: int, public: Mapping[str, Any]) -> Any:
+        entry = self._store.entry(log_id, seq)
+        if entry is None:
+            raise VerificationFailed("the entry is missing")
+        if "rows" not in public:
+            return self._unsealer.body(entry, public)
+        return {"rows": row_documents(self._unsealer.rows(entry, public), public)}
+
+    def _fresh(self) -> Unsealer:
+        return Unsealer(self._vault, self._store.data_key, marks_of(self._store))
+
+
+def write_opened(part: Path, pages: Iterable[Sequence[Entry]], opener: Opener) -> None:
+    """Write one JSON line an entry, `{"body": …, "public": …}`.
+
+    A body is that of a decision or note, or `{"rows": […]}` for a change; where the entry has one and it is not there,
+    it is `null` and `absent` says why.
     """
-    absent = 0
     with part.open("wb") as file:
-        for line, there in _lines(pages, store, unsealer):
-            absent += not there
-            file.write(line + b"\n")
-    return absent
-
-
-def _lines(pages: Iterable[Sequence[Entry]], store: Store, unsealer: Unsealer) -> Iterator[tuple[bytes, bool]]:
-    for page in pages:
-        for log_id, seq, public in page:
-            body, there = _body(store, unsealer, log_id, seq, public)
-            absent = b"" if there else b'"absent":true,'
-            yield b'{%b"body":%b,"public":%b}' % (absent, orjson.dumps(body), public), there
-
-
-def _body(store: Store, unsealer: Unsealer, log_id: str, seq: int, data: bytes) -> tuple[Any, bool]:
-    """Return the opened body of an entry, and whether it is there (an entry without one lacks nothing)."""
-    public = parse_public(data)
-    if public["sealed"] == "":
-        return None, True
-    entry = store.entry(log_id, seq)
-    if entry is None or not entry.sealed:
-        return None, False
-    if "rows" not in public:
-        return unsealer.body(entry, public), True
-    return {"rows": row_documents(unsealer.rows(entry, public), public)}, True
+        for page in pages:
+            for log_id, seq, data in page:
+                body, why = opener.open(log_id, seq, parse_public(data))
+                absent = b"" if why is None else b'"absent":%b,' % orjson.dumps(why)
+                file.write(b'{%b"body":%b,"public":%b}\n' % (absent, orjson.dumps(body), data))

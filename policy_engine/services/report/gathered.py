@@ -103,7 +103,7 @@ SORTS: Final[Mapping[str, tuple[str, ...]]] = {
     "keys": ("key.", "genesis"),
     "gaps": ("gap",),
     "readings": ("read", "export."),
-    "erasures": ("erase", "erasure", "erased", "hold", "prune", "pruned", "body.", "bodies."),
+    "erasures": ("erased", "pruned", "hold."),
 }
 """Sorts of events that are listed, by the beginnings of their kinds."""
 
@@ -181,30 +181,34 @@ def _count_event(found: Gathered, public: Mapping[str, Any], entry: str) -> None
 
 def _about(public: Mapping[str, Any]) -> str:
     """Return the id that an entry is about, from the members in which ids stand."""
-    for name in ("switch", "order", "key", "published", "stored", "activates", "erasure", "hold", "proposal"):
+    for name in ("switch", "order", "key", "published", "stored", "activates", "hold", "proposal"):
         value = public.get(name)
         if isinstance(value, str):
             return value
     return "-"
 
 
+_REMARKED: Final = (
+    "proposed",
+    "order_kind",
+    "what",
+    "by_sealed",
+    "entries",
+    "count",
+    "held",
+    "retention_days",
+    "sha256",
+)
+
+
 def _remark(public: Mapping[str, Any]) -> str:
     """Return what else an event says of itself, in the words of the log."""
-    said = [
-        f"{name}: {_said(public[name])}"
-        for name in (
-            "proposed",
-            "order_kind",
-            "what",
-            "by_sealed",
-            "entries",
-            "count",
-            "subjects",
-            "proposal",
-            "sha256",
-        )
-        if name in public
-    ]
+    said = [f"{name}: {_said(public[name])}" for name in _REMARKED if name in public]
+    if "erases" in public:
+        said.append(f"data keys destroyed: {len(public['erases']['keys'])}")
+    if "prunes" in public:
+        bodies = sum(end - first for _, first, end in public["prunes"]["ranges"])
+        said.append(f"numbers of entries whose bodies were pruned: {bodies}")
     return "; ".join(said)
 
 

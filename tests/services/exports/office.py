@@ -13,8 +13,10 @@ from policy_engine.core.decision import Evaluation, Principal, Reason, Request
 from policy_engine.core.facts import Location
 from policy_engine.ledger.canonical import canonical
 from policy_engine.limits import LIMITS, Limits
+from policy_engine.rules.release import read_folder
 from policy_engine.services.exports.service import Exports, Form, Target
 from policy_engine.services.proposals import Proposal
+from policy_engine.services.releases import ReleaseLoader
 from tests.services.evidencesamples import evaluation
 from tests.services.governed import House, open_house, person
 
@@ -32,6 +34,17 @@ PEOPLE = {
 
 FORMULAS = ("=1+1", "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "=cmd|' /C calc'!A0", "\uff1d1+1", "'=1", "'")
 MARKUP = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</style><b>", "&lt;b&gt;", "<!--", "]]>")
+
+
+RELEASE = ReleaseLoader().load(read_folder(Path(__file__).parents[3] / "policies"))
+
+
+class OneRelease(ReleaseLoader):
+    """Gives the sample release under the made-up hash of these tests."""
+
+    def stored(self, store, hash):
+        """Return the sample release."""
+        return RELEASE
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +98,7 @@ class Office:
 def open_office(folder: Path, limits: Limits = LIMITS) -> Office:
     """Return an office on a new database."""
     house = open_house(folder, PEOPLE)
-    exports = Exports(house.store, house.evidence, house.recorder, house.approvals, house.vault, limits)
+    exports = Exports(house.store, house.evidence, house.recorder, house.approvals, house.vault, OneRelease(), limits)
     return Office(house, exports)
 
 

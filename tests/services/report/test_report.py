@@ -17,32 +17,20 @@ from policy_engine.core.instants import DAY, SECOND, parse_instant
 from policy_engine.errors import Conflict, NotPermitted
 from policy_engine.ledger.encoding import parse_public
 from policy_engine.limits import LIMITS
-from policy_engine.rules.release import read_folder
 from policy_engine.services.exports.source import Asked, pages
 from policy_engine.services.permissions import LOCAL
 from policy_engine.services.questions import Question
-from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.report import keyed as keyed_room
 from policy_engine.services.report.gathered import LISTED_COUNT, Gathered, gather
 from policy_engine.services.report.keyed import US_PERSONS, count_keyed
 from policy_engine.services.report.period import Period, parse_period
 from policy_engine.services.report.service import Made, Reports
 from policy_engine.services.unseal import Unsealer
-from tests.services.exports.office import MARKUP, Office, denied
+from tests.services.exports.office import MARKUP, RELEASE, Office, OneRelease, denied
 from tests.services.governed import START
 from tests.services.report.readhtml import Page, read
 
 JUNE = parse_period("2026-06")
-POLICIES = Path(__file__).parents[3] / "policies"
-RELEASE = ReleaseLoader().load(read_folder(POLICIES))
-
-
-class OneRelease(ReleaseLoader):
-    """Gives the sample release under the made-up hash of these tests."""
-
-    def stored(self, store, hash):
-        """Return the sample release."""
-        return RELEASE
 
 
 def reports(office: Office) -> Reports:

@@ -1,0 +1,141 @@
+"""Bundles as exports: who may have one, what the separate verifier says of it, and that it is whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policy_engine.errors import Conflict, InputRefused, NotPermitted
+from policy_engine.ledger.note import Ed25519Signer
+from policy_engine.services.exports.service import Form, Target
+from policy_engine.services.sequencer import Sequencer
+from policy_engine_verify import cli
+from tests.services.exports.office import Office, denied
+
+SIGNER = Ed25519Signer("example.org/engine/log", bytes(range(32)))
+
+
+def integrate(office: Office) -> None:
+    """Take what is pending into the tree, and sign it."""
+    Sequencer(office.house.store, lambda state: SIGNER).integrate()
+
+
+def verified(capsys: pytest.CaptureFixture[str], place: Path, *words: str) -> tuple[int, dict[str, Any]]:
+    """Return the exit code and the answer of the separate verifier."""
+    code = cli.main([str(place), "--key", str(SIGNER.key), *words, "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def sheet_of(place: Path) -> Any:
+    """Return the proof sheet beside a bundle."""
+    return json.loads(place.with_name(f"{place.name}.proof.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def signed(office: Office) -> Office:
+    """An office whose log holds five decisions under a checkpoint, and one behind it."""
+    for number in range(5):
+        office.decide(office.evaluation() if number else denied(office))
+    integrate(office)
+    office.decide(office.evaluation())
+    return office
+
+
+@pytest.mark.parametrize("name", ["bundle.zip", "bundle"])
+def test_the_verifier_accepts_what_is_exported(
+    signed: Office, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """A bundle verifies, as a .zip and as a folder, and its sheet names its hash, its tree and what is not in it."""
+    place = tmp_path / "out" / name
+    place.parent.mkdir()
+    signed.export(place, Form.BUNDLE)
+    code, found = verified(capsys, place)
+    assert (code, found["findings"], found["counts"]["entries"]) == (0, [], 6)
+    sheet = sheet_of(place)
+    assert (sheet["entries"], sheet["complete"], sheet["tree"]["size"] > 0) == (6, False, True)
+    assert sorted(path.name for path in place.parent.iterdir()) == [name, f"{name}.proof.json", f"{name}.proof.txt"]
+    if place.is_file():
+        assert sheet["file"]["sha256"] == hashlib.sha256(place.read_bytes()).hexdigest()
+    integrate(signed)
+    signed.export(place, Form.BUNDLE, force=True)
+    assert (sheet_of(place)["entries"], sheet_of(place)["complete"]) == (7, True)
+
+
+def test_the_hash_of_a_folder_is_that_of_its_list(signed: Office, tmp_path: Path) -> None:
+    """`sha256sum` of the files, in order, hashed once more, is the sheet's hash: a changed file changes it."""
+    signed.export(tmp_path / "b", Form.BUNDLE)
+    files = sorted(
+        path.relative_to(tmp_path / "b").as_posix() for path in (tmp_path / "b").rglob("*") if path.is_file()
+    )
+    lines = [f"{hashlib.sha256((tmp_path / 'b' / name).read_bytes()).hexdigest()}  {name}\n" for name in files]
+    assert sheet_of(tmp_path / "b")["file"]["sha256"] == hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def test_an_approved_bundle_can_be_replayed(signed: Office, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With two persons' word the bundle holds bodies and releases, and the log says which file it was."""
+    asked = signed.exports.ask("")
+    id = signed.exports.propose_unsealed(signed.house["una"], asked, Form.BUNDLE, "an audit").id
+    signed.house.approvals.approve(signed.house["paul"], id)
+    integrate(signed)
+    sheet = signed.exports.export_unsealed(signed.house["una"], id, asked, None, Target(tmp_path / "b.zip"))
+    code, found = verified(capsys, tmp_path / "b.zip")
+    assert (code, found["findings"]) == (0, [])
+    assert found["counts"]["opened texts"] > 6 and found["counts"]["ciphertexts"] > 6
+    assert (sheet.unsealed, sheet.approval) == (True, id)
+    assert signed.publics()[-1]["sha256"] == hashlib.sha256((tmp_path / "b.zip").read_bytes()).hexdigest()
+    with pytest.raises(Conflict, match="used"):
+        signed.exports.export_unsealed(signed.house["una"], id, asked, None, Target(tmp_path / "c.zip"))
+    assert not (tmp_path / "c.zip").exists()
+
+
+def test_a_bundle_is_of_a_time_of_the_whole_log(signed: Office, tmp_path: Path) -> None:
+    """A question, a key bounded to tenants, and one without the scope get none, and nothing is written."""
+    with pytest.raises(InputRefused, match="leave the question out"):
+        signed.export(tmp_path / "b", Form.BUNDLE, "deny")
+    with pytest.raises(InputRefused, match="leave the question out"):
+        signed.exports.propose_unsealed(signed.house["una"], signed.exports.ask("deny"), Form.BUNDLE, "why")
+    for who in ("bounded", "writer"):
+        with pytest.raises(NotPermitted):
+            signed.export(tmp_path / "b", Form.BUNDLE, who=who)
+    assert [path.name for path in tmp_path.iterdir()] == ["office"]
+
+
+def test_a_period_is_partial_and_says_so(signed: Office, tmp_path: Path) -> None:
+    """The sheet says how many of the entries a bundle of a period shows."""
+    last = signed.publics()[-1]["at"]
+    sheet = signed.export(tmp_path / "b.zip", Form.BUNDLE, until=last)
+    assert f"of {6:,} entries" in sheet.notes[0] and sheet.until == last
+
+
+@pytest.mark.parametrize("name", ["b.zip", "b"])
+def test_nothing_is_replaced_or_left_behind(
+    signed: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """What is there stays, and a bundle that fails on its way leaves nothing."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    for taken in (name, f"{name}.proof.json"):
+        (folder / taken).write_text("mine")
+        with pytest.raises(Conflict, match="exists already"):
+            signed.export(folder / name, Form.BUNDLE)
+        assert [(path.name, path.read_text()) for path in folder.iterdir()] == [(taken, "mine")]
+        (folder / taken).unlink()
+
+    def fail(part: Path) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("policy_engine.services.exports.service.measured", fail)
+    with pytest.raises(InputRefused, match="No space left"):
+        signed.export(folder / name, Form.BUNDLE)
+    assert list(folder.iterdir()) == []
+
+
+def test_without_a_checkpoint_there_is_no_bundle(office: Office, tmp_path: Path) -> None:
+    """Nothing was signed: one sentence, and nothing is written."""
+    with pytest.raises(InputRefused, match="nothing of this log was signed"):
+        office.export(tmp_path / "b.zip", Form.BUNDLE)
+    assert [path.name for path in tmp_path.iterdir()] == ["office"]
