@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pysqlite3 import dbapi2
 
 from policy_engine.core.instants import DAY, SECOND
 from policy_engine.errors import Conflict, InputRefused, NotFound, NotPermitted, PolicyEngineError
+from policy_engine.services.erasure import Erasures
 from policy_engine.services.exports import unsealed
 from policy_engine.services.exports.service import Form, Target
 from policy_engine.services.permissions import LOCAL
@@ -55,6 +57,67 @@ def test_rows_of_changes_are_opened(asked_of: Office, tmp_path: Path) -> None:
     made(asked_of, asked_of.approved("kind:genesis").id, tmp_path / "f")
     (line,) = opened(tmp_path / "f")
     assert {row["register"] for row in line["body"]["rows"]} == {"keys", "tenants", "releases"}
+
+
+def test_an_erased_body_is_said_to_be_absent(asked_of: Office, tmp_path: Path) -> None:
+    """The line of an erased decision names the entry that erased it; the others are opened; the sheet counts."""
+    house = asked_of.house
+    erasures = Erasures(house.store, house.approvals, house.vault)
+    waiting = erasures.propose(house["quinn"], "bob", "they asked for it")
+    house.approvals.approve(house["paul"], waiting.proposal.id)
+    sheet = made(asked_of, asked_of.approved("kind:decision").id, tmp_path / "f")
+    lines = opened(tmp_path / "f")
+    assert [line["body"] and line["body"]["subject"] for line in lines] == ["alice", None, "carol"]
+    assert lines[1]["absent"].startswith("erased by entry 5 ") and "absent" not in lines[0]
+    assert sheet.notes[0].startswith("1 bodies are absent: erased")
+
+
+def test_an_erasure_while_bodies_are_opened_is_no_fault(
+    asked_of: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is erased after the export began is absent too, and not called broken."""
+    house = asked_of.house
+    erasures = Erasures(house.store, house.approvals, house.vault)
+    waiting = erasures.propose(house["quinn"], "carol", "they asked for it")
+    real = unsealed.Opener.open
+
+    def meanwhile(self: Any, log_id: str, seq: int, public: Any) -> Any:
+        if seq == 2:
+            house.approvals.approve(house["paul"], waiting.proposal.id)
+        return real(self, log_id, seq, public)
+
+    monkeypatch.setattr(unsealed.Opener, "open", meanwhile)
+    sheet = made(asked_of, asked_of.approved("kind:decision").id, tmp_path / "f")
+    assert [line.get("absent", "")[:9] for line in opened(tmp_path / "f")] == ["", "", "erased by"]
+    assert len(sheet.notes) == 1
+
+
+def test_a_body_that_was_taken_away_is_not_called_erased(asked_of: Office, tmp_path: Path) -> None:
+    """Without an entry that says why, an empty body is a fault: the line and the sheet say so."""
+    connection = dbapi2.connect(str(tmp_path / "office" / "engine.db"))
+    kept = connection.execute("SELECT sealed, tags FROM bodies WHERE seq = 2").fetchone()
+    connection.execute("UPDATE bodies SET sealed = x'', tags = x'' WHERE seq = 2")
+    connection.commit()
+    sheet = made(asked_of, asked_of.approved("kind:decision").id, tmp_path / "f")
+    assert "absent" in opened(tmp_path / "f")[1] and "run `audit verify`" in sheet.notes[0]
+    connection.execute("DROP TRIGGER IF EXISTS bodies_only_emptied")
+    for (name,) in connection.execute(
+        "SELECT name FROM sqlite_master WHERE type='trigger' AND tbl_name='bodies'"
+    ).fetchall():
+        connection.execute(f"DROP TRIGGER {name}")
+    connection.execute("UPDATE bodies SET sealed = ?, tags = ? WHERE seq = 2", kept)
+    connection.commit()
+    connection.close()
+
+
+def test_an_erasure_takes_the_proposals_that_name_the_subject(asked_of: Office) -> None:
+    """A question about a person stands in the register of approvals; erasing the person empties it."""
+    house = asked_of.house
+    proposal = asked_of.approved("subject:bob")
+    waiting = Erasures(house.store, house.approvals, house.vault).propose(house["quinn"], "bob", "they asked for it")
+    house.approvals.approve(house["paul"], waiting.proposal.id)
+    row = house.store.row("approvals", proposal.id)
+    assert row is None or "bob" not in json.dumps(row.document)
 
 
 def test_the_log_says_everything_about_it(asked_of: Office, tmp_path: Path) -> None:
