@@ -24,8 +24,9 @@ NAMES = re.compile(
     r"|receipts/[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\.json|proofs/[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\.tlog-proof"
 )
 FOLDERS = re.compile("entries|sealed|bodies|hashes|blobs|receipts|proofs|releases(?:/[0-9a-f]{64})?")
-CONTROLS = bytes(0 if (byte < 32 and byte != 10) or byte == 92 else byte for byte in range(256))
-"""Turns control characters (but newline) and the backslash into zero, so that one search finds any."""
+_ESCAPED = bytes(0 if byte < 32 or byte == 92 else byte for byte in range(256))
+_BETWEEN = _ESCAPED[:10] + b"\n" + _ESCAPED[11:]
+"""Turn control characters and the backslash into zero, so that one search finds any; the second spares newlines."""
 
 ReadSome = Callable[[int], bytes]
 
@@ -63,15 +64,15 @@ class Lines:
         if len(self._rest) > limits.LINE_BYTES:
             raise Refused(f"a line of {self.name} is longer than {limits.LINE_BYTES} bytes")
         if newline:
-            self.plain = is_plain(whole) and (self.plain or self._at == len(self._lines))
+            self.plain = is_plain(whole, _BETWEEN) and (self.plain or self._at == len(self._lines))
             self._lines = self._lines[self._at :] + whole.split(b"\n")
             self._at = 0
 
 
-def is_plain(data: bytes) -> bool:
+def is_plain(data: bytes, table: bytes = _ESCAPED) -> bool:
     """Return whether bytes are UTF-8 without anything that JSON writes with an escape, quotes aside."""
     try:
-        return b"\0" not in data.translate(CONTROLS) and (data.isascii() or bool(data.decode()))
+        return b"\0" not in data.translate(table) and (data.isascii() or bool(data.decode()))
     except UnicodeDecodeError:
         return False
 
