@@ -96,8 +96,9 @@ def witnessed(site: Site) -> Iterator[tuple[Running, VerifierKey]]:
 
 def cosigned(engine: Engine, witness: VerifierKey) -> bool:
     """Return whether everything is in the tree and its newest checkpoint has the witness's cosignature."""
+    pending = engine.store.pending(1)  # before the checkpoint, or it might be the one in front of what just got in
     newest = engine.store.checkpoint()
-    if newest is None or engine.store.pending(1):
+    if newest is None or pending:
         return False
     key = parse_key(engine.store.tree_state().key)
     return len(open_checkpoint(newest.note, key.name, [key], [witness]).cosignatures) == 1
@@ -167,7 +168,10 @@ def test_everything_recomputed_with_the_stolen_key_is_detected_by_the_witness(si
                 assert ask(engine).allowed
                 eventually(lambda: cosigned(engine, witness))
             size, key = engine.store.tree_state().size, parse_key(engine.store.tree_state().key)
-            assert verdict(engine, site, "honest", "--key", str(key), "--witness", str(witness), "--quorum", "1") == 0
+            assert verdict(engine, site, "honest", "--key", str(key), "--witness", str(witness), "--quorum", "1") == (
+                0,
+                "",
+            )
         site.put_back(start)  # the thief has the database and both key files, and no witness
         with site.opened() as engine:
             for _ in range(8 if longer else 4):
@@ -178,22 +182,24 @@ def test_everything_recomputed_with_the_stolen_key_is_detected_by_the_witness(si
             assert engine.evidence.verify().ok
             newest = engine.store.checkpoint()
             assert newest is not None and open_checkpoint(newest.note, key.name, [key])
-            assert verdict(engine, site, "forged", "--key", str(key)) == 0
-            assert verdict(engine, site, "forged", "--key", str(key), "--witness", str(witness), "--quorum", "1") == 6
+            assert verdict(engine, site, "forged", "--key", str(key)) == (0, "")
+            code, said = verdict(engine, site, "forged", "--key", str(key), "--witness", str(witness), "--quorum", "1")
+            assert code == 6 and "witness" in said
         with site.opened(witnesses=site.witnesses) as engine:
             assert_stopped(engine)
         shown = open_checkpoint(started.newest(key.name)[2], key.name, [key], [witness], 1)
         assert shown.checkpoint.size == size
 
 
-def verdict(engine: Engine, site: Site, name: str, *arguments: str) -> int:
-    """Return the exit code of the auditor's own program about a bundle of the database."""
+def verdict(engine: Engine, site: Site, name: str, *arguments: str) -> tuple[int, str]:
+    """Return the exit code of the auditor's own program about a bundle of the database, and what it says when bad."""
     bundle = site.folder / name
     if not bundle.exists():
         with engine.store.view() as view:
             write_bundle(view, bundle)
     command = [sys.executable, "-m", "policy_engine_verify", str(bundle), *arguments]
-    return subprocess.run(command, capture_output=True, check=False).returncode
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr if done.returncode else ""
 
 
 def test_a_witness_that_is_away_stops_nothing(site: Site) -> None:

@@ -154,12 +154,13 @@ def test_killed_at_any_moment_it_never_cosigns_two_histories(tmp_path: Path, liv
     for _ in range(lives):
         with running(tmp_path) as witness:
             killer = threading.Timer(moments.uniform(0.0, 0.08), witness.kill)
+            _advance(witness, cosigned, moments)
             killer.start()
-            until = time.monotonic() + 5
+            until = time.monotonic() + 20
             while witness.process.poll() is None and time.monotonic() < until:
                 _advance(witness, cosigned, moments)
             killer.join()
-    assert len(cosigned) > lives
+    assert len(cosigned) >= lives
     trees = sorted(cosigned, key=lambda tree: tree.size)
     for older, newer in pairwise(trees):
         assert newer.leaves[: older.size] == older.leaves
