@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -19,9 +20,12 @@ from policy_engine.core.instants import SECOND
 from policy_engine.errors import Conflict, NotAuthenticated, NotFound, NotPermitted
 from policy_engine.rules.release import read_folder
 from policy_engine.services.evidence import Filters
+from policy_engine.services.exports.service import Exports, Form, Target
 from policy_engine.services.keys import KeyRequest
 from policy_engine.services.permissions import LOCAL, SCOPES, Caller
 from policy_engine.services.releases import ReleaseLoader
+from policy_engine.services.report.period import parse_period
+from policy_engine.services.report.service import Reports
 from policy_engine.store.interfaces import Change
 from tests.services.governed import START, Clock, House, open_house, person, wire
 
@@ -93,6 +97,40 @@ def sealed_body(house: House, principal: Principal) -> None:
         raise NotPermitted("the entry is not shown") from None
 
 
+def exports(house: House) -> Exports:
+    """Return exports over a house."""
+    return Exports(house.store, house.evidence, house.recorder, house.approvals, house.vault, RELEASES)
+
+
+def propose_export(house: House, principal: Principal) -> None:
+    """Propose an export of everything that is sealed."""
+    service = exports(house)
+    service.propose_unsealed(principal, service.ask(""), Form.JSONL, "why")
+
+
+def export_of_another(house: House, principal: Principal) -> None:
+    """Try to make the export of sealed bodies that the founder proposed and the second approved."""
+    service = exports(house)
+    approved = house.approvals.list(house["second"], status="approved")
+    (id,) = (found.id for found in approved if found.kind == "export.unsealed")
+    with TemporaryDirectory() as folder:
+        service.export_unsealed(principal, id, service.ask(""), None, Target(Path(folder) / "f"))
+
+
+def export_public(house: House, principal: Principal) -> None:
+    """Export the public part of the log."""
+    service = exports(house)
+    with TemporaryDirectory() as folder:
+        service.export(principal, service.ask(""), Form.JSONL, Target(Path(folder) / "f"))
+
+
+def report(house: House, principal: Principal) -> None:
+    """Write the audit report of a month."""
+    service = Reports(house.store, house.evidence, house.recorder, house.vault, RELEASES)
+    with TemporaryDirectory() as folder:
+        service.write(principal, parse_period("2026-06"), Path(folder) / "f", verify=False)
+
+
 def release_of(house: House, *, active: bool) -> str:
     """Return the hash of the release that is, or is not, active."""
     return next(release.hash for release in house.publish.list(LOCAL) if release.active is active)
@@ -142,6 +180,8 @@ CHANGES: Mapping[str, Attempt] = {
     "approve what one proposed oneself": lambda h, p: h.approvals.approve(p, own_proposal(h, p)),
     "refuse what another proposed": lambda h, p: h.approvals.refuse(p, proposal(h), "no"),
     "withdraw what one proposed oneself": lambda h, p: h.approvals.refuse(p, own_proposal(h, p), "no"),
+    "export sealed bodies": propose_export,
+    "make the approved export of another": export_of_another,
 }
 READS: Mapping[str, Attempt] = {
     "show facts of a person of acme": lambda h, p: h.facts.show(p, "persons", "ines"),
@@ -156,6 +196,8 @@ READS: Mapping[str, Attempt] = {
     "query the public log": lambda h, p: h.evidence.query(p, Filters()),
     "query the log by a person": lambda h, p: h.evidence.query(p, Filters(sealed={"subject": "ines"})),
     "read a sealed body": sealed_body,
+    "export the public log": export_public,
+    "write the audit report": report,
 }
 
 
@@ -192,6 +234,8 @@ def prepare(folder: Path, *, sample: bool) -> Prepared:
     house.switches.engage(founder, "t", {"models": ["open-1"]}, "why")
     house.switches.release(founder, "t", "over")
     house.keys.revoke(founder, "revoked")
+    service = exports(house)
+    house.approvals.approve(second, service.propose_unsealed(founder, service.ask(""), Form.JSONL, "why").id)
     house.close()
     return Prepared(folder / "engine.db", house)
 
