@@ -83,20 +83,45 @@ BEGIN
     END IF;
 END $$;
 
--- No entry that begins from here on is dated before `rising`, whatever the server's clock does: this is what makes the
--- horizon exact. Whoever held the fence when `rising` was set may still be earlier, and is waited for.
-CREATE OR REPLACE FUNCTION earliest_entry(p_log text) RETURNS bigint
+-- No entry or change that begins from here on is dated before `rising`, whatever the server's clock does: this is what
+-- makes the horizon exact. Whoever held the fence when `rising` was set may still be earlier, and is waited for; so what
+-- a batch is held against when it is written (`earliest_entry`) is what was so when it began, and not `rising`.
+CREATE FUNCTION rising() RETURNS bigint
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
-    RETURN (
-        SELECT greatest(f.changed_at, t.rising, (SELECT h.last_at FROM heads h WHERE h.log_id = p_log))
-        FROM fence f, tree t);
+    RETURN (SELECT t.rising FROM tree t);
 END $$;
 
-CREATE OR REPLACE FUNCTION earliest_change() RETURNS bigint
-LANGUAGE plpgsql VOLATILE AS $$
+CREATE OR REPLACE FUNCTION begin_batch(p_log text, p_given bigint, p_key_ids text[], p_wrapped bytea[]) RETURNS TABLE (
+    epoch bigint, release text, facts_revision bigint, sample integer, now bigint, at bigint,
+    next_seq bigint, next_batch bigint, head_hash text, last_at bigint, tagged bigint, stored bytea[]
+)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = policy_engine, pg_temp AS $$
+DECLARE
+    v_now bigint;
+    v_stored bytea[] := '{}';
 BEGIN
-    RETURN (SELECT greatest(f.changed_at, t.rising, (SELECT max(h.last_at) FROM heads h)) + 1 FROM fence f, tree t);
+    PERFORM enter_log(p_log);
+    PERFORM pg_advisory_xact_lock_shared(28773, 1);
+    v_now := clock(p_given);
+    IF cardinality(p_key_ids) > 0 THEN
+        PERFORM add_data_keys(p_key_ids, p_wrapped);
+        v_stored := ARRAY(
+            SELECT d.wrapped FROM unnest(p_key_ids) WITH ORDINALITY AS k (id, place)
+            JOIN data_keys d ON d.id = k.id ORDER BY k.place);
+    END IF;
+    RETURN QUERY SELECT m.*, v_stored FROM moment(p_log, v_now, greatest(earliest_entry(p_log), rising())) m;
+END $$;
+
+CREATE OR REPLACE FUNCTION begin_change(p_log text, p_given bigint) RETURNS TABLE (
+    epoch bigint, release text, facts_revision bigint, sample integer, now bigint, at bigint,
+    next_seq bigint, next_batch bigint, head_hash text, last_at bigint, tagged bigint
+)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = policy_engine, pg_temp AS $$
+BEGIN
+    PERFORM enter_log(p_log);
+    PERFORM pg_advisory_xact_lock(28773, 1);
+    RETURN QUERY SELECT m.* FROM moment(p_log, clock(p_given), greatest(earliest_change(), rising())) m;
 END $$;
 
 CREATE OR REPLACE FUNCTION moment(p_log text, p_now bigint, p_from bigint) RETURNS TABLE (
@@ -147,7 +172,7 @@ BEGIN
     THEN
         RAISE EXCEPTION 'the header does not say what is written under it' USING ERRCODE = 'PE001';
     END IF;
-    IF v_at IS NULL OR v_at < p_from OR v_at > greatest(p_now, p_from) THEN
+    IF v_at IS NULL OR v_at < p_from OR v_at > greatest(p_now, p_from, rising()) THEN
         RAISE EXCEPTION 'the instant of the batch is not that of the database' USING ERRCODE = 'PE001';
     END IF;
     IF EXISTS (SELECT 1 FROM unnest(p_seqs) AS s (seq) WHERE s.seq < v_first OR s.seq >= v_first + v_count) THEN

@@ -166,7 +166,7 @@ def _tip(view: TreeView, log_id: str, place: LogPlace) -> LogTip:
     else:
         index = opened if ended is None else ended
         last = next(iter(view.scan_leaves(index, index + 1)), None)
-    if last is None or last.log_id != log_id:
+    if last is None or last.log_id != log_id or view.leaf_of_batch(log_id, batches) is not None:
         raise TreeRefused("the last leaf of a log is not where the tree has it")
     level, number, offset = 0, last.leaf // TILE_WIDTH, last.leaf % TILE_WIDTH
     hashes = view.tile(level, number) or b""
