@@ -1,0 +1,1 @@
+"""The protocol of withdrawal as a model that is walked exhaustively."""
