@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from policy_engine.cli.exits import Code
+from policy_engine_verify import cli as verifier
 from tests.cli.conftest import Shell
 
 
@@ -60,3 +63,32 @@ def test_bodies_take_two_persons(shell: Shell, tmp_path: Path) -> None:
     assert json.loads(line)["body"]["subject"] == "alice"
     assert "used" in shell(*made, tmp_path / "again", key="auditor").err
     assert shell("approvals", "list", "--status", "used", key="auditor").json[0]["id"] == proposal
+
+
+def test_a_replayable_bundle_takes_two_persons(
+    shell: Shell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The separate verifier accepts it, replays every decision on stock Casbin, and finds the same."""
+    for person in ("alice", "eve", "mina"):
+        shell.asked(person)
+    words = ("audit", "export", "--unsealed", "--format", "bundle", "--reason", "a replay")
+    proposal = shell(*words, key="auditor").json["proposal"]
+    shell.approved(proposal)
+    place = tmp_path / "bundle.zip"
+    ran = shell("audit", "export", "--unsealed", "--approval", proposal, "--to", place, key="auditor")
+    assert ran.code == Code.OK, ran.err
+    key = json.loads((tmp_path / "bundle.zip.proof.json").read_text())["tree"]["key"]
+    code = verifier.main([str(place), "--key", key, "--replay", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert (code, found["findings"], found["replay"]["same"], found["replay"]["differ"]) == (0, [], 3, 0)
+
+
+def test_a_public_bundle_needs_no_approval(shell: Shell, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder of public parts verifies as well, and holds no body."""
+    shell.asked()
+    ran = shell("audit", "export", "--format", "bundle", "--to", tmp_path / "b")
+    assert ran.code == Code.OK, ran.err
+    key = json.loads((tmp_path / "b.proof.json").read_text())["tree"]["key"]
+    assert verifier.main([str(tmp_path / "b"), "--key", key, "--json"]) == 0
+    assert not (tmp_path / "b" / "bodies").exists() and not (tmp_path / "b" / "sealed").exists()
+    assert json.loads(capsys.readouterr().out)["counts"]["entries"] > 0
