@@ -23,6 +23,9 @@ def report(
     unverified: Annotated[
         bool, typer.Option("--no-verify", help="Leave out verifying the whole log; the report says so.")
     ] = False,
+    ages: Annotated[
+        bool, typer.Option("--ages", help="Count how old evidence was; opens every decision, needs audit:unseal.")
+    ] = False,
     form: FormOption = None,
 ) -> None:
     """Write the audit report of a period. It needs no network and holds no personal fact.
@@ -35,7 +38,7 @@ def report(
     chosen = parse_period(period)
     with opened() as session, output.progress("verifying the log") as progress:
         made = session.engine.reports.write(
-            session.principal, chosen, to, force=force, verify=not unverified, progress=progress
+            session.principal, chosen, to, force=force, verify=not unverified, ages=ages, progress=progress
         )
     shown = {
         "file": str(made.place),

@@ -160,7 +160,12 @@ def _evidence(keyed: Keyed, least: int) -> Markup:
 def ages(counted: Sequence[tuple[str, int]] | None, least: int) -> Markup:
     """How old the evidence was that decisions rested on: classes of age, or why they are not shown."""
     if counted is None:
-        return paragraph(element("strong", "Sealed. "), "How old evidence was is in sealed parts; a report opens none.")
+        return paragraph(
+            element("strong", "Sealed. "),
+            "How old evidence was is in sealed parts. A person's key with audit:unseal gets it counted with ",
+            element("code", "--ages"),
+            ", which opens every decision of the period and is a logged read.",
+        )
     rows = [(name, f"under {least}" if 0 < count < least else f"{count:,}") for name, count in counted]
     bars = [(name, {"decisions": count}) for name, count in counted if count >= least]
     picture = [beside_names("ages", "Age of the evidence at the decision", f"{len(bars)} classes of age.", bars)]

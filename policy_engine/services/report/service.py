@@ -10,15 +10,18 @@ Left to others: counting and showing (the rooms beside this one), the command (`
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from policy_engine.core.decision import Principal, PrincipalKind
 from policy_engine.core.instants import format_instant
 from policy_engine.ledger.sealing import KeyVault
 from policy_engine.limits import LIMITS, Limits
+from policy_engine.services.asof import AsOf
 from policy_engine.services.evidence import Evidence
+from policy_engine.services.evidenceage import AGES_DAYS
 from policy_engine.services.exports.files import digest_of, whole_file
 from policy_engine.services.exports.source import Asked, pages
 from policy_engine.services.exports.tree import tree_facts
@@ -26,6 +29,7 @@ from policy_engine.services.permissions import acting_person
 from policy_engine.services.questions import Question
 from policy_engine.services.record import Recorder
 from policy_engine.services.releases import ReleaseLoader
+from policy_engine.services.replay import Replay
 from policy_engine.services.report.gathered import Gathered, gather
 from policy_engine.services.report.keyed import Keyed, count_keyed
 from policy_engine.services.report.page import Content, page_of
@@ -34,6 +38,9 @@ from policy_engine.store.interfaces import Store
 
 BY_SEALED = ("counted", "evidence", "us_person")
 """The sealed facets that a report counts by."""
+
+AGE_CLASSES = (*(f"up to {days} days" for days in AGES_DAYS), f"older than {AGES_DAYS[-1]} days", "unknown")
+"""Classes of age, as `evidenceage` names them."""
 
 Progress = Callable[[int, int], None]
 """Called while the log is verified, with entries done and entries in all."""
@@ -78,14 +85,19 @@ class Reports:
         *,
         force: bool = False,
         verify: bool = True,
+        ages: bool = False,
         progress: Progress | None = None,
     ) -> Made:
         """Write the report of a period to a file, and return what it is.
 
-        Raises `NotPermitted` without `audit:read` (`local` gets what is public), `Conflict` when the file exists.
+        `ages` opens every decision of the period to count how old the evidence was. Raises `NotPermitted` without
+        `audit:read` (`local` gets what is public), and for `ages` without a person's unbounded key with `audit:unseal`;
+        `Conflict` when the file exists.
         """
         with whole_file(place, force=force) as pending:
             content = self._content(principal, period, verify, progress)
+            if ages:
+                content = replace(content, ages=self._ages(principal, period))
             pending.part.write_bytes(page_of(content))
             digest = digest_of(pending.part)
         verified = None if content.verified is None else content.verified.ok
@@ -112,6 +124,15 @@ class Reports:
             sample=store.state().sample,
             least=self._limits.small_group_decisions_count,
         )
+
+    def _ages(self, principal: Principal, period: Period) -> list[tuple[str, int]]:
+        """Return decisions by the age of the evidence they rested on; a logged read, made by `AsOf`."""
+        asof = AsOf(Replay(self._store, self._recorder, self._vault, self._releases))
+        found = asof.evidence(principal, Question(since=period.since, until=period.until), f"report {period.name}")
+        counted: Counter[str] = Counter()
+        for (_, _, _, age, _), count in found.kinds.items():
+            counted[age] += count
+        return [(name, counted[name]) for name in AGE_CLASSES]
 
     def _keyed(self, principal: Principal, found: Gathered) -> tuple[Keyed | None, str]:
         """Return counts by what is sealed, or why there are none. They are a read, logged before it is made."""

@@ -17,6 +17,7 @@ from policy_engine.core.instants import DAY, SECOND, parse_instant
 from policy_engine.errors import Conflict, NotPermitted
 from policy_engine.ledger.encoding import parse_public
 from policy_engine.limits import LIMITS
+from policy_engine.services.evidenceage import Rested
 from policy_engine.services.exports.source import Asked, pages
 from policy_engine.services.permissions import LOCAL
 from policy_engine.services.questions import Question
@@ -24,7 +25,7 @@ from policy_engine.services.report import keyed as keyed_room
 from policy_engine.services.report.gathered import LISTED_COUNT, Gathered, gather
 from policy_engine.services.report.keyed import US_PERSONS, count_keyed
 from policy_engine.services.report.period import Period, parse_period
-from policy_engine.services.report.service import Made, Reports
+from policy_engine.services.report.service import AGE_CLASSES, Made, Reports
 from policy_engine.services.unseal import Unsealer
 from tests.services.exports.office import MARKUP, RELEASE, Office, OneRelease, denied
 from tests.services.governed import START
@@ -160,6 +161,26 @@ def test_a_person_gets_keyed_counts_after_their_entry(
     found, page = made(june, tmp_path, LOCAL)
     assert len(seen) == 1 and not found.keyed and june.house.kinds() == [*before, "read"]
     assert "D:5" not in page.said() and "is sealed. A person's key" in page.said()
+
+
+def test_ages_are_counted_for_whoever_may_unseal(june: Office, tmp_path: Path) -> None:
+    """With `ages` every decision is opened and counted once, after an entry that says so; others are refused."""
+    before = june.house.kinds()
+    reports(june).write(june.house["una"], JUNE, tmp_path / "r.html", ages=True)
+    assert june.house.kinds() == [*before, "read", "read"]
+    page = read((tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert page.problems == [] and re.search(r"unknown\s+120\b", page.said())
+    with pytest.raises(NotPermitted):
+        reports(june).write(june.house["reader"], JUNE, tmp_path / "q.html", ages=True)
+    assert not (tmp_path / "q.html").exists()
+
+
+def test_classes_of_age_are_those_that_decisions_get() -> None:
+    """Every class that evidence can have is shown, and shown in order."""
+    ages = [None, 0, 30, 31, 90, 180, 365, 366]
+    found = [Rested("1", 0, "allow", "s", "l", "m", "a", age, (), (), ()).age for age in ages]
+    assert set(found) == set(AGE_CLASSES)
+    assert list(dict.fromkeys(found[1:])) == list(AGE_CLASSES[:-1])
 
 
 def test_without_the_scope_there_is_no_report(june: Office, tmp_path: Path) -> None:
