@@ -25,11 +25,11 @@ log = structlog.get_logger(__name__)
 
 
 def scrubber(path: Path, limits: Limits) -> Callable[[], None]:
-    """Return what scrubs a file of moderate size; of a larger one, which waits for `audit erase --scrub`, it warns."""
+    """Return what scrubs a file of moderate size, and says of one that is left that it waits for `--scrub`."""
 
     def scrub_file() -> None:
         if not scrub(path, bytes_max=limits.scrubbed_bytes, busy_seconds=limits.answer_seconds):
-            log.warning("database.not-scrubbed", message="run `policy-engine audit erase --scrub` in a quiet hour")
+            log.error("database.not-scrubbed", message="run `policy-engine audit erase --scrub` in a quiet hour")
 
     return scrub_file
 

@@ -111,6 +111,21 @@ EXCHANGES: list[tuple[str, str, str, Any, str | None, int]] = [
     ("POST", "/v1/decisions/query", "", {"q": "deny tier>=4 since 7d"}, "auditor", 200),
     ("POST", "/v1/decisions/query", "", {"q": "deny tier>=four"}, "auditor", 400),
     ("POST", "/v1/decisions/query", "", {"q": "subject:alice"}, "gateway", 403),
+    ("GET", "/v1/log/holds", "", None, "auditor", 200),
+    ("POST", "/v1/log/holds", "", {"id": "o-h", "subject": "mina", "reason": "r"}, "operator", 201),
+    ("POST", "/v1/log/holds", "", {"id": "o-h", "subject": "mina", "reason": "r"}, "operator", 409),
+    ("POST", "/v1/log/holds", "", {"id": "o-h2", "reason": "r"}, "operator", 400),
+    ("POST", "/v1/log/holds", "", {"id": "o-h2", "since": "soon", "reason": "r"}, "operator", 422),
+    ("GET", "/v1/log/holds", "", None, "gateway", 403),
+    ("POST", "/v1/log/erase", "", {"id": "mina", "reason": "r"}, "operator", 409),
+    ("POST", "/v1/log/holds/{id}/release", "o-h", {"reason": "r"}, "operator", 202),
+    ("POST", "/v1/log/holds/{id}/release", "no-such", {"reason": "r"}, "operator", 404),
+    ("POST", "/v1/log/erase", "", {"id": "bruno", "reason": "case 7"}, "operator", 202),
+    ("POST", "/v1/log/erase", "", {"id": "bruno", "reason": "for bruno"}, "operator", 400),
+    ("POST", "/v1/log/erase", "", {"id": "nobody-at-all", "reason": "r"}, "operator", 404),
+    ("POST", "/v1/log/erase", "", {"id": "operator", "reason": "r"}, "operator", 403),
+    ("POST", "/v1/log/prune", "", {"before": "2001-01-01T00:00:00Z", "reason": "r"}, "operator", 404),
+    ("POST", "/v1/log/prune", "", {"before": "2126-01-01T00:00:00Z", "reason": "r"}, "operator", 400),
 ]
 
 

@@ -16,18 +16,19 @@ from typing import Any
 import pytest
 
 from policy_engine.core.decision import Principal, PrincipalKind
-from policy_engine.core.instants import SECOND
+from policy_engine.core.instants import DAY, SECOND
 from policy_engine.errors import Conflict, NotAuthenticated, NotFound, NotPermitted
 from policy_engine.rules.release import read_folder
 from policy_engine.services.evidence import Filters
 from policy_engine.services.exports.service import Exports, Form, Target
+from policy_engine.services.holdrules import Cover
 from policy_engine.services.keys import KeyRequest
 from policy_engine.services.permissions import LOCAL, SCOPES, Caller
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.report.period import parse_period
 from policy_engine.services.report.service import Reports
 from policy_engine.store.interfaces import Change
-from tests.services.governed import START, Clock, House, open_house, person, wire
+from tests.services.governed import RETENTION_DAYS, START, Clock, House, open_house, person, wire
 
 REVIEWED = Path(__file__).with_name("permissions.txt")
 POLICIES = Path(__file__).parents[2] / "policies"
@@ -131,6 +132,12 @@ def report(house: House, principal: Principal) -> None:
         service.write(principal, parse_period("2026-06"), Path(folder) / "f", verify=False)
 
 
+def prune_old(house: House, principal: Principal) -> object:
+    """Propose to prune what was there days ago, which is beyond the retention limit of these tests."""
+    house.clock.at += (RETENTION_DAYS + 1) * DAY
+    return house.disposal.retention.propose(principal, START + SECOND, "old")
+
+
 def release_of(house: House, *, active: bool) -> str:
     """Return the hash of the release that is, or is not, active."""
     return next(release.hash for release in house.publish.list(LOCAL) if release.active is active)
@@ -172,6 +179,11 @@ CHANGES: Mapping[str, Attempt] = {
     "release a switch": lambda h, p: h.switches.release(p, "s", "over"),
     "publish a release": lambda h, p: h.publish.publish(p, other_release(2)),
     "activate a release": lambda h, p: h.publish.activate(p, release_of(h, active=False)),
+    "erase a person": lambda h, p: h.disposal.erasures.propose(p, "greg", "case 7"),
+    "erase oneself": lambda h, p: h.disposal.erasures.propose(p, p.id, "case 7"),
+    "prune old sealed parts": prune_old,
+    "place a legal hold": lambda h, p: h.disposal.holds.place(p, "new", Cover(subject="ines"), "why"),
+    "release a legal hold": lambda h, p: h.disposal.holds.release(p, "k", "over"),
     "make first keys when there are some": first_keys,
     "create a key": lambda h, p: h.keys.create(p, person("rita", "approve")),
     "revoke a key of another": lambda h, p: h.keys.revoke(p, "third"),
@@ -189,6 +201,7 @@ READS: Mapping[str, Attempt] = {
     "show facts of the company acme": lambda h, p: h.facts.show(p, "tenants", "acme"),
     "list facts that expire": lambda h, p: h.facts.expiring(p, 30),
     "list orders": lambda h, p: h.orders.list(p),
+    "list legal holds": lambda h, p: h.disposal.holds.list(p),
     "list switches": lambda h, p: h.switches.list(p),
     "list releases": lambda h, p: h.publish.list(p),
     "list proposals": lambda h, p: h.approvals.list(p),
@@ -233,6 +246,8 @@ def prepare(folder: Path, *, sample: bool) -> Prepared:
     house.switches.engage(founder, "s", {"models": ["open-1"]}, "why")
     house.switches.engage(founder, "t", {"models": ["open-1"]}, "why")
     house.switches.release(founder, "t", "over")
+    house.disposal.holds.place(founder, "k", Cover(model="open-1"), "why")
+    house.facts.show(founder, "persons", "greg")
     house.keys.revoke(founder, "revoked")
     service = exports(house)
     house.approvals.approve(second, service.propose_unsealed(founder, service.ask(""), Form.JSONL, "why").id)

@@ -9,7 +9,6 @@ from typing import Any
 from policy_engine.core.decision import Principal, Request
 from policy_engine.core.facts import Location
 from policy_engine.core.instants import DAY, SECOND, parse_instant
-from policy_engine.errors import Conflict
 from policy_engine.ledger.encoding import parse_public
 from policy_engine.services.approvals import Approvals, Ruled
 from policy_engine.services.erasure import Erasures, Proposed
@@ -21,8 +20,9 @@ from policy_engine.services.keys import Keys
 from policy_engine.services.marks import Mark, Marks
 from policy_engine.services.orders import Orders
 from policy_engine.services.permissions import SCOPES
-from policy_engine.services.record import Recorder
+from policy_engine.services.record import Recorder, Written
 from policy_engine.services.retention import Retention
+from policy_engine.services.unseal import Unsealer
 from policy_engine.services.verify import Report, verify
 from policy_engine.store.interfaces import Change, StoredEntry, Write
 from policy_engine.store.scrubbing import scrub
@@ -107,22 +107,25 @@ class Office:
             self.people["nina"], "persons", id, {"residence_country": residence, "tenants": list(tenants)}
         )
 
-    def decide(self, subject: str, tenant: str = "acme", model: str = "fable-5", **more: Any) -> tuple[str, int]:
-        """Record a decision about a subject and return its place."""
-        state = self.store.state()
-        revision = self.cache.person(subject, state.facts_revision).revision
-        found = evaluation(
-            state,
-            self.clock(),
-            subject,
-            request=Request(subject, "infer", model, tenant, Location("GB", f"{subject}-place")),
-            model=model,
-            tenant_sealed=TENANTS.get(tenant) == "individual",
-            revisions=(("persons", subject, revision),),
-            **more,
-        )
-        (result,) = self.recorder.write([self.recorder.decision(found, PEP, state.facts_revision)], state)
-        return result.log_id, result.seq
+    def decide(
+        self, subject: str, tenant: str = "acme", model: str = "fable-5", asked: str | None = None
+    ) -> tuple[str, int]:
+        """Record a decision about a subject and return its place; again when the state moved meanwhile."""
+        while True:
+            state = self.store.state()
+            revision = self.cache.person(subject, state.facts_revision).revision
+            found = evaluation(
+                state,
+                self.clock(),
+                subject,
+                request=Request(subject, "infer", asked or model, tenant, Location("GB", f"{subject}-place")),
+                model=model,
+                tenant_sealed=TENANTS.get(tenant) == "individual",
+                revisions=(("persons", subject, revision),),
+            )
+            (result,) = self.recorder.write([self.recorder.decision(found, PEP, state.facts_revision)], state)
+            if isinstance(result, Written):
+                return result.log_id, result.seq
 
     def propose(self, subject: str, by: str = "nina", reason: str = "case 7") -> Proposed:
         """Propose to erase a subject."""
@@ -155,6 +158,12 @@ class Office:
             entry = self.entry(place)
             return Marks.of(view).of_body(entry, parse_public(entry.public)["at"])
 
+    def read(self, place: tuple[str, int]) -> dict[str, Any]:
+        """Return the sealed body of an entry, without recording the read."""
+        with self.store.view() as view:
+            entry = self.entry(place)
+            return Unsealer.over(VAULT, view).body(entry, parse_public(entry.public))
+
     def verify(self, *, with_keys: bool = True) -> Report:
         """Verify everything, with or without the key file."""
         with self.store.view() as view:
@@ -182,4 +191,4 @@ def ten_years() -> int:
     return (RETENTION_DAYS + 1) * DAY
 
 
-__all__ = ["START", "Conflict", "Office", "raw_bytes", "ten_years"]
+__all__ = ["PEOPLE", "START", "Office", "raw_bytes", "ten_years"]

@@ -15,6 +15,7 @@ from policy_engine.core.instants import parse_instant
 from policy_engine.core.places import Gazetteer
 from policy_engine.ledger.sealing import KeyVault
 from policy_engine.services.approvals import Approvals
+from policy_engine.services.disposal import Disposal
 from policy_engine.services.evidence import Evidence
 from policy_engine.services.facts import Facts
 from policy_engine.services.keyfile import new_vault
@@ -31,6 +32,7 @@ from policy_engine.store.sqlite import SqliteStore
 
 START = parse_instant("2026-06-12T12:00:00Z")
 RELEASE = "sha256:" + "ab" * 32
+RETENTION_DAYS = 2
 VOCABULARY = Vocabulary(
     models=frozenset(("fable-5", "fable-5-1", "mythos-5", "summit-4")),
     names=frozenset(("fable-5", "fable-5-1", "mythos-5", "summit-4", "fable-latest")),
@@ -68,6 +70,7 @@ class House:
     recorder: Recorder
     vault: KeyVault
     evidence: Evidence
+    disposal: Disposal
     people: Mapping[str, Principal]
 
     def __getitem__(self, name: str) -> Principal:
@@ -148,6 +151,7 @@ def wire(
         recorder=recorder,
         vault=vault,
         evidence=Evidence(store, recorder, vault),
+        disposal=Disposal.over(store, approvals, vault, RETENTION_DAYS, lambda: None),
         people=people or {},
     )
 

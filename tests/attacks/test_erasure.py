@@ -1,0 +1,479 @@
+"""Attacks on erasure, legal hold and retention: each test is one, and names it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pysqlite3.dbapi2 as dbapi
+import pytest
+
+from policy_engine.core.instants import DAY, SECOND
+from policy_engine.errors import Conflict, InputRefused, NotFound, NotPermitted, Overtaken
+from policy_engine.services.holdrules import Cover
+from policy_engine.services.permissions import LOCAL
+from policy_engine.store.erasureinterfaces import Erasure, Pruning
+from policy_engine.store.interfaces import Change, Write
+from tests.services.erasedsamples import RETENTION_DAYS, Office, ten_years
+from tests.store.samples import PostgresDatabase, SqliteDatabase
+
+KINDS = {"sqlite": SqliteDatabase, "postgres": PostgresDatabase}
+ZOE = "zoe-7731"
+
+
+@pytest.fixture(params=sorted(KINDS))
+def office(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Office]:
+    """An office on either store in which there is something of Zoe; whatever a test leaves must verify."""
+    database = KINDS[request.param](tmp_path)
+    opened = Office(database)
+    opened.tick()
+    opened.person(ZOE, "acme")
+    opened.tick()
+    opened.decide(ZOE)
+    opened.tick()
+    yield opened
+    assert opened.verify().findings == ()
+    opened.close()
+    database.close()
+    database.drop()
+
+
+def there(office: Office) -> bool:
+    """Return whether Zoe is still there: row, bodies and keys."""
+    return office.store.row("persons", ZOE) is not None and office.mark((office.publics()[0]["log"], 2)) is None
+
+
+def test_self_approval(office: Office) -> None:
+    """Who proposed an erasure cannot approve it."""
+    proposal = office.propose(ZOE).proposal
+    with pytest.raises(NotPermitted, match="another person"):
+        office.approvals.approve(office.people["nina"], proposal.id)
+    assert there(office)
+
+
+def test_erasing_oneself(office: Office) -> None:
+    """The subject proposes nothing about themselves, under any spelling, and does not approve it either."""
+    office.person("rita", "acme")
+    for name in ("rita", "Rita"):
+        with pytest.raises(NotPermitted, match="themselves"):
+            office.erasures.propose(office.people["rita"], name, "case 7")
+    proposal = office.propose("rita").proposal
+    with pytest.raises(NotPermitted, match="themselves"):
+        office.approvals.approve(office.people["rita"], proposal.id)
+    assert office.store.row("persons", "rita") is not None
+
+
+def test_erasing_with_a_key_bounded_to_tenants_or_none(office: Office) -> None:
+    """A bounded key, a service and the shell without a key propose nothing."""
+    for who in (office.people["bounded"], LOCAL):
+        for attempt in (
+            lambda who=who: office.erasures.propose(who, ZOE, "case 7"),
+            lambda who=who: office.retention.propose(who, 0, "old"),
+            lambda who=who: office.holds.place(who, "h", Cover(subject=ZOE), "why"),
+            lambda who=who: office.holds.list(who),
+        ):
+            with pytest.raises(NotPermitted):
+                attempt()
+    assert there(office)
+
+
+def test_erasing_under_a_hold(office: Office) -> None:
+    """A hold refuses the proposal, and one that came after it refuses the approval; released, it may go on."""
+    proposal = office.propose(ZOE).proposal
+    office.tick()
+    office.holds.place(office.people["rita"], "h", Cover(subject=ZOE), "subpoena")
+    with pytest.raises(Conflict, match="hold h covers"):
+        office.approvals.approve(office.people["paul"], proposal.id)
+    with pytest.raises(Conflict, match="hold h covers"):
+        office.propose(ZOE)
+    assert there(office)
+    office.tick()
+    office.release_hold("h")
+    office.approvals.approve(office.people["paul"], proposal.id)
+    assert not there(office)
+
+
+@pytest.mark.parametrize(
+    "cover",
+    [
+        Cover(tenant="acme"),
+        Cover(model="fable-5"),
+        Cover(model="fable-latest"),
+        Cover(subject=ZOE, tenant="lab"),
+        Cover(since=0),
+        Cover(tenant="acme", model="fable-5", since=0),
+    ],
+)
+def test_every_kind_of_hold_stops_an_erasure(office: Office, cover: Cover) -> None:
+    """A hold on the tenant, the model (by either name), a period, or several of them covers the subject."""
+    office.decide(ZOE, "acme", asked="fable-latest")
+    office.holds.place(office.people["rita"], "h", cover, "why")
+    with pytest.raises(Conflict, match="hold h covers"):
+        office.propose(ZOE)
+
+
+@pytest.mark.parametrize("cover", [Cover(subject="bob"), Cover(tenant="lab"), Cover(model="mythos-5"), Cover(until=9)])
+def test_a_hold_on_something_else_stops_nothing(office: Office, cover: Cover) -> None:
+    """A hold that covers nothing of the subject lets the erasure go on."""
+    office.holds.place(office.people["rita"], "h", cover, "why")
+    office.erase(ZOE)
+    assert not there(office)
+
+
+def test_a_hold_on_a_sealed_tenant(office: Office) -> None:
+    """An individual's tenant is sealed in the log and is found all the same."""
+    office.decide(ZOE, "duo")
+    office.holds.place(office.people["rita"], "h", Cover(tenant="duo"), "why")
+    with pytest.raises(Conflict, match="hold h covers"):
+        office.propose(ZOE)
+
+
+def test_a_hold_placed_at_the_last_moment(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hold that commits between the look at the holds and the erasing transaction wins.
+
+    Control: policy_engine/store/erasing.py: `if erasure.epoch != state.epoch or set(found) != set(erasure.places):`
+    """
+    proposal = office.propose(ZOE).proposal
+    change = office.store.change
+
+    def late(asked: Change) -> Any:
+        if asked.kind == "erased" and office.store.row("orders", "h") is None:
+            office.tick()
+            monkeypatch.setattr(office.store, "change", change)
+            office.holds.place(office.people["rita"], "h", Cover(subject=ZOE), "why")
+        return change(asked)
+
+    monkeypatch.setattr(office.store, "change", late)
+    with pytest.raises(Conflict, match="hold h covers"):
+        office.approvals.approve(office.people["paul"], proposal.id)
+    assert there(office)
+
+
+def test_a_decision_written_at_the_last_moment(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decision, even under a new tenant, that commits between the look and the transaction is erased as well."""
+    proposal = office.propose(ZOE).proposal
+    change, late_place = office.store.change, []
+
+    def late(asked: Change) -> Any:
+        if asked.kind == "erased" and not late_place:
+            late_place.append(office.decide(ZOE, "never-heard-of"))
+            office.tick()
+        return change(asked)
+
+    monkeypatch.setattr(office.store, "change", late)
+    office.approvals.approve(office.people["paul"], proposal.id)
+    assert office.entry(late_place[0]).sealed == b""
+    assert str(office.mark(late_place[0])).startswith("erased by entry")
+
+
+def test_a_held_decision_written_at_the_last_moment(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decision that a hold covers, and that commits between the look and the transaction, stops the erasure.
+
+    Control: policy_engine/store/erasing.py: `if erasure.epoch != state.epoch or set(found) != set(erasure.places):`
+    """
+    office.holds.place(office.people["rita"], "h", Cover(model="mythos-5"), "why")
+    proposal = office.propose(ZOE).proposal
+    change, late_place = office.store.change, []
+
+    def late(asked: Change) -> Any:
+        if asked.kind == "erased" and not late_place:
+            late_place.append(office.decide(ZOE, model="mythos-5"))
+            office.tick()
+        return change(asked)
+
+    monkeypatch.setattr(office.store, "change", late)
+    with pytest.raises(Conflict, match="hold h covers"):
+        office.approvals.approve(office.people["paul"], proposal.id)
+    assert there(office)
+
+
+def test_a_row_that_moved(office: Office) -> None:
+    """When the subject's row changed since the proposal, the approval fails for good."""
+    proposal = office.propose(ZOE).proposal
+    office.tick()
+    office.person(ZOE, "acme", "lab")
+    with pytest.raises(Conflict, match="has changed since"):
+        office.approvals.approve(office.people["paul"], proposal.id)
+    assert there(office)
+    assert office.approvals.show(office.people["paul"], proposal.id).status == "failed"
+
+
+def test_approving_another_content(office: Office) -> None:
+    """The content hash that the approver read is the one that is applied, or nothing is."""
+    proposal = office.propose(ZOE).proposal
+    with pytest.raises(Conflict, match="content hash"):
+        office.approvals.approve(office.people["paul"], proposal.id, hash="0" * 64)
+    assert there(office)
+
+
+def test_approving_twice(office: Office) -> None:
+    """An erasure is applied once, and its proposal names nobody afterwards."""
+    proposal = office.propose(ZOE).proposal
+    office.approvals.approve(office.people["paul"], proposal.id)
+    with pytest.raises(Conflict, match="approved already"):
+        office.approvals.approve(office.people["rita"], proposal.id)
+    kept = office.approvals.show(office.people["paul"], proposal.id)
+    assert (kept.payload, kept.salt, kept.basis, kept.hash) == ({"redacted": True}, "", (), proposal.hash)
+    with pytest.raises(NotFound):
+        office.propose(ZOE)
+
+
+def test_a_name_in_the_reason(office: Office) -> None:
+    """The reason outlives the erasure, so one that holds the subject's id is refused, and so is an empty one."""
+    for reason in (f"the wish of {ZOE}", f"the wish of {ZOE.upper()}", " "):
+        with pytest.raises(InputRefused):
+            office.propose(ZOE, reason=reason)
+
+
+def test_erasing_whom_a_licence_still_names(office: Office) -> None:
+    """An order for the subject that is in force is ended first."""
+    nina = office.people["nina"]
+    office.orders.receive(nina, "grant", {"id": "g", "person_id": ZOE})
+    with pytest.raises(Conflict, match="order g is for this subject"):
+        office.propose(ZOE)
+    office.tick()
+    office.orders.end(nina, "g", "over")
+    office.erase(ZOE)
+    assert office.store.row("orders", "g") is None
+
+
+def test_who_acts_keeps_the_record_of_it(office: Office) -> None:
+    """Erasing one who holds a key takes their facts and says how many rows of what they did stay."""
+    office.person("rita", "acme")
+    office.tick()
+    office.holds.place(office.people["rita"], "h", Cover(model="mythos-5"), "why")
+    proposed = office.propose("rita")
+    assert proposed.rows == {"persons": 1}
+    assert proposed.kept == {"keys": 1, "orders": 1}
+    office.approvals.approve(office.people["paul"], proposed.proposal.id)
+    assert office.store.row("persons", "rita") is None
+    assert office.store.row("keys", "rita") is not None
+
+
+# Holds
+
+
+def test_releasing_a_hold_alone(office: Office) -> None:
+    """One person places a hold; the one who proposes its release cannot approve it, and no other way ends it."""
+    nina = office.people["nina"]
+    office.holds.place(nina, "h", Cover(subject=ZOE), "why")
+    proposal = office.holds.release(nina, "h", "over")
+    with pytest.raises(NotPermitted, match="another person"):
+        office.approvals.approve(nina, proposal.id)
+    for attempt in (
+        lambda: office.orders.end(nina, "h", "over"),
+        lambda: office.orders.amend(nina, "h", {"subject": "nobody"}),
+        lambda: office.orders.receive(nina, "hold", {"id": "h2", "subject": ZOE}),
+        lambda: office.holds.place(nina, "h", Cover(subject="nobody"), "why"),
+    ):
+        with pytest.raises((Conflict, InputRefused)):
+            attempt()
+    assert office.holds.list(nina)[0].in_force
+
+
+@pytest.mark.parametrize(
+    "cover", [Cover(), Cover(subject=""), Cover(tenant=" "), Cover(since=10, until=10), Cover(since=10, until=9)]
+)
+def test_a_hold_on_nothing(office: Office, cover: Cover) -> None:
+    """A hold that covers nothing must not look like one."""
+    with pytest.raises(InputRefused):
+        office.holds.place(office.people["nina"], "h", cover, "why")
+
+
+def test_a_hold_denies_nobody(office: Office) -> None:
+    """A hold keeps records; the register of orders stays readable with it, and no decision changes by it."""
+    from policy_engine.services.snapshot import read_orders
+
+    office.holds.place(office.people["nina"], "h", Cover(subject=ZOE), "why")
+    assert read_orders(office.store.rows("orders")) is not None
+
+
+# Retention
+
+
+def test_pruning_what_is_younger_than_the_limit(office: Office) -> None:
+    """Nothing within the retention limit is pruned, whoever asks; a day short is refused as well."""
+    nina = office.people["nina"]
+    office.clock.at += ten_years()
+    limit = office.clock() - RETENTION_DAYS * DAY
+    for before in (office.clock(), limit + 1, limit + DAY):
+        with pytest.raises(InputRefused, match="retention limit of 3653 days"):
+            office.retention.propose(nina, before, "old")
+    assert office.retention.propose(nina, limit, "old").bodies == 1
+
+
+def test_pruning_alone(office: Office) -> None:
+    """Who proposed a pruning cannot approve it."""
+    office.clock.at += ten_years()
+    proposal = office.retention.propose(office.people["nina"], office.clock() - ten_years() + SECOND, "old").proposal
+    with pytest.raises(NotPermitted, match="another person"):
+        office.approvals.approve(office.people["nina"], proposal.id)
+    assert there(office)
+
+
+def test_a_hold_placed_after_a_pruning_was_proposed(office: Office) -> None:
+    """What is held when the pruning is applied stays, whatever was held when it was proposed."""
+    office.tick()
+    bob = office.decide("bob")
+    office.clock.at += ten_years()
+    before = office.clock() - ten_years() + SECOND
+    proposal = office.retention.propose(office.people["nina"], before, "old").proposal
+    office.holds.place(office.people["rita"], "h", Cover(subject="bob"), "why")
+    office.approvals.approve(office.people["paul"], proposal.id)
+    assert office.entry(bob).sealed
+    assert not there(office)
+    assert office.publics()[-1]["held"] == 1
+
+
+# The stores themselves
+
+
+def erasing(office: Office, **changes: Any) -> Change:
+    """Return a change that erases nothing, but for the changes."""
+    removes = Erasure(
+        **{"epoch": office.store.state().epoch, "tags": (), "places": (), "keys": (), "rows": (), **changes}
+    )
+    return Change("erased", {}, (), raises_epoch=True, removes=removes)
+
+
+def test_erasing_under_an_older_epoch(office: Office) -> None:
+    """What was looked at under an older epoch is never carried out."""
+    with pytest.raises(Overtaken):
+        office.store.change(erasing(office, epoch=0))
+    with pytest.raises(Overtaken):
+        office.store.change(Change("pruned", {}, (), raises_epoch=True, removes=Pruning(0, 1, ())))
+
+
+def test_erasing_a_row_at_another_revision(office: Office) -> None:
+    """A row that is not at the revision that was looked at stays."""
+    with pytest.raises(Conflict):
+        office.store.change(erasing(office, rows=(("persons", ZOE, 7),)))
+    assert there(office)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Change("erased", {}, (), raises_epoch=True),
+        Change("facts.set", {}, (), raises_epoch=True, removes=Pruning(0, 1, ())),
+        Change("erased", {}, (), raises_epoch=True, removes=Pruning(0, 1, ())),
+        Change("pruned", {}, (), raises_epoch=False, removes=Pruning(0, 1, ())),
+    ],
+)
+def test_an_entry_that_says_another_thing_than_it_does(office: Office, change: Change) -> None:
+    """The kind of an entry and what it takes away go together, or the change is refused."""
+    with pytest.raises(ValueError, match=r"erase|epoch"):
+        office.store.change(change)
+
+
+@pytest.mark.parametrize("name", ["erases", "prunes"])
+def test_an_entry_that_claims_to_have_erased(office: Office, name: str) -> None:
+    """No caller writes the members that say what is gone."""
+    change = Change("facts.set", {name: {"keys": []}}, (Write("persons", "x", {"facts": {}}, 0),), raises_epoch=False)
+    with pytest.raises(InputRefused, match="the log itself writes"):
+        office.store.change(change)
+
+
+def test_many_decisions_meanwhile(office: Office) -> None:
+    """While decisions about the subject pour in, the erasure is applied or refused, and never half."""
+    proposal = office.propose(ZOE).proposal
+    stop = threading.Event()
+
+    def pour() -> None:
+        while not stop.is_set():
+            office.decide(ZOE)
+
+    pouring = threading.Thread(target=pour)
+    pouring.start()
+    try:
+        office.approvals.approve(office.people["paul"], proposal.id)
+    except Conflict:
+        assert there(office)
+    finally:
+        stop.set()
+        pouring.join()
+
+
+SQLITE_GUARDS = [
+    "DELETE FROM data_keys",
+    "UPDATE data_keys SET wrapped = x'00'",
+    "INSERT OR REPLACE INTO data_keys SELECT id, x'00' FROM data_keys",
+    "DELETE FROM erased_keys",
+    "UPDATE erased_keys SET seq = 99",
+    "INSERT OR REPLACE INTO erased_keys SELECT * FROM erased_keys",
+    "DELETE FROM pruned_ranges",
+    "UPDATE pruned_ranges SET end_seq = 99",
+    "INSERT INTO erased_keys VALUES ('k', 'log', 1, 1, 'persons', NULL)",
+    "INSERT INTO pruned_ranges VALUES ('log', 9, 'log', 5, 5, 1)",
+]
+
+
+@pytest.mark.parametrize("recursive", ["ON", "OFF"])
+def test_a_program_that_opens_the_file(tmp_path: Path, recursive: str) -> None:
+    """Data keys and marks are not changed or taken away by any program that respects the schema."""
+    database = SqliteDatabase(tmp_path)
+    office = Office(database)
+    office.tick()
+    office.person(ZOE, "acme")
+    office.decide(ZOE)
+    office.tick()
+    office.erase(ZOE)
+    office.decide("bob")
+    office.clock.at += ten_years()
+    office.prune(office.clock() - ten_years() + SECOND)
+    connection = dbapi.connect(str(database.path))
+    try:
+        connection.execute(f"PRAGMA recursive_triggers = {recursive}")
+        for statement in SQLITE_GUARDS:
+            with pytest.raises(dbapi.IntegrityError):
+                connection.execute(statement)
+            connection.rollback()
+    finally:
+        connection.close()
+        office.close()
+
+
+def test_an_operator_that_erases_without_an_entry(tmp_path: Path) -> None:
+    """PostgreSQL lets go only what an entry of the same transaction says, and a writer's login nothing."""
+    database = PostgresDatabase(tmp_path)
+    office = Office(database)
+    office.tick()
+    office.person(ZOE, "acme")
+    office.decide(ZOE)
+    office.tick()
+    office.erase(ZOE)
+    log_id, seq = office.publics()[-1]["log"], office.publics()[-1]["seq"]
+    keys = "ARRAY(SELECT id FROM policy_engine.data_keys)"
+    calls = [
+        f"SELECT policy_engine.erase('{log_id}', {n}, 1, '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', {keys}, '{{}}')"
+        for n in (0, seq, seq + 1)
+    ] + [f"SELECT policy_engine.prune('{log_id}', {n})" for n in (0, seq, seq + 1)]
+    try:
+        for url, refusal in (
+            (database.operator, psycopg.errors.RaiseException),
+            (database.writer, psycopg.errors.InsufficientPrivilege),
+        ):
+            with psycopg.connect(url, autocommit=True) as session:
+                for call in calls:
+                    with pytest.raises(psycopg.Error) as refused:
+                        session.execute(call)  # type: ignore[call-overload]  # our own text
+                    assert isinstance(refused.value, refusal) or refused.value.sqlstate == "PE001"
+        with database.server.admin(database.name) as owner:
+            for statement in (
+                "DELETE FROM policy_engine.data_keys",
+                "UPDATE policy_engine.data_keys SET wrapped = ''",
+                "DELETE FROM policy_engine.persons",
+                "TRUNCATE policy_engine.persons",
+                "DELETE FROM policy_engine.erased_keys",
+                "TRUNCATE policy_engine.pruned_ranges",
+            ):
+                with pytest.raises(psycopg.errors.IntegrityError):
+                    owner.execute(statement)
+        assert office.verify().findings == ()
+    finally:
+        office.close()
+        database.close()
+        database.drop()
