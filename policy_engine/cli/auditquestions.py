@@ -12,7 +12,7 @@ import typer
 
 from policy_engine.cli import exits, output
 from policy_engine.cli.audit import app
-from policy_engine.cli.auditreplay import OTHERWISE
+from policy_engine.cli.auditreplay import OTHERWISE, stacked
 from policy_engine.cli.database import vault_of, view_of
 from policy_engine.cli.options import instant_of
 from policy_engine.cli.output import FormOption
@@ -26,6 +26,31 @@ _USES: output.Columns = (
     ("action", "action"),
     ("outcome", "outcome"),
     ("outside", "outside"),
+)
+_STANDINGS: output.Columns = (
+    ("under it", "standing"),
+    ("subject", "subject"),
+    ("tenant", "tenant"),
+    ("decisions", "count"),
+    ("evidence", "evidence"),
+    ("method", "method"),
+    ("age (days)", "age_days"),
+)
+_OWNED: output.Columns = (
+    ("tenant", "tenant"),
+    ("restricted", "restricted"),
+    ("unknown", "unknown"),
+    ("allows", "allows_count"),
+    ("denies", "denies_count"),
+)
+_CONTROLS: output.Columns = (
+    ("control", "control"),
+    ("kind", "kind"),
+    ("model", "model"),
+    ("denied by it", "denies_count"),
+    ("denied otherwise", "other_denies_count"),
+    ("allows", "allows_count"),
+    ("missed", "missed"),
 )
 _KINDS: output.Columns = (
     ("level", "level"),
@@ -85,15 +110,19 @@ def directive(
     ] = None,
     form: FormOption = None,
 ) -> None:
-    """When a directive was received and first enforced, by each writer, and who got through in between."""
+    """When a directive was received and enforced, who got through in between, and who kept or lost access under it."""
     from policy_engine.services.asof import AsOf
 
     with opened() as session, output.progress("deciding again") as report:
-        found = AsOf(session.engine.replay).let_through(session.principal, id, instant_of(since, "--since"), report)
+        asof = AsOf(session.engine.replay)
+        found = asof.let_through(session.principal, id, instant_of(since, "--since"), report)
+        stood = asof.standings(session.principal, id, report)
+    standings = [output.plain(one) for one in stood.standings]
     rows = [output.plain(item) for item in found.through]
     data: dict[str, Any] = {"directive": id, "since_at": found.since, **_receipt(found.receipt)}
-    data |= {"allows_between": found.considered_count, "through": rows, "closed": found.closed}
-    output.emit(data, form, lambda: output.rows_table(rows, OTHERWISE))
+    data |= {"allows_between": found.considered_count, "through": rows, "standings": standings}
+    data["closed"] = [*found.closed, *stood.closed]
+    output.emit(data, form, lambda: stacked((rows, OTHERWISE), (standings, _STANDINGS)))
     output.note(f"{len(rows)} of {found.considered_count} allows in between would have been denied.")
 
 
@@ -138,6 +167,39 @@ def releases(form: FormOption = None) -> None:
     with opened() as session, output.progress("reading the log") as report:
         found = AsOf(session.engine.replay).releases(session.principal, report)
     output.emit_rows([output.plain(change) for change in found], form, _RELEASES)
+
+
+@app.command("owners")
+def owners(
+    at: Annotated[str | None, typer.Option(help="As of this instant; else now.")] = None, form: FormOption = None
+) -> None:
+    """Tenants whose seat, parent, owners or list match is restricted or cannot be told, with their decisions."""
+    from policy_engine.services.asof import AsOf
+
+    with opened() as session, output.progress("reading the log") as report:
+        found = AsOf(session.engine.replay).owners(session.principal, instant_of(at, "--at"), report)
+    output.emit_rows([output.plain(one) for one in found], form, _OWNED)
+
+
+@app.command("family")
+def family(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The id or alias of the model.")],
+    form: FormOption = None,
+) -> None:
+    """Which models derive from a model, and whether every control that names it reached them. Exits 6 where not."""
+    from policy_engine.services.asof import AsOf
+
+    with opened() as session, output.progress("reading the log") as report:
+        found = AsOf(session.engine.replay).family(session.principal, model, report)
+    controls = [{**output.plain(one), "missed": one.missed} for one in found.controls.values()]
+    members = [{"model": id, "aliases": sorted(names)} for id, names in sorted(found.members.items())]
+    output.emit(
+        {"model": model, "family": members, "controls": controls},
+        form,
+        lambda: stacked((members, (("model", "model"), ("aliases", "aliases"))), (controls, _CONTROLS)),
+    )
+    if any(one["missed"] for one in controls):
+        raise typer.Exit(exits.Code.VERIFICATION_FAILED)
 
 
 @app.command("rows")

@@ -19,6 +19,8 @@ from policy_engine.cli.session import Session, opened
 from policy_engine.errors import InputRefused
 
 if TYPE_CHECKING:
+    from policy_engine.services.asof import Changed
+    from policy_engine.services.questions import Question
     from policy_engine.services.replay import Replayed
     from policy_engine.services.supposed import Correction
 
@@ -85,6 +87,12 @@ def replay(
     subject: Annotated[
         str, typer.Option(metavar="ID", help="With --with-fact: the person, or tenants/ID for a tenant.")
     ] = "",
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="With --all: which decisions come out otherwise if nobody knows this fact. Repeatable."
+        ),
+    ] = None,
     since: Annotated[str | None, typer.Option(help="With --all or --with-fact: from this instant on.")] = None,
     until: Annotated[str | None, typer.Option(help="With --all: before this instant.")] = None,
     form: FormOption = None,
@@ -92,12 +100,16 @@ def replay(
     """Decide again what was decided, with the state of its own time. Exits 6 where anything comes out otherwise."""
     if sum((bool(what) and not all, all, bool(with_fact))) != 1:
         raise InputRefused("name one entry, or give --all, or --with-fact", where="audit replay")
+    if without and not all:
+        raise InputRefused("goes with --all", where="--without")
     start, end = instant_of(since, "--since"), instant_of(until, "--until")
     with opened() as session:
         if with_fact:
             _show_corrected(session, correction_of(subject, with_fact, start), form)
+        elif without:
+            _show_forgotten(session, without, _question(session, what, start, end), what, form)
         elif all:
-            _show_all(session, what, start, end, form)
+            _show_all(session, _question(session, what, start, end), what, form)
         elif explain:
             _show_explained(session, what, form)
         else:
@@ -133,16 +145,18 @@ def _value(text: str) -> Any:
         return text
 
 
-def _show_all(session: Session, text: str, since: int | None, until: int | None, form: FormOption) -> None:
+def _question(session: Session, text: str, since: int | None, until: int | None) -> Question:
+    """Return the question as it was asked, within the times of the options."""
     from dataclasses import replace
 
     from policy_engine.services.questiontext import parse_question
 
-    question = parse_question(text, session.engine.store.now())
-    if since is not None or until is not None:
-        question = replace(
-            question, since=question.since if since is None else since, until=question.until if until is None else until
-        )
+    asked = parse_question(text, session.engine.store.now())
+    since, until = asked.since if since is None else since, asked.until if until is None else until
+    return replace(asked, since=since, until=until)
+
+
+def _show_all(session: Session, question: Question, text: str, form: FormOption) -> None:
     counts: Counter[str] = Counter()
     odd: list[dict[str, Any]] = []
     with output.progress("replaying") as report:
@@ -152,7 +166,7 @@ def _show_all(session: Session, text: str, since: int | None, until: int | None,
                 odd.append(_shown(found))
     summary = {name: counts[name] for name in ("same", "different", "erased", "pruned", "unreadable")}
     data = {"decisions": counts.total(), **summary, "found": odd}
-    output.emit(data, form, lambda: _tables(({**summary}, None), (odd, _DIFFERENCES)))
+    output.emit(data, form, lambda: stacked(({**summary}, None), (odd, _DIFFERENCES)))
     _end(counts)
 
 
@@ -182,6 +196,18 @@ def _show_corrected(session: Session, correction: Correction, form: FormOption) 
 
     with output.progress("deciding again") as report:
         found = AsOf(session.engine.replay).corrected(session.principal, correction, report)
+    _emit_otherwise(found, form)
+
+
+def _show_forgotten(session: Session, names: list[str], question: Question, text: str, form: FormOption) -> None:
+    from policy_engine.services.asof import AsOf
+
+    with output.progress("deciding again") as report:
+        found = AsOf(session.engine.replay).forgotten(session.principal, frozenset(names), question, text, report)
+    _emit_otherwise(found, form)
+
+
+def _emit_otherwise(found: Changed, form: FormOption) -> None:
     rows = [output.plain(item) for item in found.otherwise]
     data = {"decisions": found.considered_count, "otherwise": rows, "closed": found.closed}
     output.emit(data, form, lambda: output.rows_table(rows, OTHERWISE))
@@ -198,12 +224,12 @@ def _show_explained(session: Session, name: str, form: FormOption) -> None:
     output.emit(
         shown,
         form,
-        lambda: _tables((rest, None), (shown["rules"], _RULES), (shown["facts"], _FACTS), (shown["tables"], _TABLES)),
+        lambda: stacked((rest, None), (shown["rules"], _RULES), (shown["facts"], _FACTS), (shown["tables"], _TABLES)),
     )
     _end(Counter((found["replayed"],)))
 
 
-def _tables(*parts: tuple[Any, output.Columns | None]) -> Any:
+def stacked(*parts: tuple[Any, output.Columns | None]) -> Any:
     """Return several tables one below another; a part without columns is one object."""
     from rich.console import Group
 

@@ -24,12 +24,16 @@ from policy_engine.services.entryexplained import explained
 from policy_engine.services.evidenceage import Rested, changes_of_facts, rested_on
 from policy_engine.services.letthrough import Receipt, let_through, receipt_of
 from policy_engine.services.licenceuse import Use, ends_at, uses_of
+from policy_engine.services.modelfamily import Family, family_of
 from policy_engine.services.permissions import acting_person, require_unbounded
 from policy_engine.services.questions import Question
 from policy_engine.services.rejudge import Recorded, Rejudge
 from policy_engine.services.releasehistory import ReleaseChange, release_history
-from policy_engine.services.replay import Replay, groups_of, replayed, sees
-from policy_engine.services.supposed import Correction, Otherwise, corrected
+from policy_engine.services.replay import Replay, replayed, sees
+from policy_engine.services.sealedterms import groups_of
+from policy_engine.services.supposed import Correction, Otherwise, corrected, forgotten
+from policy_engine.services.tenantowners import Owned, tenants_owned
+from policy_engine.services.underdirective import Standing, add, standings
 from policy_engine.services.walk import Closed, Progress, Walk
 
 
@@ -55,6 +59,13 @@ class LetThrough(Answer):
     receipt: Receipt | None = None
     since: int = 0
     through: list[Otherwise] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Standings(Answer):
+    """How persons stood under a directive."""
+
+    standings: list[Standing] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -133,6 +144,48 @@ class AsOf:
                     answer.through.append(found)
         return answer
 
+    def standings(self, principal: Principal, directive: str, progress: Progress | None = None) -> Standings:
+        """Return who kept access under a directive, on what evidence, who lost it, and who was undetermined."""
+        self._require(principal)
+        self._replay.log_read(principal, {"what": "standings", "order": directive}, {})
+        answer = Standings()
+        counted: dict[tuple[str, str | None, str], Standing] = {}
+        with self._walk(progress) as walk:
+            for found in standings(walk, self._releases, directive):
+                _count(walk, answer, found)
+                if not isinstance(found, Closed):
+                    add(walk, counted, *found)
+        answer.standings = sorted(counted.values(), key=lambda one: (one.standing, one.subject, one.tenant or ""))
+        return answer
+
+    def forgotten(
+        self, principal: Principal, names: frozenset[str], question: Question, text: str = "", progress: Any = None
+    ) -> Changed:
+        """Return which decisions would have been answered otherwise had nobody known facts of these names."""
+        self._require(principal)
+        self._replay.log_read(principal, {"what": "without-fact"}, {"question": text, "facts": sorted(names)})
+        answer = Changed()
+        with self._walk(progress) as walk:
+            for found in forgotten(walk, self._releases, names, question):
+                _count(walk, answer, found)
+                if isinstance(found, Otherwise):
+                    answer.otherwise.append(found)
+        return answer
+
+    def owners(self, principal: Principal, at: int | None = None, progress: Progress | None = None) -> list[Owned]:
+        """Return tenants with something restricted or unknown about seat, parent, owners or lists, as of an instant."""
+        self._require(principal)
+        self._replay.log_read(principal, {"what": "owners"}, {})
+        with self._walk(progress) as walk:
+            return tenants_owned(walk, self._releases, self._store.now() if at is None else at)
+
+    def family(self, principal: Principal, model: str, progress: Progress | None = None) -> Family:
+        """Return which models derive from a model and what every control did to them. Needs `audit:read`."""
+        require_unbounded(acting_person(self._store, principal, "audit:read", "audit:unseal"))
+        self._replay.log_read(principal, {"what": "family"}, {"model": model})
+        with self._walk(progress) as walk:
+            return family_of(walk, self._releases, model)
+
     def licence(self, principal: Principal, id: str, progress: Progress | None = None) -> LicenceUse:
         """Return every use of a licence. Raises `NotFound` when no entry ever made such a licence."""
         self._require(principal)
@@ -162,7 +215,7 @@ class AsOf:
         with self._walk() as walk:
             later = changes_of_facts(walk)
         with self._walk(progress) as walk:
-            for found in rested_on(walk, later, question, groups_of(walk, self._releases)):
+            for found in rested_on(walk, later, question, groups_of(walk.past, self._releases)):
                 _count(walk, answer, found)
                 if isinstance(found, Rested):
                     answer.kinds[found.level, found.method, found.assurance, found.age, found.outcome] += 1

@@ -20,6 +20,7 @@ from policy_engine.core.factparse import split_provenance
 from policy_engine.core.facts import Provenance
 from policy_engine.core.instants import DAY, parse_instant
 from policy_engine.errors import InputRefused
+from policy_engine.services.past import Past
 from policy_engine.services.questiongroups import QuestionGroups
 from policy_engine.services.questions import Question
 from policy_engine.services.rejudge import Recorded
@@ -110,25 +111,33 @@ def _rested(walk: Walk, step: Recorded, later: Later) -> Rested:
                 declared.append(f"{register}.{name}")
         replaced = later.get((register, id), ())
         changed += [f"{register}.{fact} by entry {entry}" for number, fact, entry in replaced if number > revision]
-    evidence, given = _evidence(person)
+    level, method, age_days = evidence_of(walk.past, body, at)
     if body.get("tagged", {}).get("evidence") == ["expired"]:
         stale.append(f"persons.{EVIDENCE}")
-    if evidence.get("level") in SELF_DECLARED:
+    if level in SELF_DECLARED:
         declared.append(f"persons.{EVIDENCE}")
-    verified = given.verified_at if evidence.get("verified_on") is None else parse_instant(evidence["verified_on"])
     return Rested(
         entry=walk.name(step),
         instant=at,
         outcome=step.public["outcome"],
         subject=body["subject"],
-        level=str(evidence.get("level") or "none"),
-        method=given.method or "unknown",
-        assurance=given.assurance or "unknown",
-        age_days=None if verified is None else (at - verified) // DAY,
+        level=level,
+        method=method,
+        assurance=_evidence(person)[1].assurance or "unknown",
+        age_days=age_days,
         stale=tuple(dict.fromkeys(stale)),
         self_declared=tuple(dict.fromkeys(declared)),
         changed_later=tuple(changed),
     )
+
+
+def evidence_of(past: Past, body: Mapping[str, Any], at: int) -> tuple[str, str, int | None]:
+    """Return level, method and age in days of the evidence of nationality that a decision rested on."""
+    person = next((past.row(register, id) for register, id, _ in body["revisions"] if register == "persons"), None)
+    evidence, given = _evidence(person)
+    verified = given.verified_at if evidence.get("verified_on") is None else parse_instant(evidence["verified_on"])
+    age_days = None if verified is None else (at - verified) // DAY
+    return str(evidence.get("level") or "none"), given.method or "unknown", age_days
 
 
 def _evidence(person: Row | None) -> tuple[Mapping[str, Any], Provenance]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 from policy_engine.core.decision import Principal
@@ -25,12 +24,11 @@ from policy_engine.errors import InputRefused, LoadRefused, NotFound, Verificati
 from policy_engine.ledger.sealing import KeyVault
 from policy_engine.services.marks import ERASED
 from policy_engine.services.permissions import Caller, acting_person
-from policy_engine.services.questiongroups import QuestionGroups
 from policy_engine.services.questions import Question
 from policy_engine.services.record import Recorder
 from policy_engine.services.rejudge import Difference, Recorded, Rejudge, differences
 from policy_engine.services.releases import ReleaseLoader
-from policy_engine.services.sealedterms import holds
+from policy_engine.services.sealedterms import groups_of, holds
 from policy_engine.services.walk import UNREADABLE, Changed, Closed, Progress, Walk
 from policy_engine.store.interfaces import Store, StoredEntry
 
@@ -105,7 +103,7 @@ class Replay:
     def _all(self, caller: Caller, question: Question, progress: Progress | None) -> Iterator[Replayed]:
         with self.store.view() as view:
             walk = Walk(view, self.vault, self.store.blob, progress=progress)
-            rejudge, groups = Rejudge(walk.past, self.releases), groups_of(walk, self.releases)
+            rejudge, groups = Rejudge(walk.past, self.releases), groups_of(walk.past, self.releases)
             for step in walk.steps(lambda public: sees(caller, public) and question.matches(public)):
                 if isinstance(step, Changed):
                     continue
@@ -154,11 +152,6 @@ def replayed(walk: Walk, rejudge: Rejudge, step: Recorded | Closed) -> Replayed:
     if gone is not None:
         return Replayed(name, ERASED, note=gone, public=step.public)
     return Replayed(name, DIFFERENT if odd else SAME, odd, public=step.public)
-
-
-def groups_of(walk: Walk, releases: ReleaseLoader) -> QuestionGroups:
-    """Return the groups of countries of the releases that a walk meets."""
-    return QuestionGroups(partial(releases.stored, walk.past))
 
 
 def sees(caller: Caller, public: Mapping[str, Any]) -> bool:

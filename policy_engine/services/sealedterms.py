@@ -6,14 +6,23 @@ the decision's instant, under the release that decided. Left to others: finding 
 
 from __future__ import annotations
 
+from functools import partial
+
 from policy_engine.services.questiongroups import QuestionGroups
 from policy_engine.services.questions import Question, SealedTerm
 from policy_engine.services.rejudge import Recorded
+from policy_engine.services.releases import ReleaseLoader
+from policy_engine.store.registerinterfaces import RegisterReader
 
 
 def holds(question: Question, recorded: Recorded, groups: QuestionGroups) -> bool:
     """Return whether every sealed term of a question holds for an opened decision."""
     return all(_holds(term, recorded, groups) for term in question.sealed)
+
+
+def groups_of(registers: RegisterReader, releases: ReleaseLoader) -> QuestionGroups:
+    """Return the groups of countries of the releases that registers know."""
+    return QuestionGroups(partial(releases.stored, registers))
 
 
 def _holds(term: SealedTerm, recorded: Recorded, groups: QuestionGroups) -> bool:

@@ -15,13 +15,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from policy_engine.core.decision import Evaluation
-from policy_engine.core.factparse import parse_person, parse_tenant, split_provenance, storable
+from policy_engine.core.factparse import (
+    PERSON_FIELDS,
+    TENANT_FIELDS,
+    parse_person,
+    parse_tenant,
+    split_provenance,
+    storable,
+)
+from policy_engine.errors import InputRefused
 from policy_engine.ledger.canonical import quote
 from policy_engine.services.datakeys import Tags
 from policy_engine.services.factdocuments import subject_register
 from policy_engine.services.past import instant_of, is_decision
+from policy_engine.services.questions import Question
 from policy_engine.services.rejudge import OUTCOME, Difference, Recorded, Rejudge, answered_otherwise, differences
 from policy_engine.services.releases import ReleaseLoader
+from policy_engine.services.sealedterms import groups_of, holds
 from policy_engine.services.walk import Closed, Walk
 from policy_engine.store.interfaces import Row, State, StoredEntry
 from policy_engine.store.registerinterfaces import RegisterReader
@@ -154,3 +164,48 @@ def otherwise(walk: Walk, step: Recorded, found: Evaluation, odd: tuple[Differen
         orders=tuple(dict.fromkeys(order for reason in found.reasons for order in reason.orders)),
         differences=tuple(difference for difference in odd if difference.member in OUTCOME),
     )
+
+
+class Forgotten:
+    """Registers of persons and tenants in which nobody's facts of some names are known."""
+
+    def __init__(self, registers: RegisterReader, names: frozenset[str]) -> None:
+        unknown = names - PERSON_FIELDS - TENANT_FIELDS
+        if unknown or not names:
+            raise InputRefused(f"must be among {', '.join(sorted(PERSON_FIELDS | TENANT_FIELDS))}", where="without")
+        self._registers = registers
+        self._names = names
+        self.state = registers.state
+        self.blob = registers.blob
+
+    def row(self, register: str, id: str) -> Row | None:
+        """Return a row without the facts that are forgotten."""
+        found = self._registers.row(register, id)
+        return found if found is None or register not in _FACETS else self._forget(found)
+
+    def rows(self, register: str, *, after: str = "", limit: int | None = None) -> list[Row]:
+        """Return the rows in order of id, without the facts that are forgotten."""
+        found = self._registers.rows(register, after=after, limit=limit)
+        return [self._forget(row) for row in found] if register in _FACETS else found
+
+    def _forget(self, row: Row) -> Row:
+        facts = {name: fact for name, fact in row.document["facts"].items() if name not in self._names}
+        return replace(row, document={"facts": facts})
+
+
+def forgotten(
+    walk: Walk, releases: ReleaseLoader, names: frozenset[str], question: Question
+) -> Iterator[Otherwise | Closed | None]:
+    """Yield, for every decision asked for, how it would have been answered had nobody known facts of these names.
+
+    `None` stands for a decision that comes out the same: then none of them decided it.
+    """
+    rejudge = Rejudge(Forgotten(walk.past, names), releases)
+    groups = groups_of(walk.past, releases)
+    for step in walk.steps(question.matches):
+        if isinstance(step, Closed):
+            yield step
+        elif isinstance(step, Recorded) and holds(question, step, groups):
+            found = rejudge(step)
+            odd = differences(step, found)
+            yield otherwise(walk, step, found, odd) if answered_otherwise(odd) else None

@@ -17,7 +17,7 @@ from policy_engine.errors import Gone, VerificationFailed
 from policy_engine.ledger.encoding import parse_public
 from policy_engine.ledger.sealing import KeyVault, row_key_id
 from policy_engine.services.marks import ERASED, PRUNED, Marks
-from policy_engine.services.past import Past, in_order, is_decision
+from policy_engine.services.past import Past, in_order, instant_of, is_decision
 from policy_engine.services.questions import entry_name
 from policy_engine.services.rejudge import Recorded
 from policy_engine.services.unseal import Unsealer
@@ -81,8 +81,10 @@ class Walk:
         self.one_log = view.one_log
         self.past = past(self._unsealer, content)
 
-    def steps(self, wanted: Wanted, *, may: Callable[[StoredEntry], bool] = is_decision) -> Iterator[Step]:
-        """Yield changes, and decisions that are wanted, in the order in which they happened.
+    def steps(
+        self, wanted: Wanted, *, may: Callable[[StoredEntry], bool] = is_decision, until: int | None = None
+    ) -> Iterator[Step]:
+        """Yield changes, and decisions that are wanted, in the order in which they happened, before `until`.
 
         `may` says by an entry's bytes, before they are parsed, whether it can be wanted at all.
         """
@@ -91,6 +93,8 @@ class Walk:
         for done, entry in enumerate(in_order(self._view), start=1):
             if done % PROGRESS_ENTRIES == 0:
                 self._progress(done, total)
+            if until is not None and instant_of(entry.public) >= until:
+                break
             step = self._step(entry, wanted, may)
             if step is not None:
                 yield step

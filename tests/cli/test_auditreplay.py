@@ -107,6 +107,8 @@ def test_a_corrected_fact(asked: Shell) -> None:
         ("--with-fact", "shoe=43", "--subject", "alice"),
         ("--with-fact", "us_status=none", "--subject", "keys/alice"),
         ("--all", "tier~4"),
+        ("--all", "--without", "shoe"),
+        ("1", "--without", "birth_country"),
         ("0",),
         ("nothing",),
         ("99",),
@@ -139,6 +141,8 @@ def test_a_directive_and_a_licence(asked: Shell, tmp_path: Path) -> None:
     assert letter["enforced"]["entry"] == letter["writers"][0]["enforced_entry"]
     since = asked("audit", "directive", "letter", "--since", "2020-01-01", key="auditor")
     assert since.json["allows_between"] == 2 and "0 of 2 allows" in since.err
+    stood = [(one["standing"], one["subject"]) for one in since.json["standings"]]
+    assert stood == [("kept", "mina"), ("lost", "greg")]
     uses = asked("audit", "licence", "lic-1", key="auditor")
     assert (uses.code, uses.json["count"], uses.json["by"], uses.json["ends_at"]) == (Code.OK, 0, [], None)
     for words in (("directive", "letter"), ("licence", "lic-1")):
@@ -175,6 +179,30 @@ def test_evidence_releases_and_rows(asked: Shell) -> None:
     assert (rows.code, rows.json["ok"], rows.json["findings"]) == (Code.OK, True, [])
     for words in (("evidence",), ("releases",), ("rows",)):
         assert asked("audit", *words, "-o", "table", key="auditor").code == Code.OK
+
+
+def test_what_did_not_decide(asked: Shell) -> None:
+    """Without a fact that no rule reads nothing changes; without one that rules need, something does."""
+    ran = asked("audit", "replay", "--all", "--without", "birth_country", key="auditor")
+    assert (ran.code, ran.json["decisions"], ran.json["otherwise"]) == (Code.OK, 2, [])
+    ran = asked("audit", "replay", "--all", "allow", "--without", "us_status", "--without", "tenants", key="auditor")
+    assert [row["entry"] for row in ran.json["otherwise"]] == ["1"] and "1 of 1 decisions" in ran.err
+
+
+def test_owners_and_family(asked: Shell) -> None:
+    """Tenants with what is restricted about them, and a model's family with its controls, as JSON and as tables."""
+    owned = {row["tenant"]: row for row in asked("audit", "owners", key="auditor").json}
+    assert owned["shellco"]["restricted"] and "acme" not in owned
+    assert asked("audit", "owners", "--at", "2020-01-01", key="auditor").code == Code.USAGE  # nothing was active then
+    assert asked("switch", "engage", "stop", "--scope", "model=fable-5", "--reason", "drill", key="operator").code == 0
+    assert asked.asked().code == Code.DENY
+    found = asked("audit", "family", "fable-latest", key="auditor").json
+    assert found["family"][0] == {"model": "fable-5", "aliases": ["fable-latest"]}
+    assert [(one["control"], one["denies_count"], one["missed"]) for one in found["controls"]] == [("stop", 1, False)]
+    for words in (("owners",), ("family", "fable-5")):
+        assert asked("audit", *words, "-o", "table", key="auditor").code == Code.OK
+    tampered(asked, "UPDATE entries SET public = CAST(replace(public, '\"deny\"', '\"allow\"') AS BLOB)")
+    assert asked("audit", "family", "fable-5", key="auditor").code == Code.VERIFICATION_FAILED
 
 
 def test_a_row_that_no_entry_made_ends_with_6(asked: Shell) -> None:

@@ -203,6 +203,121 @@ def test_an_exemption_that_came_later_did_not_let_anybody_through(story: History
     assert found.receipt is not None and found.receipt.enforced_entry is None
 
 
+def test_who_kept_access_who_lost_it_and_who_was_undetermined(story: History) -> None:
+    """By person and tenant, on models that the directive reaches while it is in force, with the evidence they had."""
+    engine, clock = story.engine, story.clock
+    ask(engine, "greg", tenant="lab")  # before it
+    body = {"id": "letter", "models": ["fable-5"], "blocks": ["foreign_person"], "until": "2026-06-20"}
+    engine.orders.receive(story.keys["operator"], "directive", body)
+    clock.now += SECOND
+    for who, tenant in (("alice", "acme"), ("alice", "acme"), ("greg", "lab"), ("eve", "acme")):
+        ask(engine, who, "fable-latest", tenant)
+    ask(engine, "frank", "open-1")  # not reached
+    clock.now += 30 * DAY
+    ask(engine, "frank")  # it has ended
+    found = AsOf(engine.replay).standings(story.keys["auditor"], "letter")
+    assert [(one.standing, one.subject, one.tenant, one.count) for one in found.standings] == [
+        ("kept", "alice", "acme", 2),
+        ("lost", "greg", "lab", 1),
+        ("undetermined", "eve", "acme", 1),
+    ]
+    kept, lost, undetermined = found.standings
+    assert (kept.evidence, kept.method, kept.age_days) == ("verified", "document-check", 30)
+    assert (lost.evidence, undetermined.evidence, undetermined.age_days) == ("verified", "declared", 30)
+
+
+# What did not decide
+
+
+def test_birth_country_decides_nothing_and_status_does(story: History) -> None:
+    """Decided again without a fact that no rule may read nothing changes; without one that rules rest on, it does."""
+    engine, asof, auditor = story.engine, AsOf(story.engine.replay), story.keys["auditor"]
+    for who, tenant in (("alice", "acme"), ("mina", "acme"), ("greg", "lab"), ("chen", "lab"), ("eve", "acme")):
+        ask(engine, who, "fable-5", tenant)
+        ask(engine, who, "open-1", tenant)
+    unread = frozenset(("birth_country", "us_status_detail"))
+    nothing = asof.forgotten(auditor, unread, EVERYTHING)
+    assert (nothing.otherwise, nothing.considered_count) == ([], 10)
+    status = asof.forgotten(auditor, frozenset(("us_status",)), EVERYTHING)
+    assert {one.subject for one in status.otherwise} >= {"alice", "mina"}
+    asked = parse_question("subject:mina", story.clock.now)
+    assert {one.subject for one in asof.forgotten(auditor, frozenset(("us_status",)), asked).otherwise} == {"mina"}
+    for names in (frozenset(), frozenset(("shoe",))):
+        with pytest.raises(InputRefused, match="birth_country"):
+            asof.forgotten(auditor, names, EVERYTHING)
+
+
+# Tenants and models
+
+
+def test_tenants_that_are_owned_or_seated_where_it_is_restricted(story: History) -> None:
+    """With what is restricted, what nobody knows, and their decisions; as of an instant what was known by then."""
+    engine, asof, auditor = story.engine, AsOf(story.engine.replay), story.keys["auditor"]
+    ask(engine, "alice")
+    before = story.clock.now + SECOND
+    story.clock.now += HOUR
+    owners = {"owners": [{"name": "x", "country": "CN", "percent": 55}, {"name": "y", "list": "SDN", "percent": 50}]}
+    engine.facts.set_facts(story.keys["operator"], "tenants", "acme", owners)
+    ask(engine, "alice")
+    story.clock.now += SECOND
+    found = {one.tenant: one for one in asof.owners(auditor)}
+    assert found["shellco"].restricted[0] == "seat or parent in CN"
+    assert found["acme"].restricted == (
+        "owners of restricted countries hold the share that counts", "owners on lists: sdn",
+    )  # fmt: skip
+    assert (found["acme"].allows_count, found["acme"].denies_count) == (1, 1)
+    assert "lab" not in found
+    then = {one.tenant: one for one in asof.owners(auditor, before)}
+    assert "acme" not in then and "shellco" in then
+
+
+def test_every_control_on_a_model_reached_its_family(story: History) -> None:
+    """Aliases and derivatives are named; a switch on the base denies them; what was left open is counted."""
+    engine, operator = story.engine, story.keys["operator"]
+    text = (
+        b'\n[[model]]\nid = "fable-5-tuned"\ntier = 4\nstatus = "available"\nbase = ["fable-5"]\n'
+        b'permitted_serving_regions = ["US"]\nnationality_test = "EAR"\naliases = ["tuned"]\n'
+    )
+    proposal = engine.publish.publish(operator, {**story.files, "models.toml": story.files["models.toml"] + text})
+    story.approved(proposal.id)
+    story.approved(engine.publish.activate(operator, proposal.payload["hash"]).id)
+    story.clock.now += SECOND
+    ask(engine, "alice", "tuned")
+    engine.switches.engage(operator, "stop", {"models": ["fable-5"]}, "a drill")
+    engine.orders.receive(operator, "directive", {"id": "letter", "models": ["fable-5"], "blocks": ["foreign_person"]})
+    story.clock.now += SECOND
+    for model in ("fable-5", "tuned", "fable-latest", "open-1"):
+        ask(engine, "alice", model)
+    story.approved(engine.switches.release(operator, "stop", "over").id)
+    story.clock.now += SECOND
+    ask(engine, "alice", "tuned")
+    ask(engine, "greg", "tuned", "lab")
+    found = AsOf(engine.replay).family(story.keys["approver"], "fable-latest")
+    assert found.members == {"fable-5": {"fable-latest"}, "fable-5-tuned": {"tuned"}}
+    counted = {
+        key: (one.denies_count, one.other_denies_count, one.allows_count, one.missed)
+        for key, one in found.controls.items()
+    }
+    assert counted == {
+        ("stop", "fable-5"): (2, 0, 0, False),
+        ("stop", "fable-5-tuned"): (1, 0, 0, False),
+        ("letter", "fable-5"): (0, 2, 0, False),
+        ("letter", "fable-5-tuned"): (1, 1, 1, False),
+    }
+    with pytest.raises(NotFound, match="this model"):
+        AsOf(engine.replay).family(story.keys["approver"], "no-such-model")
+
+
+def test_an_allow_under_a_switch_is_missed(house: tuple[Engine, dict[str, Principal]]) -> None:
+    """An entry that says an allow left while a switch on just that model was engaged is found."""
+    engine, keys = house
+    engine.switches.engage(keys["operator"], "stop", {"models": ["fable-5"]}, "a drill")
+    ask(engine, "alice")
+    edited(engine, "UPDATE entries SET public = CAST(replace(public, '\"deny\"', '\"allow\"') AS BLOB) WHERE seq = 2")
+    found = AsOf(engine.replay).family(keys["auditor"], "fable-5")
+    assert [(one.control, one.missed) for one in found.controls.values()] == [("stop", True)]
+
+
 # Licences
 
 

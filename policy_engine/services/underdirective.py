@@ -1,0 +1,83 @@
+"""Who kept access under a directive and on what evidence, who lost it, and who was undetermined.
+
+Rules of the room:
+- Looked at are decisions on models that the directive reaches, by alias and derivative too, while it was in force: as
+  the register had it then, exemptions and all, by the code that decides (`core.orders`).
+- Who was allowed kept access. Who was denied by the directive lost it when their evidence was valid, and is
+  undetermined when it was not: then nobody knew whether it meant them. Denied for other reasons alone is neither.
+- Persons are counted for each tenant that they acted for, with the evidence of the last decision.
+Left to others: the walk, who may ask (`services.asof`), who got through before (`services.letthrough`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from policy_engine.core.decision import Outcome
+from policy_engine.core.release import Release
+from policy_engine.services.evidenceage import evidence_of
+from policy_engine.services.rejudge import Recorded, Rejudge
+from policy_engine.services.releases import ReleaseLoader
+from policy_engine.services.snapshot import Snapshot
+from policy_engine.services.walk import Closed, Walk
+
+KEPT: Final = "kept"
+LOST: Final = "lost"
+UNDETERMINED: Final = "undetermined"
+
+
+@dataclass(slots=True)
+class Standing:
+    """How one person stood under a directive for one tenant, with the evidence of their last decision."""
+
+    subject: str
+    tenant: str | None
+    standing: str
+    count: int
+    last_entry: str
+    last_at: int
+    evidence: str
+    method: str
+    age_days: int | None
+
+
+def standings(walk: Walk, releases: ReleaseLoader, directive: str) -> Iterator[tuple[str, Recorded] | Closed]:
+    """Yield each decision that the directive reached with how its subject stood, and what does not open."""
+    rejudge = Rejudge(walk.past, releases)
+    for step in walk.steps(lambda public: public["model"] is not None):
+        if isinstance(step, Closed):
+            yield step
+        elif isinstance(step, Recorded) and _reached(rejudge.snapshot(), step, directive):
+            standing = _standing(step, directive)
+            if standing is not None:
+                yield standing, step
+
+
+def add(walk: Walk, found: dict[tuple[str, str | None, str], Standing], standing: str, step: Recorded) -> None:
+    """Count a decision for its subject, tenant and standing."""
+    body, at = step.body, step.public["instant"]
+    evidence, method, age_days = evidence_of(walk.past, body, at)
+    key = (body["subject"], body["tenant"], standing)
+    before = found.get(key)
+    count = 1 if before is None else before.count + 1
+    found[key] = Standing(*key, count, walk.name(step), at, evidence, method, age_days)
+
+
+def _reached(snapshot: Snapshot, step: Recorded, directive: str) -> bool:
+    release = snapshot.release
+    if snapshot.orders is None or not isinstance(release, Release):
+        return False
+    model = release.catalogue.find(step.public["model"])
+    names = frozenset[str]() if model is None else release.catalogue.names(model.id)
+    return any(directive in block.ids for block in snapshot.orders.blocking(names, step.public["instant"]))
+
+
+def _standing(step: Recorded, directive: str) -> str | None:
+    if step.public["outcome"] == Outcome.ALLOW:
+        return KEPT
+    if not any(directive in orders for _, _, orders in step.public["reasons"]):
+        return None
+    shown = step.body.get("tagged", {}).get("evidence") == ["valid"]
+    return LOST if shown else UNDETERMINED
