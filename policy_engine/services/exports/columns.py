@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -70,15 +71,13 @@ COLUMNS: Final = (
 """All columns, in order. New ones come last before `other`; none is renamed."""
 
 OTHER: Final = len(COLUMNS) - 1
-_NAMES: Final = frozenset(column.name for column in COLUMNS[:OTHER])
-
-_TYPES: Final[Mapping[Kind, tuple[type, ...]]] = {
-    Kind.TEXT: (str,),
-    Kind.NUMBER: (int,),
-    Kind.INSTANT: (int,),
-    Kind.FLAG: (bool,),
-    Kind.TEXTS: (list,),
-    Kind.REASONS: (list,),
+_TYPES: Final[Mapping[Kind, type[Any]]] = {
+    Kind.TEXT: str,
+    Kind.NUMBER: int,
+    Kind.INSTANT: int,
+    Kind.FLAG: bool,
+    Kind.TEXTS: list,
+    Kind.REASONS: list,
 }
 
 
@@ -88,33 +87,37 @@ def row_of(public: Mapping[str, Any]) -> list[Any]:
     A member that does not hold what its column does (an entry of a later version) goes to `other`, never lost.
     """
     row: list[Any] = [None] * len(COLUMNS)
-    left = {name: value for name, value in public.items() if name not in _NAMES}
-    for place, column in enumerate(COLUMNS[:OTHER]):
-        value = public.get(column.name)
-        if value is None:
-            if column.name in public:
-                left |= _absent(column, public)
-        elif _holds(column.kind, value):
+    left: dict[str, Any] = {}
+    for name, value in public.items():
+        place, kind = _PLACES.get(name, _NOWHERE)
+        if place == OTHER:
+            left[name] = value
+        elif value is None:
+            if not _may_be_null(name, public):
+                left[name] = None
+        elif _holds(kind, value):
             row[place] = value
         else:
-            left[column.name] = value
+            left[name] = value
     if left:
         row[OTHER] = orjson.dumps(left, option=orjson.OPT_SORT_KEYS).decode()
     return row
 
 
+_PLACES: Final = {column.name: (place, column.kind) for place, column in enumerate(COLUMNS[:OTHER])}
+_NOWHERE: Final = (OTHER, Kind.TEXT)
+
 _NULLABLE: Final = frozenset({"action", "tenant", "model", "tier", "until", "release"})
 """Members of decisions that may be null: an empty cell means null there, and no member anywhere else."""
 
 
-def _absent(column: Column, public: Mapping[str, Any]) -> dict[str, None]:
-    """Return the member to keep in `other` when an empty cell would not say that it is null."""
-    nullable = column.name == "release" or (public.get("kind") == "decision" and column.name in _NULLABLE)
-    return {} if nullable else {column.name: None}
+def _may_be_null(name: str, public: Mapping[str, Any]) -> bool:
+    """Return whether an empty cell says that a member of this name is null; else it is kept in `other`."""
+    return name == "release" or (public.get("kind") == "decision" and name in _NULLABLE)
 
 
 def _holds(kind: Kind, value: Any) -> bool:
-    if type(value) not in _TYPES[kind]:
+    if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind is not Kind.FLAG):
         return False
     if kind is Kind.TEXTS:
         return all(type(item) is str for item in value)
@@ -149,15 +152,18 @@ _KIND: Final = next(place for place, column in enumerate(COLUMNS) if column.name
 
 def cell_of(column: Column, value: Any) -> str | int | None:
     """Return a value as a spreadsheet shows it: a number, a text, or nothing."""
-    if value is None:
-        return None
+    if value is None or column.kind is Kind.TEXT or column.kind is Kind.NUMBER:
+        return value  # type: ignore[no-any-return]  # a text, a whole number, or nothing
     if column.kind is Kind.INSTANT:
-        return format_instant(value) if -_SHOWN_MAX < value < _SHOWN_MAX else str(value)
+        return _instant(value)
     if column.kind is Kind.FLAG:
         return "true" if value else "false"
-    if column.kind in (Kind.TEXTS, Kind.REASONS):
-        return orjson.dumps(value).decode()
-    return value  # type: ignore[no-any-return]  # the kinds left hold texts and whole numbers
+    return orjson.dumps(value).decode()
+
+
+@lru_cache(4_096)
+def _instant(at: int) -> str:
+    return format_instant(at) if -_SHOWN_MAX < at < _SHOWN_MAX else str(at)
 
 
 _SHOWN_MAX: Final = 60_000_000_000 * 1_000_000
