@@ -23,6 +23,8 @@ from benchmarks import (
     report,
     servers,
     side_by_side,
+    tree_cost,
+    verify_rate,
     wrk,
 )
 from benchmarks.progress import Live
@@ -30,13 +32,14 @@ from benchmarks.progress import Live
 OUT = servers.ROOT / "out"
 POLICIES = servers.ROOT / "policies"
 IMAGES = servers.ROOT / "docs" / "images"
-PARTS = ("in-process", "orders", "http", "cases", "releases", "casbin")
+PARTS = ("in-process", "orders", "http", "cases", "tree", "releases", "verify", "casbin")
 STOPS = (
     wrk.LoadFailed,
     servers.NotStarted,
     in_process.TooManyRules,
     policy_cases.CasesFailed,
     side_by_side.AnswersDiffer,
+    verify_rate.NotVerified,
 )
 
 
@@ -107,8 +110,13 @@ def _measure(part: str, folder: Path, *, quick: bool, say: Live) -> list[report.
         return orders_in_force.measure(folder, POLICIES, turns, say)
     if part == "http":
         return over_http.measure(folder, over_http.QUICK if quick else over_http.FULL, say)
+    if part == "tree":
+        return tree_cost.measure(folder, over_http.QUICK if quick else over_http.FULL, say)
     if part == "releases":
         return releases.measure(POLICIES, 3 if quick else 15, say)
+    if part == "verify":
+        entries = verify_rate.ENTRIES_QUICK if quick else verify_rate.ENTRIES
+        return verify_rate.measure(folder, entries, 1 if quick else 3, say)
     return policy_cases.measure(POLICIES, 1 if quick else 3, say)
 
 

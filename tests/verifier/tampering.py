@@ -11,9 +11,9 @@ from pathlib import Path
 from policy_engine.ledger.encoding import header_hash
 from policy_engine.ledger.leaves import parse_leaf
 from policy_engine.ledger.merkle import leaf_hash, root
-from policy_engine_verify.beside import Given, Place
 from policy_engine_verify.check import Check
 from policy_engine_verify.formats import Refused, key
+from policy_engine_verify.report import Given, Place
 from policy_engine_verify.source import Source
 from tests.verifier import honest
 

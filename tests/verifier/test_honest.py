@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from policy_engine_verify.beside import Given
-from policy_engine_verify.check import Check, Report
+from policy_engine_verify.check import Check
 from policy_engine_verify.formats import key
+from policy_engine_verify.report import Given, Report
 from policy_engine_verify.source import Source
 from tests.verifier import honest
 

@@ -12,9 +12,9 @@ import pytest
 from policy_engine.ledger.compact import CompactRange
 from policy_engine.ledger.merkle import leaf_hash
 from policy_engine_verify import logs, tree
-from policy_engine_verify.beside import Given
 from policy_engine_verify.formats import key
 from policy_engine_verify.locate import where
+from policy_engine_verify.report import Given
 from tests.verifier import honest, tampering
 from tests.verifier.tampering import Bench, flipped, line_of
 

@@ -9,14 +9,14 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 
 from policy_engine_verify import limits
 from policy_engine_verify.formats import Key, Refused, base64, canonical, key
 from policy_engine_verify.logs import Entry, Header, Tip
 from policy_engine_verify.proofs import Receipt, check_entry, check_receipt, parse_receipt
+from policy_engine_verify.report import Given, Place
 from policy_engine_verify.source import Lines, Source
 
 FORMAT = "policy-engine-bundle/v1"
@@ -24,31 +24,7 @@ _SEALED = re.compile(rb'\{"key":(?:"([^"\\]*)"|null),"sealed":"([^"\\]*)","seq":
 _TEXT = re.compile(rb'\{"body":(.*),"salt":"([0-9a-f]{64})"\}', re.DOTALL)
 
 
-class Place(NamedTuple):
-    """Where something was found: as much of it as is known."""
-
-    log: str | None = None
-    batch: int | None = None
-    seq: int | None = None
-    leaf: int | None = None
-
-    def __str__(self) -> str:
-        parts = (("leaf", self.leaf), ("log", self.log), ("batch", self.batch), ("entry", self.seq))
-        return ", ".join(f"{name} {value}" for name, value in parts if value is not None)
-
-
 Find = Callable[[str, Place], None]
-
-
-@dataclass
-class Given:
-    """What the caller vouches for."""
-
-    key: Key | None = None
-    witnesses: list[Key] = field(default_factory=list)
-    quorum: int = 0
-    since: bytes | None = None
-    receipts: dict[str, bytes] = field(default_factory=dict)
 
 
 def manifest_of(source: Source) -> dict[str, Any]:

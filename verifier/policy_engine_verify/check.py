@@ -6,28 +6,14 @@ bundle means to show, and is held to it. Each finding names its place. What lies
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
-
 from policy_engine_verify import limits
-from policy_engine_verify.beside import Beside, Given, Place, manifest_of, shown_of
+from policy_engine_verify.beside import Beside, manifest_of, shown_of
 from policy_engine_verify.formats import Checkpoint, Refused, checkpoint, key
 from policy_engine_verify.locate import aligned, in_step, unlike, where
 from policy_engine_verify.logs import Header, Tip, check_batch, follow, parse_leaf
+from policy_engine_verify.report import Given, Place, Report
 from policy_engine_verify.source import Lines, Source
 from policy_engine_verify.tree import Growing, leaf_hash
-
-
-@dataclass
-class Report:
-    """What was found, and what was looked at."""
-
-    stated: Checkpoint
-    since: Checkpoint | None = None
-    findings: list[tuple[str, Place]] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
-    tips: dict[str, Tip] = field(default_factory=dict)
-    partial: bool = False
 
 
 class _Enough(Exception):

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from policy_engine_verify import __version__, limits
-from policy_engine_verify.beside import Given, Place
-from policy_engine_verify.check import Check, Report
+from policy_engine_verify.check import Check
 from policy_engine_verify.formats import WITNESS, Key, Refused, key
 from policy_engine_verify.proofs import HEADER, check_entry
+from policy_engine_verify.report import Given, Place, Report
 from policy_engine_verify.source import Source
 
 FAILED, USAGE = 6, 2

@@ -6,6 +6,7 @@ add one or change one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -14,6 +15,11 @@ from typing import Any
 ANY = "*"
 TIERS = "12345"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ENDLESS = 2**62
+_INSTANT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"([Tt ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.][0-9]{1,9})?)?(?:[Zz]|[+-][0-9]{2}:[0-9]{2}))?"
+)
 HasLink = Callable[[str, str, str], bool]
 
 
@@ -32,10 +38,13 @@ def within(tier: Any, tiers: str) -> bool:
     """Return whether a tier is among `3+`, `1-2` or `5`; an unclassified model is in none."""
     if tiers == ANY:
         return True
-    first, last = (tiers[0], "5") if tiers.endswith("+") else (tiers[0], tiers[-1])
-    if tier not in (*TIERS, "unclassified") or tiers not in (first, f"{first}+", f"{first}-{last}") or first > last:
+    if tier not in (*TIERS, "unclassified"):
         raise ValueError("no such tier")
-    return bool(tier != "unclassified" and first <= tier <= last)
+    first, dash, last = (tiers[:-1], "-", "5") if tiers.endswith("+") else tiers.partition("-")
+    last = last if dash else first
+    if len(first) != 1 or len(last) != 1 or first not in TIERS or last not in TIERS or first > last:
+        raise ValueError("no such range of tiers")
+    return tier != "unclassified" and bool(first <= tier <= last)
 
 
 def known(unknown: Any, names: str) -> bool:
@@ -55,22 +64,26 @@ def during(now: Any, interval: str) -> bool:
     if type(now) is not int:
         raise TypeError("an instant is a whole number")
     start, until = _bounds(interval)
-    return (start is None or start <= now) and (until is None or now < until)
+    return start <= now < until
 
 
 @lru_cache(4_096)
-def _bounds(interval: str) -> tuple[int | None, int | None]:
-    first, _, last = interval.partition("/")
-    start, until = _instant(first), _instant(last)
-    if (start, until) == (None, None) or (start is not None and until is not None and until <= start):
+def _bounds(interval: str) -> tuple[int, int]:
+    first, slash, last = interval.partition("/")
+    start, until = _instant(first, -_ENDLESS), _instant(last, _ENDLESS)
+    if not slash or not (first or last) or until <= start:
         raise ValueError("no such interval")
     return start, until
 
 
-def _instant(text: str) -> int | None:
+def _instant(text: str, open_end: int) -> int:
+    """Return the microseconds since 1970 that an RFC 3339 text or a date names; an empty text is an open end."""
     if not text:
-        return None
-    moment = datetime.fromisoformat(text if "T" in text.upper() else f"{text}T00:00+00:00")
+        return open_end
+    found = _INSTANT.fullmatch(text)
+    if found is None:
+        raise ValueError("no such instant")
+    moment = datetime.fromisoformat(text.upper() if found[1] else f"{text}T00:00+00:00")
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
@@ -81,8 +94,10 @@ def pinned(has_link: HasLink) -> dict[str, Callable[..., bool]]:
         return any(has_link(code, group, edition) for edition in _many(editions))
 
     def grouped(value: Any, group: str, editions: Any) -> bool:
+        if group == ANY:
+            return True
         codes = (value,) if isinstance(value, str) else _many(value)
-        return group == ANY or any(linked(code, group, editions) for code in codes)
+        return any(linked(code, group, editions) for code in codes)
 
     def outside(value: Any, group: str, editions: Any) -> bool:
         if group != ANY and not isinstance(value, str):

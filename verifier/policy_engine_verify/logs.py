@@ -1,7 +1,7 @@
 """Writer logs: which leaf of the global tree may follow which, and whether entries are those that a batch committed.
 
-A leaf is a batch header, or says that a log opens, closes, or was abandoned. Headers and decisions of the usual form
-are matched by one expression each, which only canonical bytes match; every other form is parsed and written again.
+A leaf is a batch header, or says that a log opens, closes, or was abandoned. Each leaf and entry is parsed and written
+again, so that it has the one spelling; those of the usual form are only compared with it (`forms`).
 """
 
 from __future__ import annotations
@@ -15,36 +15,10 @@ from typing import Any, NamedTuple
 
 from policy_engine_verify import limits
 from policy_engine_verify.formats import Refused, canonical
-from policy_engine_verify.source import is_plain
+from policy_engine_verify.forms import DECISION, HEADER, matched
 from policy_engine_verify.tree import root_of
 
 FIRST_PREVIOUS = "0" * 64
-_PARTS = {
-    b"S": rb'"[^"]*"',
-    b"N": rb'(?:"[^"]*"|null)',
-    b"I": rb"(?:[1-8][0-9]{0,15}|9[0-9]{0,14}|0)",
-    b"M": rb"(?:[1-8][0-9]{0,15}|9[0-9]{0,14}|0|null)",
-    b"H": rb"[0-9a-f]{64}",
-    b"L": rb'\[(?:"[^"]*"(?:,"[^"]*")*)?\]',
-    b"R": rb'\[(?:\[(?:"[^"]*"|null),"[^"]*",\[(?:"[^"]*"(?:,"[^"]*")*)?\]\](?:,(?=\[))?)*(?<!,)\]',
-}
-
-
-def _form(text: bytes) -> re.Pattern[bytes]:
-    """Return the expression of a form in which `<S>` is a text, `<N>` a text or null, `<I>` a whole number, ..."""
-    return re.compile(re.sub(rb"<([A-Z])>", lambda part: _PARTS[part[1]], text))
-
-
-_HEADER = _form(
-    rb'\{"at":(<I>),"batch":(<I>),"epoch":(<I>),"first":(<I>),"log":"([^"]+)","n":([1-9][0-9]{0,14}),"prev":"(<H>)",'
-    rb'"release":(<N>),"root":"(<H>)","v":1\}'
-)
-_DECISION = _form(
-    rb'\{"action":<N>,(?:"asked":<S>,)?"at":(<I>),"by":<S>,(?:"clock":"set",)?"commit":"([^"]*)","epoch":(<I>),'
-    rb'(?:"flags":<L>,)?"id":<S>,"instant":<I>,"kind":"decision","licences":<L>,"lifted":<L>,"log":"([^"]*)",'
-    rb'"missing":<L>,"model":<N>,"outcome":"(?:allow|deny)","reached":(?:true|false),"reasons":<R>,"release":(<N>),'
-    rb'"rules":<L>,"sealed":"([^"]*)","seq":(<I>),"tenant":<N>,"tier":<M>,"until":<M>,"v":1\}'
-)
 _FITS: dict[str, Callable[[Any], bool]] = {
     "count": lambda value: type(value) is int and value >= 0,
     "some": lambda value: type(value) is int and value >= 1,
@@ -56,11 +30,8 @@ _FITS: dict[str, Callable[[Any], bool]] = {
 _EVERY = {"v": "some", "log": "text", "epoch": "count", "at": "count"}
 _BATCH = {"batch": "count", "first": "count", "n": "some", "root": "hash", "prev": "hash", "release": "text?"}
 _END = {"kind": "text", "batches": "count", "entries": "count", "head": "hash"}
-_EVENTS = {
-    "open": {"kind": "text", "boot": "text", "key": "name?", "release": "name?"},
-    "close": _END,
-    "abandoned": _END,
-}
+_OPEN = {"kind": "text", "boot": "text", "key": "name?", "release": "name?"}
+_EVENTS = {"open": _OPEN, "close": _END, "abandoned": _END}
 _COMMON = {"v", "kind", "id", "log", "seq", "at", "epoch", "release", "sealed"}
 
 
@@ -93,7 +64,7 @@ class Entry(NamedTuple):
 
 def parse_leaf(data: bytes, plain: bool = False) -> Header | dict[str, Any]:
     """Return the header, or the members of an event, that a leaf holds. `plain`: it is known to need no escape."""
-    usual = _HEADER.fullmatch(data) if plain or is_plain(data) else None
+    usual = matched(HEADER, data, plain)
     if usual and len(data) <= limits.LEAF_BYTES:
         at, batch, epoch, first, log, n, prev, release, root = usual.groups()
         places = log.decode(), int(batch), int(first), int(n), root.decode(), prev.decode(), int(epoch)
@@ -158,7 +129,7 @@ def follow(tip: Tip | None, leaf: Header | dict[str, Any], hash: bytes) -> Tip:
 
 def parse_entry(data: bytes, plain: bool = False) -> Entry:
     """Return what the checks need of an entry. Raises `Refused` when it is no canonical entry of version 1."""
-    usual = _DECISION.fullmatch(data) if plain or is_plain(data) else None
+    usual = matched(DECISION, data, plain)
     if usual:
         at, commit, epoch, log, release, sealed, seq = usual.groups()
         named = None if release == b"null" else release[1:-1].decode()
@@ -185,13 +156,13 @@ def check_batch(
     own = root_of([sha256(b"\x00" + line).digest() for line in lines]).hex() == header.root and len(lines) == header.n
     entries: list[Entry] = []
     wrong: list[tuple[int | None, str]] = []
+    at, epoch_now, log = b"%d" % header.at, b"%d" % header.epoch, header.log.encode()
     release = b"null" if header.release is None else json.dumps(header.release, ensure_ascii=False).encode()
-    place = b"%d" % header.at, b"%d" % header.epoch, header.log.encode(), release
     state: tuple[int, str | None] = (header.epoch, header.release)
     last = state
     for seq, line in enumerate(lines, header.first):
-        usual = None if every else _DECISION.fullmatch(line) if plain or is_plain(line) else None
-        if usual and usual.group(1, 3, 4, 5, 7) == (*place, b"%d" % seq):
+        usual = None if every else matched(DECISION, line, plain)
+        if usual and usual.group(1, 3, 4, 5, 7) == (at, epoch_now, log, release, b"%d" % seq):
             epoch, last = header.epoch, state
             continue
         try:

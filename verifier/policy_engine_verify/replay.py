@@ -27,8 +27,8 @@ from policy_engine_verify.functions import pinned
 from policy_engine_verify.source import Source
 
 PLACES_COUNT = 100
-_DEFINITION = re.compile(r"[a-z_]+(?:, [a-z_]+)*")
-_CALL = re.compile(r"([a-z]+)\((?:[rp]\.[a-z_]+(?:, |(?=\))))+\)")
+_DEFINITION = re.compile(r"[a-z][a-z_]*(?:, [a-z][a-z_]*)*")
+_CALL = re.compile(r"([a-z]+)\((?:[rp]\.[a-z][a-z_]*(?:, |(?=\))))+\)")
 _EFFECTS = {
     "some(where (p.eft == allow)) && !some(where (p.eft == deny))",
     "some(where (p.eft == allow))",

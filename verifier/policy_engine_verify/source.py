@@ -60,13 +60,16 @@ class Lines:
             if self._rest:
                 raise Refused(f"{self.name} is cut off: its last line has no end")
             return
-        whole, newline, self._rest = (self._rest + chunk).rpartition(b"\n")
-        if len(self._rest) > limits.LINE_BYTES:
-            raise Refused(f"a line of {self.name} is longer than {limits.LINE_BYTES} bytes")
-        if newline:
+        end = chunk.rfind(b"\n")
+        if end < 0:
+            self._rest += chunk
+        else:
+            whole, self._rest = self._rest + chunk[:end], chunk[end + 1 :]
             self.plain = is_plain(whole, _BETWEEN) and (self.plain or self._at == len(self._lines))
             self._lines = self._lines[self._at :] + whole.split(b"\n")
             self._at = 0
+        if len(self._rest) > limits.LINE_BYTES:
+            raise Refused(f"a line of {self.name} is longer than {limits.LINE_BYTES} bytes")
 
 
 def is_plain(data: bytes, table: bytes = _ESCAPED) -> bool:

@@ -1,0 +1,47 @@
+"""The usual forms of a batch header and of a decision, each as one expression. They are here for speed alone.
+
+Only canonical bytes without any escape match them, so whatever matches need not be parsed and written again. Without
+this module the verifier finds the same and takes five times as long.
+"""
+
+from __future__ import annotations
+
+import re
+
+from policy_engine_verify.source import is_plain
+
+_INTEGER, _TEXT = rb"[1-8][0-9]{0,15}+|9[0-9]{0,14}+|0", rb'"[^"]*+"'
+_TEXTS = rb"\[(?:%b(?:,%b)*+)?\]" % (_TEXT, _TEXT)
+_REASON = rb"\[(?:%b|null),%b,%b\]" % (_TEXT, _TEXT, _TEXTS)
+_PARTS = {
+    b"S": _TEXT,
+    b"N": rb"(?:%b|null)" % _TEXT,
+    b"I": rb"(?:%b)" % _INTEGER,
+    b"M": rb"(?:%b|null)" % _INTEGER,
+    b"H": rb"[0-9a-f]{64}",
+    b"L": _TEXTS,
+    b"R": rb"\[(?:%b(?:,%b)*+)?\]" % (_REASON, _REASON),
+}
+"""Never going back (`*+`) costs nothing here: what follows a text is a quote, and a text holds none."""
+
+
+def _form(text: bytes) -> re.Pattern[bytes]:
+    """Return the expression of a form in which `<S>` is a text, `<N>` a text or null, `<I>` a whole number, ..."""
+    return re.compile(re.sub(rb"<([A-Z])>", lambda part: _PARTS[part[1]], text))
+
+
+HEADER = _form(
+    rb'\{"at":(<I>),"batch":(<I>),"epoch":(<I>),"first":(<I>),"log":"([^"]+)","n":([1-9][0-9]{0,14}),"prev":"(<H>)",'
+    rb'"release":(<N>),"root":"(<H>)","v":1\}'
+)
+DECISION = _form(
+    rb'\{"action":<N>,(?:"asked":<S>,)?"at":(<I>),"by":<S>,(?:"clock":"set",)?"commit":"([^"]*+)","epoch":(<I>),'
+    rb'(?:"flags":<L>,)?"id":<S>,"instant":<I>,"kind":"decision","licences":<L>,"lifted":<L>,"log":"([^"]*+)",'
+    rb'"missing":<L>,"model":<N>,"outcome":"(?:allow|deny)","reached":(?:true|false),"reasons":<R>,"release":(<N>),'
+    rb'"rules":<L>,"sealed":"([^"]*+)","seq":(<I>),"tenant":<N>,"tier":<M>,"until":<M>,"v":1\}'
+)
+
+
+def matched(form: re.Pattern[bytes], data: bytes, plain: bool) -> re.Match[bytes] | None:
+    """Return how bytes match a form. `plain`: they are known to need no escape."""
+    return form.fullmatch(data) if plain or is_plain(data) else None
