@@ -15,6 +15,7 @@ from time import monotonic
 
 from benchmarks import (
     casbin_shapes,
+    exports,
     in_process,
     orders_in_force,
     over_http,
@@ -32,7 +33,7 @@ from benchmarks.progress import Live
 OUT = servers.ROOT / "out"
 POLICIES = servers.ROOT / "policies"
 IMAGES = servers.ROOT / "docs" / "images"
-PARTS = ("in-process", "orders", "http", "cases", "tree", "releases", "verify", "casbin")
+PARTS = ("in-process", "orders", "http", "cases", "tree", "releases", "exports", "verify", "casbin")
 STOPS = (
     wrk.LoadFailed,
     servers.NotStarted,
@@ -40,6 +41,7 @@ STOPS = (
     policy_cases.CasesFailed,
     side_by_side.AnswersDiffer,
     verify_rate.NotVerified,
+    exports.NotExported,
 )
 
 
@@ -114,6 +116,9 @@ def _measure(part: str, folder: Path, *, quick: bool, say: Live) -> list[report.
         return tree_cost.measure(folder, over_http.QUICK if quick else over_http.FULL, say)
     if part == "releases":
         return releases.measure(POLICIES, 3 if quick else 15, say)
+    if part == "exports":
+        entries = exports.ENTRIES_QUICK if quick else exports.ENTRIES
+        return exports.measure(POLICIES, folder, entries, 1 if quick else 3, say)
     if part == "verify":
         entries = verify_rate.ENTRIES_QUICK if quick else verify_rate.ENTRIES
         return verify_rate.measure(folder, entries, 1 if quick else 3, say)
