@@ -2,15 +2,17 @@
 
 `python -m tests.durability.load FOLDER SEED COUNT PAGES FAULTS` opens the engine on `FOLDER/engine.db`, decides until
 COUNT decisions were acknowledged, is closed and opened again half way, and puts into the disk's journal: `A id` when an
-allow has left, `D id` for a deny with an entry, `C seq` for a change of facts, `S id` for an engaged switch, `ready`
-after a start. PAGES is after how many pages SQLite makes a checkpoint, 0 for the product's own number. FAULTS is how
-often fsync fails with EIO on the way, once or several times in a row.
+allow has left, `R receipt` for some of them, `D id` for a deny with an entry, `C seq` for a change of facts, `S id` for
+an engaged switch, `T note` for a checkpoint that was published, and `ready` after a start. PAGES is after how many
+pages SQLite makes a checkpoint, 0 for the product's own number. FAULTS is how often fsync fails with EIO on the way,
+once or several times in a row.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import random
 import sys
 import time
@@ -28,6 +30,9 @@ from tests.durability.layer import Disk, Fault
 
 POLICIES = Path(__file__).resolve().parents[2] / "policies"
 ASKING_COUNT = 12
+RECEIPT_EACH = 6
+"""Of so many allows one caller keeps its receipt."""
+
 ALLOWED = Request("alice", "infer", "fable-5", "acme", Location("US"))
 DENIED = Request("bruno", "infer", "mythos-5", "acme-de", Location("DE"))
 
@@ -51,6 +56,8 @@ class Work:
                 self.faults.pop()
                 self.break_disk()
             self.disk.mark(f"{'A' if decision.allowed else 'D'} {decision.id}")
+            if decision.allowed and self.left % RECEIPT_EACH == 0:
+                self.disk.mark(f"R {json.dumps(decision.receipt)}")
 
     def break_disk(self) -> None:
         """Let one of the next fsyncs fail, and perhaps those behind it."""
@@ -83,9 +90,15 @@ class Work:
                 else:
                     self.engine.switches.engage(LOCAL, id, {"models": ["open-1"]}, "a trial")
                     self.disk.mark(f"S {id}")
+                    self.integrate()
             except StoreUnavailable:
                 self.disk.mark("refused")
             time.sleep(0.002)
+
+    def integrate(self) -> None:
+        """Integrate now, besides once a second, so that a short run has several checkpoints."""
+        if self.engine.sequencer is not None:
+            self.engine.sequencer.integrate()
 
     async def run(self) -> None:
         """Work until enough was acknowledged."""
@@ -100,6 +113,8 @@ def main(folder: Path, seed: int, count: int, pages: int, faults: int) -> None:
     for session in range(2):
         engine = open_engine(settings, releases=releases)
         disk.mark("ready")
+        if engine.sequencer is not None:
+            engine.sequencer.published = lambda checkpoint: disk.mark(f"T {checkpoint.note.decode()}")
         if pages:
             connection = engine.store._writer._connection  # type: ignore[attr-defined]  # of the SQLite store
             connection.execute(f"PRAGMA wal_autocheckpoint = {pages}").fetchall()

@@ -9,6 +9,7 @@ Left to others: the disk (`disk.c`, `images`), the load (`load`), how many trial
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from collections import Counter
@@ -23,6 +24,7 @@ from policy_engine.services.keyfile import open_vault
 from policy_engine.services.verify import verify
 from policy_engine.store.interfaces import Change, Write
 from policy_engine.store.sqlite import SqliteStore
+from tests.durability.honoured import broken_receipts, other_trees
 from tests.durability.images import LOSSES, Disk, Loss, image, lay
 from tests.durability.journal import Step, read_journal
 from tests.durability.layer import ROOT, run_on
@@ -149,6 +151,8 @@ def look(folder: Path, said: Sequence[str]) -> tuple[list[str], list[str]]:
         if len({entry["id"] for _, entry in entries}) != len(entries):
             wrong.append("an entry is there twice")
         with store.view() as view:
+            missing += broken_receipts(view, [json.loads(line[2:]) for line in said if line[:2] == "R "])
+            missing += other_trees(view, [line[2:].encode() for line in said if line[:2] == "T "])
             wrong += [str(finding) for finding in verify(view, vault).findings]
         if not missing and not wrong:
             store.change(Change("x", {}, (Write("persons", "afterwards", {"facts": {}}, 0),), raises_epoch=False))

@@ -55,7 +55,7 @@ def test_no_acknowledged_entry_is_lost(filled: Filled, tmp_path: Path, seed: int
 def test_nothing_is_lost_after_fsync_has_failed(filled: Filled, tmp_path: Path, seed: int) -> None:
     """After fsyncs that failed, once or several times, what is acknowledged later survives a loss of power as well."""
     recording = record(filled("load"), seed, pages=PAGES[seed % 3], faults=16)
-    assert sum(step.kind == "s" for step in recording.steps) > 8
+    assert sum(step.kind == "s" for step in recording.steps) > 2
     assert try_losses(losses(recording, seed, 25), tmp_path / "image").bad == []
 
 
