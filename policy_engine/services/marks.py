@@ -108,12 +108,15 @@ class MarkCheck:
         self._said_keys: set[ErasedKey] = set()
         self._said_ranges: set[PrunedRange] = set()
         self._renewed: set[str] = set()
+        self._said_bodies: dict[Mark, int] = {}
+        self._emptied: dict[Mark, int] = {}
         self.gone: dict[str, int] = {}
 
     def follow(self, public: Mapping[str, Any]) -> None:
         """Take what the public part of an entry says is gone."""
         log_id, seq, at = public["log"], public["seq"], public["at"]
         if "erases" in public:
+            self._said_bodies[Mark(ERASED, log_id, seq, at)] = public["erases"]["bodies"]
             rows = {key: (register, revision) for register, key, revision in public["erases"]["rows"]}
             for key in public["erases"]["keys"]:
                 self._said_keys.add(ErasedKey(key, log_id, seq, at, *rows.get(key, (None, None))))
@@ -129,6 +132,11 @@ class MarkCheck:
         """Count one body or row that a mark explains."""
         self.gone[str(mark)] = self.gone.get(str(mark), 0) + 1
 
+    def emptied(self, mark: Mark) -> None:
+        """Count one body that is empty because of a mark."""
+        self._emptied[mark] = self._emptied.get(mark, 0) + 1
+        self.count(mark)
+
     def compare(self, view: LogView) -> None:
         """Find marks that no entry made, marks that are missing, and destroyed keys that are still there."""
         said: set[ErasedKey | PrunedRange] = {*self._said_keys, *self._said_ranges}
@@ -137,6 +145,11 @@ class MarkCheck:
             self._find(f"mark of entry {_by(mark)}", "no entry says that this was erased or pruned")
         for mark in sorted(said - marked, key=repr):
             self._find(f"entry {_by(mark)}", "a mark of what it erased or pruned is missing")
+        for entry, count in self._said_bodies.items():
+            if self._emptied.get(entry, 0) != count:
+                self._find(
+                    f"entry {entry.seq} of log {entry.log_id}", "it erased another number of bodies than are gone"
+                )
         for key in sorted({mark.key for mark in self._said_keys} - self._renewed):
             if view.data_key(key) is not None:
                 self._find(f"data key {key}", "an entry destroyed it and it is still there")

@@ -262,7 +262,7 @@ class _Verification:
         if not entry.sealed:
             if mark is None or entry.tags:
                 raise VerificationFailed("the sealed body was emptied and no entry says so")
-            self.marks.count(mark)
+            self.marks.emptied(mark)
             return
         if mark is not None:
             raise VerificationFailed(f"the sealed body was {mark} and is still there")

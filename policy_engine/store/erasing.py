@@ -11,7 +11,7 @@ Left to others: who may, and what is under a hold (`services.erasure`), the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from policy_engine.store import erasuretables as statements
 from policy_engine.store.erasureinterfaces import Erasure, Pruning, erases, prunes
 from policy_engine.store.interfaces import State
 from policy_engine.store.registers import WriterRows, live_revision
+from policy_engine.store.sessions import Reader
 
 Written = frozenset[tuple[str, str]]
 """`(register, id)` of the rows that the same change writes."""
@@ -87,7 +88,7 @@ class ErasingRows(WriterRows):
         if isinstance(removes, Pruning):
             check_pruning(removes, state)
             return {"prunes": prunes(removes, self._prune(removes, place))}
-        removal = plan(self, self._found(removes.tags), removes, vault, state, written)
+        removal = plan(self, found_bodies(self._writer, removes.tags), removes, vault, state, written)
         for key, row in removal.keys.items():
             register, revision = row or (None, None)
             self._writer.run(statements.ADD_ERASED_KEY, key, place.log_id, place.seq, place.at, register, revision)
@@ -98,15 +99,10 @@ class ErasingRows(WriterRows):
             self._writer.run(statements.DROP_ROW[register], id, revision)
         return removal.public()
 
-    def _found(self, tags: tuple[bytes, ...]) -> dict[tuple[str, int], str]:
-        head = entries.read_head(self._writer)
-        places = [] if head is None else [(head.log_id, seq) for seq in entries.find_tagged(self._writer, head, tags)]
-        return with_keys(places, lambda log_id, seq: self._writer.one(statements.READ_BODY, log_id, seq))
-
     def _empty(self, log_id: str, seq: int) -> None:
-        body = self._writer.one(statements.READ_BODY, log_id, seq)
+        found = self._writer.one(statements.READ_TAGS, log_id, seq)
         self._writer.run(statements.EMPTY_BODY, log_id, seq)
-        for tag in () if body is None else entries.split_tags(body[2]):
+        for tag in () if found is None else entries.split_tags(found[0]):
             self._writer.run(statements.DROP_TAG, tag, log_id, seq)
 
     def _prune(self, pruning: Pruning, place: Place) -> int:
@@ -120,9 +116,11 @@ class ErasingRows(WriterRows):
         return count
 
 
-def with_keys(
-    places: Iterable[tuple[str, int]], body: Callable[[str, int], tuple[Any, ...] | None]
-) -> dict[tuple[str, int], str]:
-    """Return the places whose bodies are not empty, each with the id of its data key."""
-    found = {place: body(*place) for place in places}
-    return {place: str(there[0]) for place, there in found.items() if there is not None and there[0] and there[1]}
+def found_bodies(reader: Reader, tags: tuple[bytes, ...]) -> dict[tuple[str, int], str]:
+    """Return the places of the bodies that carry any of the tags and are not empty, each with its data key's id."""
+    found = {(log_id, seq): key for tag in tags for log_id, seq, key in reader.all(statements.BODIES_BY_TAG, tag)}
+    wanted = set(tags)
+    for log_id, seq, key, joined in reader.stream(statements.UNINDEXED_BODIES):
+        if not wanted.isdisjoint(entries.split_tags(joined)):
+            found[log_id, seq] = key
+    return found

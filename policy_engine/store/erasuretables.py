@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from policy_engine.store.sessions import Command, command, query
-from policy_engine.store.tables import bodies, data_keys, entries, metadata, registers, tags
+from policy_engine.store.tables import bodies, data_keys, entries, heads, metadata, registers, tags
 
 _Number = BigInteger().with_variant(Integer, "sqlite")
 _Text = Text().with_variant(Text(collation="C"), "postgresql")
@@ -70,10 +70,20 @@ READ_PRUNED_RANGES = query(
 READ_LAST_REVISIONS = query(
     select(_key.key, func.max(_key.revision)).where(_key.register.is_not(None)).group_by(_key.key)
 )
-READ_BODY = query(
-    select(bodies.c.data_key, bodies.c.sealed, bodies.c.tags).where(
-        bodies.c.log_id == bindparam("log"), bodies.c.seq == bindparam("number")
-    ),
+_there = (bodies.c.data_key.is_not(None), func.length(bodies.c.sealed) > literal_column("0"))
+BODIES_BY_TAG = query(
+    select(bodies.c.log_id, bodies.c.seq, bodies.c.data_key)
+    .select_from(tags.join(bodies, (bodies.c.log_id == tags.c.log_id) & (bodies.c.seq == tags.c.seq)))
+    .where(tags.c.tag == bindparam("key"), *_there),
+    "key",
+)
+UNINDEXED_BODIES = query(
+    select(bodies.c.log_id, bodies.c.seq, bodies.c.data_key, bodies.c.tags)
+    .select_from(heads.join(bodies, (bodies.c.log_id == heads.c.log_id) & (bodies.c.seq >= heads.c.tagged)))
+    .where(heads.c.tagged < heads.c.next_seq, *_there)
+)
+READ_TAGS = query(
+    select(bodies.c.tags).where(bodies.c.log_id == bindparam("log"), bodies.c.seq == bindparam("number")),
     "log",
     "number",
 )
@@ -83,8 +93,7 @@ READ_BODIES = query(
         bodies.c.log_id == bindparam("log"),
         bodies.c.seq >= bindparam("first"),
         bodies.c.seq < bindparam("end"),
-        bodies.c.data_key.is_not(None),
-        func.length(bodies.c.sealed) > literal_column("0"),
+        *_there,
     )
     .order_by(bodies.c.seq),
     "log",
@@ -98,8 +107,7 @@ SCAN_BODIES = query(
     .where(
         bodies.c.log_id == bindparam("log"),
         bodies.c.seq < bindparam("end"),
-        bodies.c.data_key.is_not(None),
-        func.length(bodies.c.sealed) > literal_column("0"),
+        *_there,
     )
     .order_by(bodies.c.seq),
     "log",

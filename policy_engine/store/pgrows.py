@@ -11,7 +11,7 @@ from typing import Any
 from policy_engine.errors import InputRefused
 from policy_engine.ledger.encoding import Place
 from policy_engine.ledger.sealing import KeyVault
-from policy_engine.store import entries, erasing, statements
+from policy_engine.store import erasing, statements
 from policy_engine.store import erasuretables as marks
 from policy_engine.store.erasing import Removal, Written
 from policy_engine.store.erasureinterfaces import Erasure, Pruning, prunes
@@ -97,12 +97,10 @@ class CollectedRows:
             self.removal = removes
             bodies = [self._reader.all(marks.READ_BODIES, *part) for part in removes.ranges]
             return {"prunes": prunes(removes, sum(map(len, bodies)))}
-        self.removal = erasing.plan(self, self._found(removes.tags), removes, vault, state, written)
+        self.removal = erasing.plan(
+            self, erasing.found_bodies(self._reader, removes.tags), removes, vault, state, written
+        )
         return self.removal.public()
-
-    def _found(self, tags: tuple[bytes, ...]) -> dict[tuple[str, int], str]:
-        places = entries.find_tagged_of_all(self._reader, tags)
-        return erasing.with_keys(places, lambda log_id, seq: self._reader.one(marks.READ_BODY, log_id, seq))
 
     @property
     def touches_facts(self) -> bool:
