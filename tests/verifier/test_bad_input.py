@@ -290,3 +290,36 @@ def test_replay_needs_an_unsealed_bundle(tmp_path: Path, capsys: pytest.CaptureF
     """On a sealed bundle, `--replay` says what it needs."""
     folder = honest.write_folder(MADE.files(), tmp_path / "b")
     assert "needs an unsealed export" in refused(capsys, tmp_path, folder, *KEY, "--replay")
+
+
+def test_nothing_of_a_bundle_is_obeyed_by_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A log whose name would clear the screen, move the cursor or turn the text round is shown harmless."""
+    made = honest.make(3, 20, gone=False)
+    evil = "\u001b[2J\u009b1A\u202e"
+    leaf = honest.Opened(evil, "boot", None, 1, None, honest.START).encode()
+    made.leaves += [leaf, leaf]
+    code, said = run(capsys, tmp_path, honest.write_folder(made.files(), tmp_path / "b"), "--key", made.key)
+    assert code == 6 and "?[2J?1A?" in said
+    assert all(letter.isprintable() or letter == "\n" for letter in said)
+    code, said = run(capsys, tmp_path, tmp_path / "b", "--key", made.key, "--json")
+    assert code == 6 and said.isascii() and json.loads(said)["findings"][0]["log"] == evil
+
+
+def test_a_part_may_not_pass_for_the_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Entries that the manifest does not claim to show are said to be left out; with `--complete` that fails."""
+    log = max(MADE.logs.values(), key=lambda log: len(log.entries))
+    cut = log.headers[-1].first
+    manifest = json.loads(FILES["manifest.json"])
+    next(each for each in manifest["logs"] if each["log"] == log.id)["shown"] = [[0, cut]]
+    members = FILES | {"manifest.json": json.dumps(manifest).encode()}
+    for name in (f"entries/{log.id}.jsonl", f"sealed/{log.id}.jsonl", f"bodies/{log.id}.jsonl"):
+        lines = [line for line in FILES[name].splitlines(True) if json.loads(line)["seq"] < cut]
+        members[name] = b"".join(lines)
+    members[f"hashes/{log.id}"] = FILES[f"hashes/{log.id}"][: 32 * cut]
+    folder = honest.write_folder(members, tmp_path / "b")
+    code, said = run(capsys, tmp_path, folder, *KEY)
+    assert code == 0 and cli.PARTIAL in said
+    code, said = run(capsys, tmp_path, folder, *KEY, "--complete")
+    assert code == 6 and cli.PARTIAL in said and said.endswith("NOT VERIFIED.\n")
+    honest.write_folder(FILES, folder)
+    assert run(capsys, tmp_path, folder, *KEY, "--complete")[0] == 0

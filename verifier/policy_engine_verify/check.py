@@ -9,7 +9,7 @@ from __future__ import annotations
 from policy_engine_verify import limits
 from policy_engine_verify.beside import Beside, manifest_of, shown_of
 from policy_engine_verify.formats import Checkpoint, Refused, checkpoint, key
-from policy_engine_verify.locate import aligned, in_step, unlike, where
+from policy_engine_verify.locate import aligned, in_step, skipped, unlike, where
 from policy_engine_verify.logs import Header, Tip, check_batch, follow, parse_leaf
 from policy_engine_verify.report import Given, Place, Report
 from policy_engine_verify.source import Lines, Source
@@ -60,7 +60,7 @@ class Check:
     def _leaves(self) -> None:
         """Check each leaf with its batch, and the roots at both sizes."""
         stated, since = self.report.stated, self.report.since
-        lines, hashes, tree = self._source.lines("leaves.jsonl"), list[bytes](), Growing()
+        lines, tree = self._source.lines("leaves.jsonl"), Growing()
         if since and since.size > stated.size:
             self.find(f"the log was rolled back: it had {since.size} leaves and has {stated.size}", Place())
         while tree.size < stated.size and (taken := lines.take(min(1_024, stated.size - tree.size))):
@@ -69,15 +69,13 @@ class Check:
                 hash = leaf_hash(line)
                 self._leaf(tree.size, line, hash, lines.plain)
                 tree.add(hash)
-                hashes.append(hash)
         self._compare(tree, since)
         if tree.size < stated.size:
             self.find(f"leaves are missing from here on: {stated.size} were signed", Place(leaf=tree.size))
         elif lines.take(1):
             self.find(f"there are more leaves than the {stated.size} that were signed", Place(leaf=tree.size))
         if tree.size == stated.size and tree.root() != stated.root:
-            places: list[int | None] = [*unlike(hashes, self._source.hashes("leaves", 0, len(hashes)), stated.root)]
-            for number in places or [None]:
+            for number in unlike(self._source, stated.size, stated.root):
                 self.find("the leaves are not those that were signed: another root", Place(leaf=number))
 
     def _compare(self, tree: Growing, since: Checkpoint | None) -> None:
@@ -107,22 +105,15 @@ class Check:
         self.report.counts["batches"] += 1
         self._beside.batch(header, line, tip)
         if log not in self._shown:
-            self._shown[log], self._entries[log] = (
-                shown_of(self._manifest, log),
-                self._source.lines(f"entries/{log}.jsonl"),
-            )
+            self._shown[log] = shown_of(self._manifest, log)
+            self._entries[log] = self._source.lines(f"entries/{log}.jsonl")
         if not any(first <= header.first < end for first, end in self._shown[log]):
             self.report.partial = True
             return
         if header.n > limits.BATCH_ENTRIES_COUNT:
             raise Refused(f"a batch of log {log} has over {limits.BATCH_ENTRIES_COUNT} entries")
-        lines, before = (
-            self._entries[log],
-            sum(min(end, header.first) - first for first, end in self._shown[log] if first < header.first),
-        )
-        if before > tip.shown:  # those of a leaf that could not be read, which was found
-            lines.take(before - tip.shown)
-            tip.shown = before
+        lines = self._entries[log]
+        tip.shown += skipped(header, self._shown[log], tip.shown, lines)
         own = lines.take(header.n)
         if not aligned(header, own, lines):
             own, strays = in_step(header, own, lines)

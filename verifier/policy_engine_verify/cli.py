@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
         found = {"ok": False, "refused": _sentence(refused)}
     found["key"] = "given" if given.key else "from the bundle"
     if chosen.json:
-        print(json.dumps(found, ensure_ascii=False, indent=1))
+        print(json.dumps(found, indent=1))
     else:
-        _say(found)
+        print("\n".join(_printable(line) for line in _said(found)))
     return 0 if found["ok"] else FAILED
 
 
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quorum", type=int, metavar="N", help="how many witnesses must have cosigned (all given)")
     parser.add_argument("--receipt", action="append", type=Path, default=[], metavar="FILE", help="a receipt you kept")
+    parser.add_argument("--complete", action="store_true", help="fail unless every entry of the log is shown")
     parser.add_argument("--replay", action="store_true", help="decide again with stock Casbin (needs the extra replay)")
     parser.add_argument("--model-sha256", action="append", default=[], metavar="HEX", help="a model to replay")
     parser.add_argument("--json", action="store_true", help="say it as JSON")
@@ -117,13 +119,14 @@ def _check(chosen: argparse.Namespace, given: Given) -> dict[str, Any]:
     with Source(chosen.bundle) as source:
         report = Check(source, given).run()
         found = _report(report)
+        found["ok"] = found["ok"] and not (chosen.complete and report.partial)
         if chosen.replay and not report.findings:
             try:
                 from policy_engine_verify.replay import replay
             except ImportError:
                 raise Refused("--replay needs the extra: pip install 'policy-engine-verify[replay]'") from None
             found["replay"] = replay(source, frozenset(chosen.model_sha256))
-            found["ok"] = not found["replay"]["differ"]
+            found["ok"] = found["ok"] and not found["replay"]["differ"]
     return found
 
 
@@ -148,37 +151,42 @@ def _report(report: Report) -> dict[str, Any]:
     }
 
 
-def _say(found: dict[str, Any]) -> None:
-    """Say the result in sentences, the verdict last."""
+def _printable(text: str) -> str:
+    """Return a line without anything that a terminal would obey: names in a bundle may be an enemy's."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _said(found: dict[str, Any]) -> Iterator[str]:
+    """Yield the result in sentences, the verdict last."""
     if "refused" in found:
-        print(f"NOT VERIFIED. {found['refused'][0].upper()}{found['refused'][1:]}.")
+        yield f"NOT VERIFIED. {found['refused'][0].upper()}{found['refused'][1:]}."
         return
-    print(f"log {found['origin']}, {found['size']} leaves, root {found['root']}")
+    yield f"log {found['origin']}, {found['size']} leaves, root {found['root']}"
     for witness in found["witnesses"]:
-        print(f"cosigned by {witness['name']} at POSIX time {witness['time']}")
+        yield f"cosigned by {witness['name']} at POSIX time {witness['time']}"
     if "proved" in found:
-        print("entry {seq} of log {log}, in batch {batch}, is in this tree:".format(**found["proved"]))
-        print(json.dumps(found["entry"], ensure_ascii=False, indent=1))
+        yield "entry {seq} of log {log}, in batch {batch}, is in this tree:".format(**found["proved"])
+        yield from json.dumps(found["entry"], ensure_ascii=False, indent=1).splitlines()
     for name, count in found.get("counts", {}).items():
-        print(f"{name}: {count}")
-    if found.get("since") is not None:
-        print(f"the log continues the earlier checkpoint of {found['since']} leaves" if found["ok"] else "")
+        yield f"{name}: {count}"
+    if found.get("since") is not None and found["ok"]:
+        yield f"the log continues the earlier checkpoint of {found['since']} leaves"
     if "replay" in found:
-        print(
-            "replayed with stock Casbin: {same} the same, {differ} differ, {left_out} left out".format(
-                **found["replay"]
-            )
+        yield "replayed with stock Casbin: {same} the same, {differ} differ, {left_out} left out".format(
+            **found["replay"]
         )
-        print("\n".join(found["replay"]["places"]))
+        yield from (f"left out: {reason} ({count})" for reason, count in found["replay"]["reasons"].items())
+        yield from (f"{release}: {said}" for release, said in found["replay"]["releases"].items())
+        yield from (f"- {place}" for place in found["replay"]["places"])
     for finding in found.get("findings", ()):
         place = Place(*(finding[name] for name in Place._fields))
-        print(f"- {place}{': ' if str(place) else ''}{finding['message']}")
+        yield f"- {place}{': ' if str(place) else ''}{finding['message']}"
     if found.get("partial"):
-        print(PARTIAL)
+        yield PARTIAL
     if found["key"] != "given":
-        print(UNVOUCHED)
+        yield UNVOUCHED
     findings = len(found.get("findings", ()))
-    print("VERIFIED." if found["ok"] else f"NOT VERIFIED: {findings} findings." if findings else "NOT VERIFIED.")
+    yield "VERIFIED." if found["ok"] else f"NOT VERIFIED: {findings} findings." if findings else "NOT VERIFIED."
 
 
 if __name__ == "__main__":

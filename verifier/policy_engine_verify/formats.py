@@ -184,7 +184,7 @@ class Checkpoint:
 def checkpoint(data: bytes, log: Key, witnesses: list[Key], quorum: int, what: str) -> Checkpoint:
     """Return the checkpoint that a log key signed and at least `quorum` different known witnesses cosigned."""
     text, found = signers(data, [log, *witnesses], what)
-    if log not in [each for each, _ in found]:
+    if log.kind != LOG or log not in [each for each, _ in found]:
         raise Refused(f"{what} is not signed by the key of the log")
     lines = text[:-1].split("\n")
     if not 3 <= len(lines) <= limits.CHECKPOINT_LINES_COUNT or not all(lines):

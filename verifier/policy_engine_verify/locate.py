@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from policy_engine_verify.logs import Header
-from policy_engine_verify.source import Lines
+from policy_engine_verify.source import Lines, Source
 from policy_engine_verify.tree import leaf_hash, root_of
 
 _SEQ = re.compile(rb',"seq":([0-9]{1,16}),')
@@ -21,11 +21,22 @@ def seq_of(line: bytes) -> int:
     return int(found[1]) if found else -1
 
 
-def unlike(found: list[bytes], beside: list[bytes] | None, root: bytes) -> list[int]:
-    """Return the numbers of the hashes that differ from the true ones; none when the true ones are not there."""
+def unlike(source: Source, size: int, root: bytes) -> list[int | None]:
+    """Return the leaves that are not those that gave a root; one `None` when the bundle does not help to tell."""
+    beside = source.hashes("leaves", 0, size)
     if beside is None or root_of(beside) != root:
-        return []
-    return [number for number, (one, two) in enumerate(zip(found, beside, strict=True)) if one != two]
+        return [None]
+    lines = source.lines("leaves.jsonl").take(size)
+    return [number for number, line in enumerate(lines) if leaf_hash(line) != beside[number]]
+
+
+def skipped(header: Header, shown: list[tuple[int, int]], taken: int, lines: Lines) -> int:
+    """Pass over the entries in front of a batch whose leaf could not be read (which was found), and count them."""
+    before = sum(min(end, header.first) - first for first, end in shown if first < header.first)
+    left = max(before - taken, 0)
+    while left and (found := len(lines.take(min(left, 1_024)))):
+        left -= found
+    return max(before - taken, 0)
 
 
 def where(header: Header, own: list[bytes], beside: list[bytes] | None) -> list[tuple[int | None, str]]:
