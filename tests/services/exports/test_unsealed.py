@@ -186,7 +186,10 @@ def test_a_file_that_exists_uses_no_approval(asked_of: Office, tmp_path: Path) -
 
 
 def test_only_the_proposer_makes_it(asked_of: Office, tmp_path: Path) -> None:
-    """Neither the approver nor another person with the same scopes may use somebody's approval."""
+    """Neither the approver nor another person with the same scopes may use somebody's approval.
+
+    Control: policy_engine/services/exports/unsealed.py: `if proposal.proposed_by != caller.person:`
+    """
     proposal = asked_of.approved()
     for who in ("vera", "paul", "reader", "bounded", "unsealer"):
         with pytest.raises(NotPermitted):
@@ -227,7 +230,10 @@ def test_words_of_time_mean_what_they_meant(asked_of: Office, tmp_path: Path) ->
 
 @pytest.mark.parametrize("step", ["waiting", "refused", "expired", "foreign", "missing"])
 def test_what_is_not_approved_is_refused(asked_of: Office, tmp_path: Path, step: str) -> None:
-    """Neither a waiting, refused or expired proposal, nor one of something else, nor none, opens anything."""
+    """Neither a waiting, refused or expired proposal, nor one of something else, nor none, opens anything.
+
+    Control: policy_engine/services/exports/unsealed.py: `if proposal.status != APPROVED:`
+    """
     house = asked_of.house
     id = "prop-0"
     if step in ("waiting", "refused"):
