@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,6 +133,17 @@ def planted_facts() -> outputs.PlantedFacts:
 def kept_outputs() -> Iterator[Any]:
     """Offer `keep(kind, text)` for outputs that no client or logger of this process sees."""
     return outputs.keep
+
+
+@pytest.fixture
+def tell(capfd: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Offer a way to tell the figures of a long campaign on standard error, past pytest's capture."""
+
+    def write(line: str) -> None:
+        with capfd.disabled():
+            sys.stderr.write(f"\n{line}\n")
+
+    return write
 
 
 @dataclass(frozen=True, slots=True)

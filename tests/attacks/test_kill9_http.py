@@ -1,7 +1,8 @@
 """kill -9 of the served engine under load: no answer that said allow is lost, none is there twice, and it is back soon.
 
 The clients and their count live in this process, the engine in another that is killed. At least fifty requests are in
-flight whenever it dies.
+flight whenever it dies. Every receipt that a client kept is honoured afterwards, and every checkpoint that an auditor
+saw is one of the tree that the next start goes on with.
 """
 
 from __future__ import annotations
@@ -16,21 +17,32 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
+
+import pytest
 
 from policy_engine.core.instants import SECOND
 from policy_engine.services.evidence import verify
 from policy_engine.services.keyfile import open_vault
 from policy_engine.store.sqlite import SqliteStore
+from tests.durability.honoured import broken_receipts, other_trees
 
 ROOT = Path(__file__).parents[2]
 KILLS_COUNT = 20
+NIGHTLY_KILLS_COUNT = 300
 CONNECTIONS_COUNT = 60
 IN_FLIGHT_LEAST = 50
 READY_SECONDS = 2.0
+RECEIPT_EACH = 50
+"""Of so many allows a client keeps one receipt: checking one takes longer than deciding."""
 
 BODY = json.dumps(
     {
@@ -50,12 +62,12 @@ class Service:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self.key = ""
+        self.key = self.auditor = ""
         self.log = folder / "serve.log"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> float:
-        """Start it and return the seconds until it answers that it is ready."""
+        """Start it and return the seconds until it is ready, without those that it waited for a processor."""
         program = Path(sys.executable).with_name("policy-engine")
         environment = {**os.environ, "POLICY_ENGINE_DATABASE": f"sqlite:///{self.database}"}
         began = time.monotonic()
@@ -67,7 +79,9 @@ class Service:
                 stdout=log,
                 stderr=subprocess.DEVNULL,
             )
+        waited = 0.0
         while not self._ready():
+            waited = waited_seconds(self.process.pid)
             assert self.process.poll() is None, "the service did not start"
             assert time.monotonic() - began < 30, "the service is not ready after half a minute"
             time.sleep(0.01)
@@ -75,13 +89,23 @@ class Service:
             found = re.search(r"enforcement point\s+(pe_\S+)", self.log.read_text())
             assert found is not None
             self.key = found.group(1)
-        return time.monotonic() - began
+            self.auditor = re.search(r"auditor\s+(pe_\S+)", self.log.read_text()).group(1)  # type: ignore[union-attr]  # made with the other
+        return time.monotonic() - began - waited
 
     def kill(self) -> None:
         """Kill it as nothing can catch."""
         assert self.process is not None
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+
+    def checkpoint(self) -> bytes | None:
+        """Return the newest checkpoint as an auditor sees it, `None` before there is one."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/v1/log/checkpoint", headers={"Authorization": f"Bearer {self.auditor}"}
+        )
+        with suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=10) as answer:
+            return bytes(answer.read())
+        return None
 
     def _ready(self) -> bool:
         try:
@@ -92,12 +116,21 @@ class Service:
             return False
 
 
+def waited_seconds(pid: int) -> float:
+    """Return how long a process could have run and had no processor: the machine is shared with other tests."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
+
+
 class Load:
     """Clients that ask over and over, and what they were told."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
         self.allowed: list[str] = []
+        self.receipts: list[dict[str, Any]] = []
         self.in_flight = 0
 
     async def until_killed(self, seconds: float) -> int:
@@ -127,6 +160,8 @@ class Load:
                 self.in_flight -= 1
                 if decision["decision"]:
                     self.allowed.append(decision["context"]["id"])
+                    if len(self.allowed) % RECEIPT_EACH == 0:
+                        self.receipts.append(decision["context"]["receipt"])
         except (OSError, asyncio.IncompleteReadError):
             return
         finally:
@@ -135,35 +170,74 @@ class Load:
                 await writer.wait_closed()
 
 
-def test_no_acknowledged_decision_is_lost_when_the_service_is_killed(tmp_path: Path) -> None:
-    """Twenty kills under load: every allow a client was given has exactly one entry, and each start is ready soon."""
-    service = Service(tmp_path)
-    load = Load(service)
+@dataclass
+class Killed:
+    """What a campaign of kills showed."""
+
+    load: Load
+    ready: list[float] = field(default_factory=list)
+    in_flight: list[int] = field(default_factory=list)
+    checkpoints: list[bytes] = field(default_factory=list)
+
+    def line(self) -> str:
+        """Return the figures as one line."""
+        return (
+            f"kill -9 of the service: {len(self.in_flight)} kills, {len(self.load.allowed)} allows acknowledged, "
+            f"{len(self.load.receipts)} receipts and {len(self.checkpoints)} checkpoints kept; ready again after "
+            f"{median(self.ready):.2f} s (median), at most {max(self.ready):.2f} s"
+        )
+
+
+def kill_often(folder: Path, count: int, seed: int) -> tuple[Service, Killed]:
+    """Kill the service so often under load, with a look at its checkpoint before each, and return what was told."""
+    service = Service(folder)
+    killed = Killed(Load(service))
     service.start()
-    ready: list[float] = []
-    in_flight: list[int] = []
-    chance = random.Random(1)
-    for _ in range(KILLS_COUNT):
-        load.in_flight = 0
-        in_flight.append(asyncio.run(load.until_killed(chance.uniform(0.15, 0.45))))
-        ready.append(service.start())
+    chance = random.Random(seed)
+    for _ in range(count):
+        killed.load.in_flight = 0
+        killed.in_flight.append(asyncio.run(killed.load.until_killed(chance.uniform(0.15, 0.45))))
+        killed.ready.append(service.start())
+        checkpoint = service.checkpoint()
+        killed.checkpoints += [] if checkpoint is None else [checkpoint]
     service.kill()
+    return service, killed
+
+
+def check(service: Service, killed: Killed) -> None:
+    """Compare what clients and auditor were told with what the log holds."""
     vault = open_vault(Path(f"{service.database}.keys"), database_is_empty=False, now=SECOND)
     store = SqliteStore(service.database, vault)
     try:
-        entries = Counter(
-            entry["id"]
-            for _, _, public in store.entries(limit=10_000_000)
-            if (entry := json.loads(public))["kind"] == "decision"
-        )
+        public = [(seq, json.loads(public)) for _, seq, public in store.entries(limit=100_000_000)]
         with store.view() as view:
             assert verify(view, vault, lambda *_: None).ok
+            assert broken_receipts(view, killed.load.receipts) == []
+            assert other_trees(view, killed.checkpoints) == []
     finally:
         store.close()
-    assert len(load.allowed) >= 1_000
-    assert min(in_flight) >= IN_FLIGHT_LEAST
-    assert [id for id in load.allowed if entries[id] != 1] == []
-    assert len(set(load.allowed)) == len(load.allowed)
-    # The machine is shared with the other half of the suite: the usual start counts, and none may hang.
-    assert median(ready) <= READY_SECONDS, sorted(ready)
-    assert max(ready) <= 5 * READY_SECONDS, sorted(ready)
+    entries = Counter(entry["id"] for _, entry in public if entry["kind"] == "decision")
+    assert [seq for seq, _ in public] == list(range(len(public)))
+    assert min(killed.in_flight) >= IN_FLIGHT_LEAST
+    assert [id for id in killed.load.allowed if entries[id] != 1] == []
+    assert len(set(killed.load.allowed)) == len(killed.load.allowed)
+    # The other half of the suite slows the disk as well: the usual start counts, and none may hang.
+    assert median(killed.ready) <= READY_SECONDS, sorted(killed.ready)
+    assert max(killed.ready) <= 5 * READY_SECONDS, sorted(killed.ready)
+
+
+def test_no_acknowledged_decision_is_lost_when_the_service_is_killed(tmp_path: Path) -> None:
+    """Twenty kills under load: every allow and receipt given out has its one entry, and each start is ready soon."""
+    service, killed = kill_often(tmp_path, KILLS_COUNT, 1)
+    check(service, killed)
+    assert len(killed.load.allowed) >= 1_000
+    assert len(killed.load.receipts) >= 20
+    assert len(set(killed.checkpoints)) >= 3
+
+
+@pytest.mark.nightly
+def test_three_hundred_kills(tmp_path: Path, tell: Callable[[str], None]) -> None:
+    """The same three hundred times, on one log, with figures."""
+    service, killed = kill_often(tmp_path, NIGHTLY_KILLS_COUNT, 300)
+    tell(killed.line())
+    check(service, killed)

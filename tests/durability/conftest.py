@@ -1,8 +1,7 @@
-"""What the trials of this room share: a filled database to start from, and a way to tell figures."""
+"""What the trials of this room share: a filled database to start from."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,14 +22,3 @@ def filled(tmp_path: Path, sample_database: SampleDatabase) -> Callable[[str], P
         return folder
 
     return fill
-
-
-@pytest.fixture
-def tell(capfd: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Offer a way to tell figures of a long campaign on stderr, past pytest's capture."""
-
-    def write(line: str) -> None:
-        with capfd.disabled():
-            sys.stderr.write(f"\n{line}\n")
-
-    return write
