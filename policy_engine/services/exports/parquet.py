@@ -47,7 +47,7 @@ def require_duckdb() -> Any:
 def write_parquet(part: Path, pages: Iterable[Sequence[Entry]], limits: Limits = LIMITS) -> None:
     """Write a Parquet file with the columns of `columns`, zstd-compressed."""
     duckdb = require_duckdb()
-    with tempfile.TemporaryDirectory(prefix=".parquet-", dir=part.parent) as scratch:
+    with tempfile.TemporaryDirectory(prefix=f"{part.name}.", dir=part.parent) as scratch:
         rows, made = Path(scratch) / "rows.jsonl", Path(scratch) / "made.parquet"
         _write_rows(rows, pages)
         settings = {

@@ -44,7 +44,7 @@ def write_xlsx(part: Path, pages: Iterable[Sequence[Entry]], limits: Limits = LI
     import xlsxwriter  # type: ignore[import-untyped]  # the library ships no types
 
     book = Book()
-    with tempfile.TemporaryDirectory(prefix=".xlsx-", dir=part.parent) as scratch:
+    with tempfile.TemporaryDirectory(prefix=f"{part.name}.", dir=part.parent) as scratch:
         workbook = xlsxwriter.Workbook(str(part), {**_OPTIONS, "tmpdir": scratch})
         try:
             _fill(workbook, pages, book, limits)

@@ -2,8 +2,9 @@
 
 No body is opened: a tag says that an entry has a value, not whom it is about. Looking by tags is a logged read all the
 same, made by whoever calls. Small numbers are not shown: a group of persons about whom fewer than
-`limits.small_group_decisions_count` decisions were made is said to be small, and so is each cell of its row below that;
-a row with such a cell shows no total, so that no number can be had by subtraction.
+`limits.small_group_decisions_count` decisions were made is said to be small, and so is each cell of its row below that.
+No small number can be had by subtraction either: a row with such a cell shows no total, and of two groups of which one
+holds the other and a few decisions more, the smaller shows no number.
 Left to others: the logged read (`service`), the tables that say which countries a group has (`rules.tables`).
 """
 
@@ -11,8 +12,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Final
 
 from policy_engine.core.plain import AnyRelease, PlainRelease
@@ -27,24 +29,32 @@ from policy_engine.store.interfaces import ReadStore
 EVIDENCE_STATES: Final = ("valid", "declared", "expired", "undated", "conflict", "none", "no-person", "contradictory")
 US_PERSONS: Final = "US persons"
 GROUPS_COUNT: Final = 60
+WITHHELD: Final = "withheld"
 
 Place = tuple[str, int]
 Cells = Mapping[tuple[str, str], int]
 """Counts by row and (`tier` or) column."""
 
+Groups = tuple[Cells, frozenset[tuple[str, str]]]
+
 
 @dataclass(frozen=True, slots=True)
 class Keyed:
-    """What was counted: by group and tier, and by state of evidence and outcome. Countries can be in several groups."""
+    """What was counted: by group and tier, and by state of evidence and outcome. Countries can be in several groups.
+
+    `withheld` are cells of groups that would tell of a few persons by what another group has more.
+    """
 
     groups: Cells
+    withheld: frozenset[tuple[str, str]]
     evidence: Cells
 
 
-def count_keyed(store: ReadStore, vault: KeyVault, loader: ReleaseLoader, found: Gathered) -> Keyed:
+def count_keyed(store: ReadStore, vault: KeyVault, loader: ReleaseLoader, found: Gathered, least: int) -> Keyed:
     """Return the counts of the decisions that were gathered. The caller has logged that it looks."""
     tagged = _Tagged(store, vault, found)
-    return Keyed(_by_group(store, loader, found, tagged), _by_evidence(found, tagged))
+    groups, withheld = _by_group(store, loader, found, tagged, least)
+    return Keyed(groups, withheld, _by_evidence(found, tagged))
 
 
 class _Tagged:
@@ -66,13 +76,20 @@ class _Membership:
 
     def __init__(self, tables: Iterable[GroupTable]) -> None:
         self._table = {name: table for table in tables for edition in table.members for name in edition}
+        self._starts = sorted({start for table in self._table.values() for start in table.starts}) or [0]
 
     def names(self) -> frozenset[str]:
         return frozenset(self._table)
 
-    def ever(self, name: str) -> frozenset[str]:
-        table = self._table.get(name)
-        return frozenset[str]().union(*(edition.get(name, ()) for edition in table.members)) if table else frozenset()
+    def countries(self) -> frozenset[str]:
+        tables = self._table.values()
+        return frozenset(
+            code for table in tables for edition in table.members for codes in edition.values() for code in codes
+        )
+
+    def edition(self, instant: int) -> int:
+        """Return the start of the stretch around an instant in which no table changes."""
+        return self._starts[max(0, bisect_right(self._starts, instant) - 1)]
 
     def at(self, name: str, instant: int) -> frozenset[str]:
         """Return the members at an instant; before the oldest edition those of the oldest, as decisions take it."""
@@ -82,25 +99,66 @@ class _Membership:
         return table.members[max(0, bisect_right(table.starts, instant) - 1)].get(name, frozenset())
 
 
-def _by_group(store: ReadStore, loader: ReleaseLoader, found: Gathered, tagged: _Tagged) -> Cells:
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """What decisions have in common for counting by group: countries, tier, and whose tables of which instant count."""
+
+    countries: frozenset[str]
+    tier: str
+    release: str | None
+    instant: int
+
+
+def _by_group(store: ReadStore, loader: ReleaseLoader, found: Gathered, tagged: _Tagged, least: int) -> Groups:
     hashes = {verdict[2] for verdict, _ in found.verdicts.values() if verdict[2] is not None}
     releases = {hash: _membership(loader.stored(store, hash)) for hash in sorted(hashes)}
-    names = sorted(frozenset[str]().union(*(release.names() for release in releases.values())))
-    known: dict[str, list[Place]] = {}
+    names = sorted(frozenset[str]().union(*(release.names() for release in releases.values())))[:GROUPS_COUNT]
     counts: Counter[tuple[str, str]] = Counter()
-    for name in names[:GROUPS_COUNT]:
-        seen: set[Place] = set()
-        for country in sorted(frozenset[str]().union(*(release.ever(name) for release in releases.values()))):
-            if country not in known:
-                known[country] = tagged.places("counted", country)
-            for place in known[country]:
-                (_, tier, hash), instant = found.verdicts[place]
-                if place not in seen and hash is not None and country in releases[hash].at(name, instant):
-                    seen.add(place)
-                    counts[name, tier] += 1
+    parts: dict[str, set[Alike]] = {}
+    alike = _alike(found, releases, tagged)
+    for name in names:
+        parts[name] = {
+            one
+            for one in alike
+            if one.release is not None and one.countries & releases[one.release].at(name, one.instant)
+        }
+        for one in parts[name]:
+            counts[name, one.tier] += alike[one]
     for place in tagged.places("us_person", "yes"):
         counts[US_PERSONS, found.verdicts[place][0][1]] += 1
-    return counts
+    return counts, frozenset(_told_by_difference(parts, alike, least))
+
+
+def _alike(found: Gathered, releases: Mapping[str, _Membership], tagged: _Tagged) -> Counter[Alike]:
+    """Return how many decisions there are of each sort. Countries are found by their tags, one after another."""
+    countries = sorted(frozenset[str]().union(*(release.countries() for release in releases.values())))
+    masks: dict[Place, int] = {}
+    for bit, country in enumerate(countries):
+        for place in tagged.places("counted", country):
+            masks[place] = masks.get(place, 0) | 1 << bit
+    counted: Counter[tuple[int, str, str | None, int]] = Counter()
+    for place, mask in masks.items():
+        (_, tier, hash), instant = found.verdicts[place]
+        counted[mask, tier, hash, 0 if hash is None else releases[hash].edition(instant)] += 1
+    return Counter(
+        {
+            Alike(frozenset(c for bit, c in enumerate(countries) if mask >> bit & 1), tier, hash, instant): count
+            for (mask, tier, hash, instant), count in counted.items()
+        }
+    )
+
+
+def _told_by_difference(
+    parts: Mapping[str, set[Alike]], alike: Counter[Alike], least: int
+) -> Iterator[tuple[str, str]]:
+    """Yield `(group, tier)` to withhold: another group has all of its decisions and only a few more."""
+    tiers = {one.tier for one in alike}
+    for inner, outer in permutations(parts, 2):
+        for tier in tiers:
+            smaller = {one for one in parts[inner] if one.tier == tier}
+            larger = {one for one in parts[outer] if one.tier == tier}
+            if smaller < larger and sum(alike[one] for one in larger - smaller) < least:
+                yield inner, tier
 
 
 def _membership(release: AnyRelease) -> _Membership:
@@ -117,7 +175,9 @@ def _by_evidence(found: Gathered, tagged: _Tagged) -> Cells:
     return counts
 
 
-def shown_row(row: str, columns: Iterable[str], cells: Cells, least: int) -> tuple[list[str], str] | None:
+def shown_row(
+    row: str, columns: Sequence[str], cells: Cells, least: int, withheld: Container[tuple[str, str]] = ()
+) -> tuple[list[str], str] | None:
     """Return the cells of a row as text and its total, small numbers withheld; `None` when the whole row is small.
 
     A cell of 0 is shown as 0: nobody is behind it. Where a cell is withheld, so is the total.
@@ -126,6 +186,9 @@ def shown_row(row: str, columns: Iterable[str], cells: Cells, least: int) -> tup
     total = sum(numbers)
     if total < least:
         return None
-    small = [0 < number < least for number in numbers]
-    texts = [f"under {least}" if hidden else f"{number:,}" for number, hidden in zip(numbers, small, strict=True)]
-    return texts, "withheld" if any(small) else f"{total:,}"
+    texts = [
+        f"under {least}" if 0 < number < least else WITHHELD if (row, column) in withheld else f"{number:,}"
+        for number, column in zip(numbers, columns, strict=True)
+    ]
+    whole = all(text == f"{number:,}" for text, number in zip(texts, numbers, strict=True))
+    return texts, f"{total:,}" if whole else WITHHELD

@@ -13,7 +13,7 @@ from typing import Any, Final
 from policy_engine.core.instants import DAY, format_instant
 from policy_engine.services.report.charts import Mark, beside_names, over_time, strip
 from policy_engine.services.report.gathered import Gathered, Listed
-from policy_engine.services.report.keyed import EVIDENCE_STATES, Keyed, shown_row
+from policy_engine.services.report.keyed import EVIDENCE_STATES, WITHHELD, Keyed, shown_row
 from policy_engine.services.report.markup import Markup, Part, element, joined, paragraph, section, table
 from policy_engine.services.verify import Report
 
@@ -116,7 +116,7 @@ def groups(found: Gathered, keyed: Keyed | None, sealed: str, least: int) -> Mar
     shown: list[Sequence[Part]] = []
     small: list[str] = []
     for name in sorted({group for group, _ in keyed.groups}):
-        row = shown_row(name, tiers, keyed.groups, least)
+        row = shown_row(name, tiers, keyed.groups, least, keyed.withheld)
         if row is None:
             small.append(name)
         else:
@@ -127,7 +127,7 @@ def groups(found: Gathered, keyed: Keyed | None, sealed: str, least: int) -> Mar
         heading,
         paragraph(
             "Counted by keyed tags, without opening any sealed part; that was a logged read. A person may count for "
-            f"several groups. Numbers under {least} are withheld, and with them the total of their row.",
+            f"several groups. Numbers under {least} are withheld, and whatever they could be had from.",
             kind="note",
         ),
         table("Decisions by the country group of the person, and tier of the model", headings, shown),
@@ -144,7 +144,7 @@ def _evidence(keyed: Keyed, least: int) -> Markup:
         counts = {outcome: keyed.evidence.get((state, outcome), 0) for outcome in _OUTCOMES}
         if row is not None:
             rows.append((state, *row[0], row[1]))
-            if row[1] != "withheld":
+            if row[1] != WITHHELD:
                 bars.append((state, counts))
         elif sum(counts.values()):
             rows.append((state, f"under {least}", f"under {least}", f"under {least}"))

@@ -153,4 +153,5 @@ class Reports:
             "until": format_instant(period.until),
         }
         self._recorder.record(lambda state: self._recorder.note("read", members, principal, state))
-        return count_keyed(self._store, self._vault, self._releases, found), ""
+        least = self._limits.small_group_decisions_count
+        return count_keyed(self._store, self._vault, self._releases, found, least), ""

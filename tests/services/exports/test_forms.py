@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import duckdb
 import openpyxl
@@ -141,6 +142,30 @@ def test_workbooks_go_on_in_another_sheet(tmp_path: Path) -> None:
     book.close()
     assert rows == [["seq", 0, 1, 2], ["seq", 3, 4, 5], ["seq", 6]]
     assert LIMITS.sheet_rows_count == 1_048_576
+
+
+def rows_of(sheet: IO[bytes]) -> int:
+    """Return how many rows a sheet has, without holding all of it."""
+    count, tail = 0, b""
+    while chunk := sheet.read(2**20):
+        count += (tail + chunk).count(b"<row ")
+        tail = chunk[-4:]
+    return count
+
+
+@pytest.mark.nightly
+def test_a_real_sheet_is_full_when_it_is_full(tmp_path: Path) -> None:
+    """One row more than a sheet of a spreadsheet program can hold: the last is on a second sheet."""
+    rows = LIMITS.sheet_rows_count
+    data = canonical({"v": 1, "kind": "x", "log": "aa", "seq": 1, "at": 1, "release": None, "epoch": 1, "id": "0"})
+    pages = (([("aa", 1, data)] * 4_096)[: rows - start] for start in range(0, rows, 4_096))
+    assert write_xlsx(tmp_path / "f.xlsx", pages) == Book(2, 0)
+    counts = []
+    with zipfile.ZipFile(tmp_path / "f.xlsx") as book:
+        for number in (1, 2):
+            with book.open(f"xl/worksheets/sheet{number}.xml") as sheet:
+                counts.append(rows_of(sheet))
+    assert counts == [rows, 2]
 
 
 def test_an_empty_export_has_its_headings(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from policy_engine.core.decision import Principal, Reason
 from policy_engine.core.instants import DAY, SECOND, parse_instant
@@ -23,7 +25,7 @@ from policy_engine.services.permissions import LOCAL
 from policy_engine.services.questions import Question
 from policy_engine.services.report import keyed as keyed_room
 from policy_engine.services.report.gathered import LISTED_COUNT, Gathered, gather
-from policy_engine.services.report.keyed import US_PERSONS, count_keyed
+from policy_engine.services.report.keyed import US_PERSONS, Alike, count_keyed
 from policy_engine.services.report.period import Period, parse_period
 from policy_engine.services.report.service import AGE_CLASSES, Made, Reports
 from policy_engine.services.unseal import Unsealer
@@ -121,7 +123,7 @@ def test_epochs_and_releases_are_those_of_the_log(june: Office) -> None:
 def test_keyed_counts_are_those_of_the_sealed_parts(june: Office) -> None:
     """Counting by tags, without opening anything, gives what opening everything gives."""
     found, store = gathered(june), june.house.store
-    keyed = count_keyed(store, june.house.vault, OneRelease(), found)
+    keyed = count_keyed(store, june.house.vault, OneRelease(), found, LIMITS.small_group_decisions_count)
     unsealer = Unsealer(june.house.vault, store.data_key)
     groups: Counter[tuple[str, str]] = Counter()
     evidence: Counter[tuple[str, str]] = Counter()
@@ -206,6 +208,35 @@ def test_small_groups_are_not_broken_down(office: Office, tmp_path: Path) -> Non
     text = re.sub(r"\s+", " ", page.said())
     assert f"Groups with under {least} decisions:" in text and "D:5" in text.split("Groups with under")[1]
     assert f"A:5 {least} under {least} withheld" in text
+
+
+def test_no_small_number_can_be_had_by_subtraction(office: Office, tmp_path: Path) -> None:
+    """Armenia is in D:1 and not in D:5, China in both: a few Armenians more would show as the difference of the two."""
+    least = LIMITS.small_group_decisions_count
+    office.decide(*(office.evaluation(facets=facets("CN"), tier=4) for _ in range(3 * least)))
+    office.decide(*(office.evaluation(facets=facets("AM"), tier=4) for _ in range(least - 1)))
+    _, page = made(office, tmp_path)
+    text = re.sub(r"\s+", " ", page.said())
+    assert f"D:1 {4 * least - 1} {4 * least - 1}" in text and "D:5 withheld withheld" in text
+    office.decide(office.evaluation(facets=facets("AM"), tier=4))
+    _, page = made(office, tmp_path)
+    text = re.sub(r"\s+", " ", page.said())
+    assert f"D:1 {4 * least} {4 * least}" in text and f"D:5 {3 * least} {3 * least}" in text
+
+
+@given(
+    st.dictionaries(st.integers(0, 6), st.integers(1, 30), min_size=1),
+    st.dictionaries(st.sampled_from("ABCD"), st.sets(st.integers(0, 6)), min_size=2),
+)
+def test_what_is_shown_of_two_groups_tells_of_nobody(counts: dict[int, int], groups: dict[str, set[int]]) -> None:
+    """Of two groups that are both shown, of which one holds the other, the difference is nobody or not a few."""
+    alike = Counter({Alike(frozenset((str(sort),)), "4", "r", 0): count for sort, count in counts.items()})
+    parts = {name: {one for one in alike if int(min(one.countries)) in members} for name, members in groups.items()}
+    withheld = set(keyed_room._told_by_difference(parts, alike, 10))
+    for inner in parts.keys() - {name for name, _ in withheld}:
+        for outer in parts.keys() - {name for name, _ in withheld}:
+            if parts[inner] < parts[outer]:
+                assert sum(alike[one] for one in parts[outer] - parts[inner]) >= 10
 
 
 def test_the_page_stands_by_itself(june: Office, tmp_path: Path) -> None:
