@@ -20,6 +20,9 @@ STATUSES = {
     errors.NotPermitted: 403,
     errors.NotFound: 404,
     errors.Conflict: 409,
+    errors.Gone: 410,
+    errors.Overtaken: 409,
+    errors.LogForked: 503,
     errors.StoreUnavailable: 503,
     errors.VerificationFailed: 500,
 }

@@ -24,6 +24,8 @@ DENIED = DecisionDenied(Decision(False, "", (Reason("x"),), (), (), "", 0, 0, "N
         (errors.NotPermitted("x"), Code.USAGE),
         (errors.NotFound("x"), Code.USAGE),
         (errors.Conflict("x"), Code.USAGE),
+        (errors.Gone("x"), Code.USAGE),
+        (errors.Overtaken("x"), Code.USAGE),
         (DENIED, Code.DENY),
         (errors.LoadRefused("x"), Code.REFUSED),
         (errors.StartRefused("x"), Code.REFUSED),
