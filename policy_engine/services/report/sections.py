@@ -289,7 +289,8 @@ def _by_outcome(counts: Counter[Any]) -> list[tuple[tuple[str, ...], tuple[int, 
 
 
 def _folded(summary: str, content: Markup) -> Markup:
-    return element("details", element("summary", summary), content)
+    """Return what a reader may fold away; it is open at first, so that it is printed."""
+    return element("details", element("summary", summary), content, open="")
 
 
 def _shortened(release: str | None) -> str:

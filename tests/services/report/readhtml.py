@@ -68,6 +68,7 @@ ATTRIBUTES = frozenset(
         "id",
         "class",
         "href",
+        "open",
         "scope",
         "tabindex",
         "role",
