@@ -19,7 +19,7 @@ from tests.verifier.tampering import Bench, flipped
 PACKAGE = house.ROOT / "verifier" / "policy_engine_verify"
 MODULES = sorted(PACKAGE.glob("*.py"))
 CORE = ("formats.py", "tree.py", "logs.py", "check.py")
-CORE_LINES_MAX = 415
+CORE_LINES_MAX = 420
 """Lines of code: what is left without empty lines, comments and docstrings."""
 
 OWN = {"policy_engine_verify"}

@@ -33,18 +33,17 @@ class Check:
         if given.since is not None:
             self.report.since = checkpoint(given.since, self._log, [], 0, "the earlier checkpoint")
         self._beside = Beside(source, given, self.find, self.report.counts)
-        self._shown: dict[str, list[tuple[int, int]]] = {}
-        self._entries: dict[str, Lines] = {}
+        self._logs: dict[str, tuple[Lines, list[tuple[int, int]], bool]] = {}
 
     def run(self) -> Report:
         """Check everything, and return what was found."""
         try:
             self._beside.begin()
             self._leaves()
-            for log, lines in self._entries.items():
+            for log, (lines, _, _) in self._logs.items():
                 if lines.take(1):
                     self.find("there are more entries than the leaves and the manifest say", Place(log))
-            self._beside.end(self._entries.keys(), self._log)
+            self._beside.end(self._logs.keys(), self._log)
         except _Enough:
             self.report.findings.append(("there is more, and checking stopped here", Place()))
         return self.report
@@ -104,22 +103,21 @@ class Check:
         log, at = header.log, Place(header.log, header.batch, None, number)
         self.report.counts["batches"] += 1
         self._beside.batch(header, line, tip)
-        if log not in self._shown:
-            self._shown[log] = shown_of(self._manifest, log)
-            self._entries[log] = self._source.lines(f"entries/{log}.jsonl")
-        if not any(first <= header.first < end for first, end in self._shown[log]):
+        if log not in self._logs:
+            lines = self._source.lines(f"entries/{log}.jsonl")
+            self._logs[log] = lines, shown_of(self._manifest, log), self._beside.has(log)
+        lines, shown, every = self._logs[log]
+        if not any(first <= header.first < end for first, end in shown):
             self.report.partial = True
             return
         if header.n > limits.BATCH_ENTRIES_COUNT:
             raise Refused(f"a batch of log {log} has over {limits.BATCH_ENTRIES_COUNT} entries")
-        lines = self._entries[log]
-        tip.shown += skipped(header, self._shown[log], tip.shown, lines)
+        tip.shown += skipped(header, shown, tip.shown, lines)
         own = lines.take(header.n)
         if not aligned(header, own, lines):
             own, strays = in_step(header, own, lines)
             if strays:
                 self.find(f"{strays} lines before or in it are of no batch, or are there twice", at)
-        every = self._beside.has(log)
         same, entries, wrong = check_batch(header, own, lines.plain, tip.entry_epoch, every)
         if not same:  # each line that is not as it was committed is said once, by its place if that can be told
             self._beside.damaged.add(log)

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -145,6 +146,11 @@ def parse_entry(data: bytes, plain: bool = False) -> Entry:
     return Entry(log, seq, at, epoch, members["release"], sealed, commit, members)
 
 
+@lru_cache(64)
+def _written(text: str | None) -> bytes:
+    return json.dumps(text, ensure_ascii=False).encode()
+
+
 def check_batch(
     header: Header, lines: list[bytes], plain: bool = False, epoch: int = 0, every: bool = True
 ) -> tuple[bool, list[Entry], list[tuple[int | None, str]]]:
@@ -157,7 +163,7 @@ def check_batch(
     entries: list[Entry] = []
     wrong: list[tuple[int | None, str]] = []
     at, epoch_now, log = b"%d" % header.at, b"%d" % header.epoch, header.log.encode()
-    release = b"null" if header.release is None else json.dumps(header.release, ensure_ascii=False).encode()
+    release = _written(header.release)
     state: tuple[int, str | None] = (header.epoch, header.release)
     last = state
     for seq, line in enumerate(lines, header.first):
