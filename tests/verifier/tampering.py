@@ -21,9 +21,9 @@ from tests.verifier import honest
 class Bench:
     """A bundle in a folder, and what an auditor of it was given."""
 
-    def __init__(self, folder: Path, made: honest.Honest, *, bodies: bool = False) -> None:
+    def __init__(self, folder: Path, made: honest.Honest, *, sealed: bool = True) -> None:
         self.made = made
-        self.files = made.files(bodies=bodies)
+        self.files = made.files(sealed=sealed)
         self.folder = honest.write_folder(self.files, folder)
         self.given = Given(key(made.key))
 
