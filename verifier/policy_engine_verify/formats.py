@@ -45,7 +45,8 @@ def canonical(data: bytes, what: str) -> Any:
     try:
         text = data.decode()
         value = _read(text)
-        if _write(value) == text and _is_plain(value, limits.NESTING_LEVELS):
+        flat = text.isascii() and text.count("[") + text.count("{") <= limits.NESTING_LEVELS
+        if _write(value) == text and (flat or _is_plain(value, limits.NESTING_LEVELS)):
             return value
     except (ValueError, RecursionError):
         pass  # refused below
