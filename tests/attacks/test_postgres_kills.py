@@ -1,7 +1,8 @@
 """PostgreSQL dies under load: what was acknowledged is in the log once, and nothing is allowed on an unknown outcome.
 
 Killed are sessions in the middle of commits, the whole server (`stop -m immediate`, which is a crash of all its
-processes), and the replica's own process. Lost answers are made at the one statement that matters: COMMIT.
+processes), the replica's own process, and the line between them at any byte. Lost answers are made at the one statement
+that matters: COMMIT.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,20 @@ from policy_engine.ledger.encoding import parse_public
 from policy_engine.store.interfaces import Committed, Moved
 from policy_engine.store.pgsessions import Connection
 from policy_engine.store.postgres import PostgresStore
+from tests.attacks.cutting import CuttingLine
 from tests.postgresql import Server, expendable, wait_until_up
 from tests.store.samples import PostgresDatabase, Sample, genesis, put
 
 ROOT = Path(__file__).parents[2]
 WRITERS_COUNT = 3
-BACKEND_KILLS_COUNT = 40
-CRASHES_COUNT = 3
-PROCESS_KILLS_COUNT = 4
+BACKEND_KILLS_COUNTS = [40, pytest.param(400, marks=pytest.mark.nightly)]
+CRASHES_COUNTS = [5, pytest.param(100, marks=pytest.mark.nightly)]
+PROCESS_KILLS_COUNTS = [4, pytest.param(50, marks=pytest.mark.nightly)]
+KILLED_DECISIONS_COUNTS = [60, pytest.param(1_500, marks=pytest.mark.nightly)]
+CUTS_COUNTS = [40, pytest.param(400, marks=pytest.mark.nightly)]
 SEED = 20_261
+
+Tell = Callable[[str], None]
 
 
 @pytest.fixture
@@ -106,6 +112,10 @@ class Load:
             assert time.monotonic() < until
             time.sleep(0.002)
 
+    def line(self) -> str:
+        """Return the figures as words."""
+        return f"{len(self.acknowledged)} entries acknowledged, none lost or twice, {self.refused} batches refused"
+
     def check(self) -> None:
         """Compare what was acknowledged with what is there."""
         assert self.wrong == []
@@ -115,12 +125,13 @@ class Load:
         assert set(self.acknowledged) <= set(there)
 
 
-def test_sessions_killed_in_the_middle_of_commits(database: PostgresDatabase) -> None:
+@pytest.mark.parametrize("kills", BACKEND_KILLS_COUNTS)
+def test_sessions_killed_in_the_middle_of_commits(database: PostgresDatabase, kills: int, tell: Tell) -> None:
     """0 acknowledged entries lost, 0 twice, and writing goes on after each of the kills."""
     chance = random.Random(SEED)
     with Load(database) as load, database.server.admin(database.name) as session:
         load.await_more()
-        for _ in range(BACKEND_KILLS_COUNT):
+        for _ in range(kills):
             time.sleep(chance.random() * 0.01)
             session.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -128,13 +139,16 @@ def test_sessions_killed_in_the_middle_of_commits(database: PostgresDatabase) ->
             )
             load.await_more()
     load.check()
+    if kills > 100:
+        tell(f"PostgreSQL, sessions killed {kills} times: {load.line()}; seed {SEED}")
 
 
-def test_a_server_that_crashes_and_comes_back(database: PostgresDatabase) -> None:
+@pytest.mark.parametrize("crashes", CRASHES_COUNTS)
+def test_a_server_that_crashes_and_comes_back(database: PostgresDatabase, crashes: int, tell: Tell) -> None:
     """After `stop -m immediate` and a start, everything acknowledged is there, and the same stores write again."""
     chance = random.Random(SEED)
     with Load(database) as load:
-        for _ in range(CRASHES_COUNT):
+        for _ in range(crashes):
             load.await_more()
             time.sleep(chance.random() * 0.1)
             database.server.stop("immediate")
@@ -145,13 +159,42 @@ def test_a_server_that_crashes_and_comes_back(database: PostgresDatabase) -> Non
             wait_until_up(database.server)
         load.await_more()
     load.check()
+    if crashes > 10:
+        tell(f"PostgreSQL, immediate shutdown {crashes} times: {load.line()}; seed {SEED}")
 
 
-def test_replicas_killed_with_kill_9(database: PostgresDatabase) -> None:
+@pytest.mark.parametrize("cuts", CUTS_COUNTS)
+def test_a_line_that_is_cut_at_any_byte(database: PostgresDatabase, cuts: int, tell: Tell) -> None:
+    """Connections end in the middle of a request, an answer or a commit: nothing acknowledged is lost or doubled."""
+    chance = random.Random(SEED)
+    assert database.server.folder is not None
+    line = CuttingLine(database.server.folder)
+    real, database.server = (
+        database.server,
+        replace(database.server, parts={**database.server.parts, "host": str(line.folder)}),
+    )
+    try:
+        with Load(database) as load:
+            database.server = real
+            load.await_more()
+            for _ in range(cuts):
+                line.cut(chance.randrange(6_000))
+                load.await_more()
+            assert line.cuts >= cuts // 2
+    finally:
+        database.server = real
+        line.close()
+    load.check()
+    if cuts > 100:
+        tell(f"PostgreSQL, connections cut {line.cuts} times: {load.line()}; seed {SEED}")
+
+
+@pytest.mark.parametrize("kills", PROCESS_KILLS_COUNTS)
+def test_replicas_killed_with_kill_9(database: PostgresDatabase, kills: int, tell: Tell) -> None:
     """What a killed replica had acknowledged is in its log; the next replica begins one of its own."""
     chance = random.Random(SEED)
     told: list[tuple[str, int]] = []
-    for _ in range(PROCESS_KILLS_COUNT):
+    for _ in range(kills):
         command = [sys.executable, "-m", "tests.attacks.test_postgres_kills", database.writer]
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
         assert process.stdout is not None
@@ -166,7 +209,9 @@ def test_replicas_killed_with_kill_9(database: PostgresDatabase) -> None:
     there = places(database)
     assert len(told) == len(set(told)) > 0
     assert set(told) <= set(there)
-    assert len({log for log, _ in told}) == PROCESS_KILLS_COUNT
+    assert len({log for log, _ in told}) == kills
+    if kills > 10:
+        tell(f"PostgreSQL, replicas killed {kills} times: {len(told)} entries acknowledged, none lost; seed {SEED}")
 
 
 class Broken:
@@ -336,7 +381,8 @@ def test_a_server_that_hangs_holds_nobody_up(database: PostgresDatabase) -> None
     assert isinstance(store.append([draft(store)], state), Committed)
 
 
-def test_no_allow_without_an_entry(compiled: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("decisions", KILLED_DECISIONS_COUNTS)
+def test_no_allow_without_an_entry(compiled: Any, tmp_path: Path, decisions: int, tell: Tell) -> None:
     """Decisions of a whole engine while its sessions are killed: every allow that left is in the log."""
     from policy_engine.bootstrap import open_engine
     from policy_engine.core.decision import Request
@@ -360,7 +406,7 @@ def test_no_allow_without_an_entry(compiled: Any, tmp_path: Path) -> None:
     denied = 0
     chance = random.Random(SEED)
     with database.server.admin(database.name) as session:
-        for number in range(60):
+        for number in range(decisions):
             if number % 3 == 0:
                 pid = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'pe_writer'"
                 threading.Timer(chance.random() * 0.004, session.execute, (pid,)).start()
@@ -378,6 +424,8 @@ def test_no_allow_without_an_entry(compiled: Any, tmp_path: Path) -> None:
     assert len(written) == len(set(written))
     assert len(allowed) > 20
     database.drop()
+    if decisions > 100:
+        tell(f"PostgreSQL, {decisions} decisions while sessions are killed: {len(allowed)} allows, {denied} denied")
 
 
 def main(url: str) -> None:
