@@ -109,7 +109,10 @@ def show(
         found = dict(evidence.show(session.principal, entry))
         if unseal:
             found["body"] = evidence.read_body(session.principal, entry)
+        gone = evidence.gone(session.principal, entry)
     output.emit_record(output.plain(found), form)
+    for mark in gone:
+        output.note(f"Sealed: {mark}.")
 
 
 def _decided(row: Mapping[str, Any]) -> bool:

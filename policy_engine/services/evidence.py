@@ -24,7 +24,7 @@ from policy_engine.ledger.encoding import parse_public
 from policy_engine.ledger.sealing import KeyVault
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.finding import Finder, parse_entry_name
-from policy_engine.services.marks import marks_of
+from policy_engine.services.marks import Mark, marks_of
 from policy_engine.services.permissions import acting_person, is_local, require
 from policy_engine.services.projection import Projection
 from policy_engine.services.questiongroups import QuestionGroups
@@ -174,6 +174,11 @@ class Evidence:
         if not _sees(principal, public):
             raise NotFound("there is no such entry", where="entry")
         return public
+
+    def gone(self, principal: Principal, entry: str | int) -> tuple[Mark, ...]:
+        """Return what erased or pruned the sealed part of an entry, or rows in it. Raises as `show`."""
+        public = self.show(principal, entry)
+        return marks_of(self._store).of_entry(self._entry(entry), public)
 
     def read_body(self, principal: Principal, name: str | int) -> Mapping[str, Any]:
         """Return the sealed part of one entry, after the entry that says who read it is durable.

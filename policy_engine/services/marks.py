@@ -79,6 +79,13 @@ class Marks:
         keys = [key for key, _ in split_rows(entry.sealed)] if entry.sealed else []
         return {(*place, item) for item, key in enumerate(keys) if self.of_key(key, *place, public["at"]) is not None}
 
+    def of_entry(self, entry: StoredEntry, public: Mapping[str, Any]) -> tuple[Mark, ...]:
+        """Return what erased or pruned the body of an entry, or rows in it, each entry that did so once."""
+        body = self.of_body(entry, public["at"])
+        keys = [key for key, _ in split_rows(entry.sealed)] if "rows" in public and entry.sealed else []
+        rows = [self.of_key(key, entry.log_id, entry.seq, public["at"]) for key in keys]
+        return tuple(sorted({mark for mark in (body, *rows) if mark is not None}, key=_moment))
+
     def require_body(self, entry: StoredEntry, at: int) -> None:
         """Raise `Gone` when the body was erased or pruned."""
         mark = self.of_body(entry, at)

@@ -29,6 +29,22 @@ def test_a_subject_is_erased_by_two_persons(shell: Shell) -> None:
     assert b"mina" not in shell.database.read_bytes()
 
 
+def test_showing_what_was_erased_says_by_what(shell: Shell) -> None:
+    """The public part is shown with a note; reading the sealed part is refused with the same words."""
+    shell.asked("mina")
+    entry = str(shell("audit", "query", "--kind", "decision", key="auditor").json["entries"][0]["seq"])
+    shell.approved(shell("audit", "erase", "mina", *WHY, key="operator").json["proposal"])
+    by = shell("audit", "query", "--kind", "erased", key="auditor").json["entries"][0]
+    words = f"erased by entry {by['seq']} of log {by['log']}"
+    shown = shell("audit", "show", entry, key="auditor")
+    assert shown.code == Code.OK and f"Sealed: {words}." in shown.err
+    refused = shell("audit", "show", entry, "--unseal", key="auditor")
+    assert refused.code == Code.USAGE and words in refused.err
+    genesis = shell("audit", "show", "0", key="auditor")
+    assert f"Sealed: {words}." in genesis.err
+    assert "Sealed" not in shell("audit", "show", str(by["seq"]), key="auditor").err
+
+
 def test_the_scrubbed_file_is_smaller_and_works(shell: Shell) -> None:
     """`--scrub` writes the file anew and says how large it is; while somebody writes, it says so and ends with 7."""
     connection = dbapi.connect(str(shell.database), isolation_level=None)
