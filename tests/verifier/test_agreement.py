@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -25,8 +26,9 @@ from tests.ledger.vectors import make_vectors
 from tests.verifier import honest
 
 ROUNDS = [3_000, pytest.param(150_000, marks=pytest.mark.nightly)]
-VECTORS = make_vectors.notes()
-LOG = make_vectors.log()
+FOLDER = Path(make_vectors.__file__).parent
+VECTORS = json.loads((FOLDER / "notes.json").read_text(encoding="utf-8"))
+LOG = json.loads((FOLDER / "log.json").read_text(encoding="utf-8"))
 ORIGIN = VECTORS["origin"]
 ENGINE_KEY, OWN_KEY = note.parse_key(VECTORS["log_key"]), formats.key(VECTORS["log_key"])
 ENGINE_WITNESSES = [note.parse_key(text) for text in VECTORS["witness_keys"]]
@@ -57,9 +59,20 @@ def agree(cases: int, both: Callable[[], tuple[Any, Any]]) -> int:
 # Known answers
 
 
+def test_published_answers() -> None:
+    """The tree of the Certificate Transparency tests, and the notes published by C2SP and in Go's documentation."""
+    published = json.loads((FOLDER / "published.json").read_text(encoding="utf-8"))
+    hashes = [tree.leaf_hash(bytes.fromhex(leaf)) for leaf in published["tree"]["leaves"]]
+    assert [tree.root_of(hashes[:size]).hex() for size in range(len(hashes) + 1)] == published["tree"]["roots"]
+    for case in published["notes"]:
+        signer = formats.key(case["key"])
+        _, signed_by = formats.signers(case["note"].encode(), [signer], "it")
+        assert [each for each, _ in signed_by] == [signer]
+
+
 def test_known_trees() -> None:
     """Roots, and inclusion proofs that hold and that do not, of the published and of the self-made vectors."""
-    trees = make_vectors.trees()
+    trees = json.loads((FOLDER / "trees.json").read_text(encoding="utf-8"))
     hashes = [tree.leaf_hash(f"leaf {number}".encode()) for number in range(70)]
     growing = tree.Growing()
     for size, root in enumerate(trees["roots"]):
