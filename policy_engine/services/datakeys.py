@@ -111,7 +111,7 @@ class Tags:
     def _turn(self, at: int) -> None:
         """Move to the year of an instant."""
         year = year_of(at)
-        self._start, self._end = _start_of(year), _start_of(year + 1)
+        self._start, self._end = start_of(year), start_of(year + 1)
         self._key = self._vault.period_key(str(year))
         self._made.clear()
         self._facets.clear()
@@ -122,5 +122,6 @@ def year_of(at: int) -> int:
     return datetime.fromtimestamp(at // SECOND, UTC).year
 
 
-def _start_of(year: int) -> int:
+def start_of(year: int) -> int:
+    """Return the instant at which a calendar year begins."""
     return int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) * SECOND

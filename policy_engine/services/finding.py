@@ -15,13 +15,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
 
 from policy_engine.errors import InputRefused
 from policy_engine.ledger.sealing import KeyVault
 from policy_engine.limits import Limits
 from policy_engine.services.questiongroups import QuestionGroups
-from policy_engine.services.questions import Found, Question, entry_name
+from policy_engine.services.questions import EVERYTHING, Found, Question, entry_name
 from policy_engine.services.sources import Labels, Source, Sources
 from policy_engine.services.taggedterms import SealedTerms
 from policy_engine.store.indexinterfaces import END, PENDING, START, IndexReader, Marks, Position, ReadEntry
@@ -36,12 +35,8 @@ FETCHED_COUNT = 128
 """Entries read at a time when lists name them."""
 
 
-class Looked(NamedTuple):
-    """An entry that was looked at; `found` when it is what was asked for."""
-
-    log_id: str
-    seq: int
-    found: Found | None
+Looked = tuple[Found | None, str, int]
+"""An entry that was looked at: as it was found, or `None` when it is not what was asked for; its log and number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +67,19 @@ class Finder:
         Raises `InputRefused` for a name that names none.
         """
         found: list[Found] = []
-        last: Looked | None = None
+        last = ("", 0)
         with self._store.finding() as index:
             marks = index.marks()
             start, end = self._bounds(index, after, newest_first)
             looking = self._looked(index, marks, question, start, end, newest_first)
-            for count, looked in enumerate(looking):
-                if count == self._limits.looked_entries_count and last is not None:
-                    return Slice(tuple(found), entry_name(last.log_id, last.seq, one_log=marks.one_log), False)
-                if looked.found is not None and len(found) == limit:
+            for count, (one, log_id, seq) in enumerate(looking):
+                if count == self._limits.looked_entries_count:
+                    return Slice(tuple(found), entry_name(*last, one_log=marks.one_log), False)
+                if one is not None and len(found) == limit:
                     return Slice(tuple(found), found[-1].name, False)
-                last = looked
-                if looked.found is not None:
-                    found.append(looked.found)
+                last = (log_id, seq)
+                if one is not None:
+                    found.append(one)
         return Slice(tuple(found), None, _is_final(question, marks, self._store.now()))
 
     def is_final(self, question: Question) -> bool:
@@ -108,11 +103,11 @@ class Finder:
             marks = index.marks()
             start, end = self._bounds(index, after, newest_first)
             looking = self._looked(index, marks, question, start, end, newest_first)
-            for count, looked in enumerate(looking, start=1):
-                if looked.found is not None:
-                    found.append(looked.found)
+            for count, (one, log_id, seq) in enumerate(looking, start=1):
+                if one is not None:
+                    found.append(one)
                 if count == STREAMED_COUNT:
-                    return found, entry_name(looked.log_id, looked.seq, one_log=marks.one_log)
+                    return found, entry_name(log_id, seq, one_log=marks.one_log)
         return found, None
 
     def _bounds(self, index: IndexReader, after: str | None, newest_first: bool) -> tuple[Position, Position]:
@@ -128,6 +123,7 @@ class Finder:
         self, index: IndexReader, marks: Marks, question: Question, start: Position, end: Position, newest_first: bool
     ) -> Iterator[Looked]:
         """Yield what is looked at between two bounds, in order: from lists before the frontier, by reading behind."""
+        question = EVERYTHING if question == EVERYTHING else question
         sealed = SealedTerms(question.sealed, self._vault, self._groups)
         frontier = (min(marks.indexed, marks.tagged) if question.sealed else marks.indexed, -1)
         sources = Sources(index, marks, question, sealed, self._labels, self._limits, newest_first)
@@ -154,16 +150,19 @@ class Finder:
                 if own is not None:
                     yield _look(own, marks, question, sealed)
                 elif candidate.log_id:
-                    yield Looked(candidate.log_id, candidate.position[1], None)
+                    yield None, candidate.log_id, candidate.position[1]
 
 
 def _look(entry: ReadEntry, marks: Marks, question: Question, sealed: SealedTerms) -> Looked:
     """Look at an entry: it is found when it says what is asked for."""
-    public = json.loads(entry.public)
-    if not question.matches(public) or not sealed.hold(public, entry.tags):
-        return Looked(entry.log_id, entry.seq, None)
-    leaf = None if entry.position[0] == PENDING else entry.position[0]
-    return Looked(entry.log_id, entry.seq, Found(entry.log_id, entry.seq, leaf, public, entry.public, marks.one_log))
+    position, log_id, seq, data, tags = entry
+    public = None
+    if question is not EVERYTHING:
+        public = json.loads(data)
+        if not question.matches(public) or not sealed.hold(public, tags):
+            return None, log_id, seq
+    leaf = None if position[0] == PENDING else position[0]
+    return Found(log_id, seq, leaf, data, one_log=marks.one_log, public=public), log_id, seq
 
 
 def _is_final(question: Question, marks: Marks, now: int) -> bool:

@@ -3,6 +3,7 @@
 Rules of the room:
 - Every term must hold. A term names a column (a public member of entries) or a sealed facet (found by keyed tags).
 - A negated term finds entries that *have* the column and another value: what is not known is never counted as "not".
+  A list of a decision is known even when it is empty.
   Sealed facets cannot be negated at all: an entry without the tag may be one whose facet was unknown, or was erased.
 - `matches` on the public members is the meaning of a question; indexes only make it fast.
 Left to others: the words of the language (`services.questiontext`), finding (`services.finding`), who may ask
@@ -11,9 +12,10 @@ Left to others: the words of the language (`services.questiontext`), finding (`s
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from policy_engine.errors import InputRefused
 from policy_engine.services.drafts import TAGGED_FACETS
@@ -39,7 +41,8 @@ class PublicTerm:
     def holds(self, public: Public) -> bool:
         """Return whether an entry says so."""
         found = COLUMNS[self.column](public)
-        return bool(found) and any(map(self._is, found)) is not self.negated
+        known = bool(found) or (self.column in LISTS and public["kind"] == "decision")
+        return known and any(map(self._is, found)) is not self.negated
 
     def _is(self, value: Any) -> bool:
         if self.low is not None or self.high is not None:
@@ -78,18 +81,31 @@ EVERYTHING: Final = Question()
 """The question that finds every entry."""
 
 
-class Found(NamedTuple):
+class Found:
     """An entry that was found: its place, its leaf in the tree (`None` while it is pending), and its public part.
 
-    `data` are the public bytes as committed. `one_log` says that the sequence number alone names the entry.
+    `data` are the public bytes as committed, and `public` what they say, read when it is asked for. `one_log` says that
+    the sequence number alone names the entry.
     """
 
-    log_id: str
-    seq: int
-    leaf: int | None
-    public: Public
-    data: bytes
-    one_log: bool = True
+    __slots__ = ("_public", "data", "leaf", "log_id", "one_log", "seq")
+
+    def __init__(
+        self, log_id: str, seq: int, leaf: int | None, data: bytes, *, one_log: bool, public: Public | None = None
+    ) -> None:
+        self.log_id = log_id
+        self.seq = seq
+        self.leaf = leaf
+        self.data = data
+        self.one_log = one_log
+        self._public = public
+
+    @property
+    def public(self) -> Public:
+        """The public members."""
+        if self._public is None:
+            self._public = json.loads(self.data)
+        return self._public
 
     @property
     def name(self) -> str:

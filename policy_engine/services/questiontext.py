@@ -186,7 +186,9 @@ def _public(name: str, sign: str, value: str, at: int, negated: bool, limits: Li
         return PublicTerm(name, (), (), low, high, negated)
     values, prefixes = _values(value, at, limits)
     if prefixes == ("",) and not values:
-        return PublicTerm(name) if not negated else _refuse("nothing can match this; leave the `-` out", at)
+        if negated and name not in LISTS:
+            _refuse(f"entries without {name} are not told from those of which it is unknown; leave this out", at)
+        return PublicTerm(name, negated=negated)
     if name in NUMBERS:
         if prefixes:
             _refuse("a number is written out; compare it instead, such as tier>=4", at)

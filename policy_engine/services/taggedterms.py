@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from policy_engine.ledger.sealing import TAG_BYTES, KeyVault, tag
-from policy_engine.services.datakeys import year_of
+from policy_engine.services.datakeys import start_of, year_of
 from policy_engine.services.questiongroups import QuestionGroups
 from policy_engine.services.questions import Public, Question, SealedTerm
 from policy_engine.store.indexinterfaces import Era, Marks
@@ -24,6 +24,8 @@ class SealedTerms:
         self._vault = vault
         self._groups = groups
         self._made: dict[tuple[int, str, str], bytes] = {}
+        self._wanted: dict[tuple[str, Iterable[str]], frozenset[bytes]] = {}
+        self._year = self._start = self._end = 0
 
     def __len__(self) -> int:
         return len(self._terms)
@@ -46,15 +48,29 @@ class SealedTerms:
         """Return whether the tags of an entry are what every term asks for."""
         if not self._terms:
             return True
-        tags = {joined[start : start + TAG_BYTES] for start in range(0, len(joined), TAG_BYTES)}
-        year = year_of(public["at"])
-        for term in self._terms:
-            values: Iterable[str] = term.values
-            if term.group is not None:
-                values = self._groups.at(public["release"], term.group, public.get("instant", public["at"]))
-            if not any(self._tag(year, term.facet, value) in tags for value in values):
-                return False
-        return True
+        tags = [joined[start : start + TAG_BYTES] for start in range(0, len(joined), TAG_BYTES)]
+        at = public["at"]
+        if not self._start <= at < self._end:
+            self._turn(at)
+        return not any(self._of_year(term, public).isdisjoint(tags) for term in self._terms)
+
+    def _turn(self, at: int) -> None:
+        """Move to the year of an instant."""
+        self._year = year_of(at)
+        self._start, self._end = start_of(self._year), start_of(self._year + 1)
+        self._wanted.clear()
+
+    def _of_year(self, term: SealedTerm, public: Public) -> frozenset[bytes]:
+        """Return the tags of this year of which an entry must have one."""
+        values: Iterable[str] = term.values
+        if term.group is not None:
+            values = self._groups.at(public["release"], term.group, public.get("instant", public["at"]))
+        found = self._wanted.get((term.facet, values))
+        if found is None:
+            found = self._wanted[term.facet, values] = frozenset(
+                self._tag(self._year, term.facet, value) for value in values
+            )
+        return found
 
     def _tag(self, year: int, facet: str, value: str) -> bytes:
         found = self._made.get((year, facet, value))

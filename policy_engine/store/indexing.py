@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-from policy_engine.ledger.canonical import canonical
 from policy_engine.store import indexstatements as statements
 from policy_engine.store import treestatements
 from policy_engine.store.indexinterfaces import Backlog
@@ -54,7 +53,7 @@ class _Rows:
     late: int
     spans: list[tuple[Any, ...]] = field(default_factory=list)
     columns: list[tuple[int, int, int]] = field(default_factory=list)
-    labels: dict[bytes, int] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=dict)
     eras: dict[int, tuple[Any, ...]] = field(default_factory=dict)
 
 
@@ -104,16 +103,16 @@ def _add_leaf(writer: Writer, rows: _Rows, leaf: int, log_id: str, first: int, n
 
 def _label(writer: Writer, rows: _Rows, public: Mapping[str, Any]) -> int:
     """Return the number of an entry's label, giving it one if it is new."""
-    says = canonical(label_of(public))
-    digest = sha256(says).digest()
-    label = rows.labels.get(digest)
+    says = json.dumps(label_of(public), sort_keys=True, separators=(",", ":"))
+    label = rows.labels.get(says)
     if label is None:
+        digest = sha256(says.encode()).digest()
         found = writer.one(statements.FIND_LABEL, digest)
         if found is None:
             last = writer.one(statements.LAST_LABEL)
             label = 1 + (0 if last is None else int(last[0]))
-            writer.run(statements.ADD_LABEL, label, digest, says.decode())
+            writer.run(statements.ADD_LABEL, label, digest, says)
         else:
             label = int(found[0])
-        rows.labels[digest] = label
+        rows.labels[says] = label
     return label

@@ -112,7 +112,7 @@ class IndexReader(Protocol):
         """Return the first `count` indexed entries with a tag of a log, from number `first` to `last`."""
 
     def fetch(self, positions: Sequence[Position], *, with_tags: bool) -> list[ReadEntry]:
-        """Return the entries at positions in the tree, in the order asked for."""
+        """Return the entries at positions in the tree, in any order."""
 
     def read(
         self, after: Position, before: Position, *, newest_first: bool, with_tags: bool, count: int

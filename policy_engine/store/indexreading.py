@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from policy_engine.store import entries
 from policy_engine.store import indexstatements as statements
@@ -15,6 +16,9 @@ from policy_engine.store.indexing import ID_BYTES, id_bytes
 from policy_engine.store.indexinterfaces import PENDING, Candidate, Era, Marks, Position, ReadEntry
 from policy_engine.store.sessions import Reader
 from policy_engine.store.tree import read_tree
+
+CLOSE_COUNT = 4
+"""How far apart entries may lie that are read together: one more row costs less than one more statement."""
 
 READ_COUNT = 1_000
 """Entries read at a time where nothing says how many are wanted."""
@@ -136,17 +140,16 @@ class StoreIndex:
         ]
 
     def fetch(self, positions: Sequence[Position], *, with_tags: bool) -> list[ReadEntry]:
-        """Return the entries at positions in the tree, in the order asked for."""
-        found = []
-        for position in positions:
-            row = self._reader.one(statements.FETCH, *position)
-            if row is not None:
-                found.append(self._entry(position, row[0], bytes(row[1]), with_tags=with_tags))
+        """Return the entries at positions in the tree. Neighbours in a batch are read together."""
+        statement = statements.FETCH_WITH_TAGS if with_tags else statements.FETCH
+        found: list[ReadEntry] = []
+        for leaf, seqs in _runs(positions):
+            for seq, log_id, public, *tags in self._reader.all(statement, leaf, min(seqs), max(seqs)):
+                if seq in seqs:
+                    found.append(
+                        ReadEntry((leaf, seq), log_id, seq, bytes(public), bytes(tags[0] or b"") if tags else b"")
+                    )
         return found
-
-    def _entry(self, position: Position, log_id: str, public: bytes, *, with_tags: bool) -> ReadEntry:
-        tags = self._reader.one(statements.FETCH_TAGS, log_id, position[1]) if with_tags else None
-        return ReadEntry(position, log_id, position[1], public, b"" if tags is None else bytes(tags[0]))
 
     def read(
         self, after: Position, before: Position, *, newest_first: bool, with_tags: bool, count: int
@@ -155,30 +158,35 @@ class StoreIndex:
         found: list[ReadEntry] = []
         for part in (self._pending, self._in_tree) if newest_first else (self._in_tree, self._pending):
             if len(found) < count:
-                for position, log_id, public in part(after, before, newest_first, count - len(found)):
-                    found.append(self._entry(position, log_id, public, with_tags=with_tags))
+                found += part(after, before, newest_first, count - len(found))
+        if with_tags:
+            return [entry._replace(tags=self._tags(entry.log_id, entry.seq)) for entry in found]
         return found
 
-    def _in_tree(
-        self, after: Position, before: Position, newest_first: bool, count: int
-    ) -> Iterator[tuple[Position, str, bytes]]:
-        statement = statements.READ_NEWEST if newest_first else statements.READ_OLDEST
-        for leaf, log_id, seq, public in self._reader.all(statement, after[0], before[0], *after, *before, count):
-            yield (leaf, seq), log_id, bytes(public)
+    def _tags(self, log_id: str, seq: int) -> bytes:
+        row = self._reader.one(statements.FETCH_TAGS, log_id, seq)
+        return b"" if row is None else bytes(row[0])
 
-    def _pending(
-        self, after: Position, before: Position, newest_first: bool, count: int
-    ) -> Iterator[tuple[Position, str, bytes]]:
-        """Yield what is not in the tree, where there is one log."""
+    def _in_tree(self, after: Position, before: Position, newest_first: bool, count: int) -> list[ReadEntry]:
+        statement = statements.READ_NEWEST if newest_first else statements.READ_OLDEST
+        return [
+            ReadEntry((leaf, seq), log_id, seq, bytes(public), b"")
+            for leaf, log_id, seq, public in self._reader.all(statement, after[0], before[0], *after, *before, count)
+        ]
+
+    def _pending(self, after: Position, before: Position, newest_first: bool, count: int) -> list[ReadEntry]:
+        """Return what is not in the tree, where there is one log."""
         log_id = self._only_log()
         if log_id is None or before[0] < PENDING:
-            return
+            return []
         row = self._reader.one(statements.FIRST_PENDING, log_id)
         first = 0 if row is None or row[1] is None else int(row[1])
         low = max(first - 1, after[1] if after[0] == PENDING else -1)
         statement = statements.PENDING_NEWEST if newest_first else statements.PENDING_OLDEST
-        for log, seq, public in self._reader.all(statement, log_id, low, before[1], count):
-            yield (PENDING, seq), log, bytes(public)
+        return [
+            ReadEntry((PENDING, seq), log, seq, bytes(public), b"")
+            for log, seq, public in self._reader.all(statement, log_id, low, before[1], count)
+        ]
 
     def named(self, id: str) -> Iterator[ReadEntry]:
         """Yield entries whose id begins as this one does: the indexed ones, then those behind the index."""
@@ -196,3 +204,17 @@ class StoreIndex:
             if len(part) < READ_COUNT:
                 return
             after = part[-1].position
+
+
+def _runs(positions: Sequence[Position]) -> Iterator[tuple[int, set[int]]]:
+    """Yield positions by leaf, those of one leaf together as far as they lie close to each other."""
+    for leaf, group in groupby(sorted(positions), key=lambda position: position[0]):
+        run: set[int] = set()
+        last = 0
+        for _, seq in group:
+            if run and seq - last > CLOSE_COUNT:
+                yield leaf, run
+                run = set()
+            run.add(seq)
+            last = seq
+        yield leaf, run

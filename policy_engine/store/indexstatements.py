@@ -184,12 +184,26 @@ TAGGED_NEWEST = query(_count(_tagged.order_by(tags.c.seq.desc())), "tag", "log",
 
 _body = (bodies.c.log_id == entries.c.log_id) & (bodies.c.seq == entries.c.seq)
 _of_span = entries.c.log_id == spans.c.log_id
+_of_positions = (
+    spans.c.leaf == bindparam("leaf"),
+    entries.c.seq >= bindparam("first"),
+    entries.c.seq <= bindparam("last"),
+)
 FETCH = query(
-    select(spans.c.log_id, entries.c.public)
+    select(entries.c.seq, spans.c.log_id, entries.c.public)
     .select_from(spans.join(entries, _of_span))
-    .where(spans.c.leaf == bindparam("leaf"), entries.c.seq == bindparam("seq")),
+    .where(*_of_positions),
     "leaf",
-    "seq",
+    "first",
+    "last",
+)
+FETCH_WITH_TAGS = query(
+    select(entries.c.seq, spans.c.log_id, entries.c.public, bodies.c.tags)
+    .select_from(spans.join(entries, _of_span).outerjoin(bodies, _body))
+    .where(*_of_positions),
+    "leaf",
+    "first",
+    "last",
 )
 FETCH_TAGS = query(
     select(bodies.c.tags).where(bodies.c.log_id == bindparam("log"), bodies.c.seq == bindparam("seq")), "log", "seq"

@@ -24,7 +24,7 @@ labels = Table(
     UniqueConstraint("digest", name="uq_labels_digest"),
     sqlite_strict=True,
 )
-"""What entries say alike, as canonical JSON; `digest` is its SHA-256."""
+"""What entries say alike, as JSON; `digest` is its SHA-256."""
 
 columns = Table(
     "columns",

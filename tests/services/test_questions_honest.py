@@ -94,6 +94,8 @@ TERMS: list[tuple[str, Oracle]] = [
     ("reason:nationality.*", reasons(1, "nationality.restricted")),
     ("order:sw-1", decision(lambda truth: any("sw-1" in reason[2] for reason in truth.public["reasons"]))),
     ("missing:*", decision(lambda truth: bool(truth.public["missing"]))),
+    ("-lifted:*", decision(lambda truth: not truth.public["lifted"])),
+    ("-licence:l-1", decision(lambda truth: "l-1" not in truth.public["licences"])),
     ("lifted:seat", decision(lambda truth: "seat" in truth.public["lifted"])),
     ("licence:l-1", decision(lambda truth: "l-1" in truth.public["licences"])),
     ("by:key-pep", has("by", "key-pep")),
