@@ -176,7 +176,7 @@ class Exports:
             asked = asked if allowed is None else allowed.asked
             now = self._store.now()
             with self._store.view() as view:
-                facts = facts_of(view, view.one_log, max((head.last_at for head in view.heads()), default=0))
+                facts = facts_of(view, one_log=False, last_at=0)  # what is not in the tree is not in a bundle
                 written = write_bundle(
                     view,
                     pending.part,
@@ -220,7 +220,7 @@ class Exports:
             made_by=principal.key_id or "local",
             entries=written.shown,
             logs=[],
-            complete=not self._store.pending(1) or final,
+            complete=final or not facts.waiting,
             final=final,
             tenants=None,
             releases=sorted(row.id for row in self._store.rows("releases")),

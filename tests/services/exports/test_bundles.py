@@ -111,6 +111,18 @@ def test_a_period_is_partial_and_says_so(signed: Office, tmp_path: Path) -> None
     assert f"of {6:,} entries" in sheet.notes[0] and sheet.until == last
 
 
+def test_a_range_is_final_when_the_tree_has_all_of_it(signed: Office, tmp_path: Path) -> None:
+    """While an entry of the range waits for the tree, a bundle of it is neither complete nor final; then it is both."""
+    until = signed.publics()[-1]["at"] + 1
+    signed.house.clock.at = until + 1
+    signed.decide(signed.evaluation())
+    sheet = signed.export(tmp_path / "a.zip", Form.BUNDLE, until=until)
+    assert (sheet.complete, sheet.final, sheet.entries) == (False, False, 6)
+    integrate(signed)
+    sheet = signed.export(tmp_path / "b.zip", Form.BUNDLE, until=until)
+    assert (sheet.complete, sheet.final, sheet.entries) == (True, True, 7)
+
+
 @pytest.mark.parametrize("name", ["b.zip", "b"])
 def test_nothing_is_replaced_or_left_behind(
     signed: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
