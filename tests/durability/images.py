@@ -140,6 +140,9 @@ class Disk:
         elsewhere = []
         for kind, names, file in self.moves:
             if Path(names[-1]).parent == Path(folder):
+                if kind == "R" and Path(names[0]).parent != Path(folder):
+                    elsewhere.append(("U", names[:1], file))  # its old name is the other folder's
+                    kind = "L"
                 move(self.names, kind, names, file)
             else:
                 elsewhere.append((kind, names, file))
