@@ -20,6 +20,7 @@ from benchmarks import (
     orders_in_force,
     over_http,
     policy_cases,
+    questions,
     releases,
     report,
     servers,
@@ -33,7 +34,7 @@ from benchmarks.progress import Live
 OUT = servers.ROOT / "out"
 POLICIES = servers.ROOT / "policies"
 IMAGES = servers.ROOT / "docs" / "images"
-PARTS = ("in-process", "orders", "http", "cases", "tree", "releases", "exports", "verify", "casbin")
+PARTS = ("in-process", "orders", "http", "cases", "tree", "releases", "exports", "questions", "verify", "casbin")
 STOPS = (
     wrk.LoadFailed,
     servers.NotStarted,
@@ -42,6 +43,7 @@ STOPS = (
     side_by_side.AnswersDiffer,
     verify_rate.NotVerified,
     exports.NotExported,
+    questions.NotFoundWhole,
 )
 
 
@@ -116,6 +118,9 @@ def _measure(part: str, folder: Path, *, quick: bool, say: Live) -> list[report.
         return tree_cost.measure(folder, over_http.QUICK if quick else over_http.FULL, say)
     if part == "releases":
         return releases.measure(POLICIES, 3 if quick else 15, say)
+    if part == "questions":
+        entries = questions.ENTRIES_QUICK if quick else questions.ENTRIES
+        return questions.measure(POLICIES, folder, entries, questions.ROUNDS_QUICK if quick else questions.ROUNDS, say)
     if part == "exports":
         entries = exports.ENTRIES_QUICK if quick else exports.ENTRIES
         return exports.measure(POLICIES, folder, entries, 1 if quick else 3, say)

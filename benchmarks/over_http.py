@@ -60,7 +60,7 @@ def evaluation(subject: str, tenant: str, location: str, model: str) -> dict[str
 def measure(folder: Path, plan: Plan, say: Callable[[str], None]) -> list[Line]:
     """Run both sides and return the lines for 16 and 64 connections and for batches. Needs wrk."""
     wrk.required()
-    singles = _write(folder / "singles.jsonl", [evaluation(*row[:4]) for row in ASKED])
+    singles = write_bodies(folder / "singles.jsonl")
     batches = _write(folder / "batches.jsonl", [_batch()])
     with servers.do_nothing(folder) as nothing, servers.engine(folder) as engine:
         _check_answers(engine)
@@ -83,6 +83,11 @@ def measure(folder: Path, plan: Plan, say: Callable[[str], None]) -> list[Line]:
 def _batch() -> dict[str, Any]:
     items = [evaluation(*ASKED[number % len(ASKED)][:4]) for number in range(BATCH_ITEMS)]
     return {"evaluations": items}
+
+
+def write_bodies(path: Path) -> Path:
+    """Write the single evaluations that are asked in turn."""
+    return _write(path, [evaluation(*row[:4]) for row in ASKED])
 
 
 def _write(path: Path, bodies: list[dict[str, Any]]) -> Path:

@@ -53,19 +53,25 @@ def do_nothing(folder: Path) -> Iterator[Server]:
 @contextmanager
 def engine(folder: Path) -> Iterator[Server]:
     """Run `policy-engine serve` on a new database with the sample release and world until the block ends."""
-    port = free_port()
     database = folder / "engine.db"
     program = Path(sys.executable).with_name("policy-engine")
-    command = [str(program), "serve", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--database", f"sqlite:///{database}", "--policies", str(ROOT / "policies")]
-    log = folder / "engine.log"
-    with _running(command, log, {"POLICY_ENGINE_KEY": ""}):
+    with serving([str(program), "serve"], folder / "engine.log", f"sqlite:///{database}", {}) as server:
+        yield Server(server.url, server.key, database)
+
+
+@contextmanager
+def serving(words: list[str], log: Path, database: str, environment: dict[str, str]) -> Iterator[Server]:
+    """Run a command that serves the sample from an empty database until the block ends."""
+    port = free_port()
+    command = [*words, "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--database", database, "--policies", str(ROOT / "policies")]
+    with _running(command, log, {"POLICY_ENGINE_KEY": "", **environment}):
         url = f"http://127.0.0.1:{port}"
         _wait(f"{url}/healthz", log)
         found = KEY.search(log.read_text(encoding="utf-8"))
         if found is None:
             raise NotStarted("the engine printed no key for the sample enforcement point")
-        yield Server(url, found.group(), database)
+        yield Server(url, found.group())
 
 
 def ask(url: str, body: bytes, key: str) -> bytes:

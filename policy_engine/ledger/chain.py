@@ -50,7 +50,11 @@ def next_of(tip: LogTip | None, data: bytes) -> LogTip:
     Raises as `parse_leaf` does, and `EvidenceRefused`: `NOT_OPENED`, `OPENED_TWICE`, `ENDED`, `OTHER_LOG`, `GAP`,
     `REPEATED`, `FORK`, `OTHER_PREVIOUS`, `TIME_BACKWARDS`, `EPOCH_BACKWARDS`.
     """
-    leaf = parse_leaf(data)
+    return behind(tip, parse_leaf(data), data)
+
+
+def behind(tip: LogTip | None, leaf: Leaf, data: bytes) -> LogTip:
+    """Return the tip behind a leaf that was parsed already; `data` are its bytes. Raises as `next_of` does."""
     if tip is None:
         if not isinstance(leaf, Opened):
             raise EvidenceRefused(Reason.NOT_OPENED, "the log has a leaf before it is opened")

@@ -76,6 +76,11 @@ def sign_batch(header: bytes, valid_for_ms_max: int, signer: Signer) -> str:
     Raises `VerificationFailed` for other bytes than a header's, `InputRefused` for a negative or huge validity.
     """
     parse_header(header)
+    return sign_committed(header, valid_for_ms_max, signer)
+
+
+def sign_committed(header: bytes, valid_for_ms_max: int, signer: Signer) -> str:
+    """The same for bytes that are known to be a header's, because whoever calls has just written them."""
     if not 0 <= valid_for_ms_max <= INTEGER_MAX:
         raise InputRefused("a validity is a number of milliseconds from 0 on", where="receipt")
     return sign_note(f"{CONTEXT}\n{header.decode()}\n{_VALID}{valid_for_ms_max}\n", (signer,)).decode()

@@ -16,11 +16,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from policy_engine.errors import VerificationFailed
-from policy_engine.ledger.chain import LogTip, next_of, tip_at
+from policy_engine.ledger.chain import LogTip, behind, tip_at
 from policy_engine.ledger.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from policy_engine.ledger.compact import CompactRange
 from policy_engine.ledger.encoding import Header
-from policy_engine.ledger.leaves import parse_leaf
+from policy_engine.ledger.leaves import Leaf, parse_leaf
 from policy_engine.ledger.merkle import leaf_hash, root
 from policy_engine.ledger.note import Signer
 from policy_engine.ledger.spelling import HASH_BYTES
@@ -131,11 +131,12 @@ def grow(
             tips[leaf.log_id] = None if place is None else _tip(view, leaf.log_id, place)
             if place is not None:
                 logs[leaf.log_id] = place
-        tip = tips[leaf.log_id] = next_of(tips[leaf.log_id], leaf.data)
+        parsed = parse_leaf(leaf.data)
+        tip = tips[leaf.log_id] = behind(tips[leaf.log_id], parsed, leaf.data)
         if tip.log_id != leaf.log_id:
             raise TreeRefused("a leaf lies under another log than the one it names")
         logs[leaf.log_id] = _moved(logs.get(leaf.log_id), leaf, size + count, tip)
-        _check_entries(view, leaf)
+        _check_entries(view, leaf, parsed)
         edge.append(leaf_hash(leaf.data))
         last_at = max(last_at, tip.at)
     checkpoint = Checkpoint(signer.key.name, edge.range.end, edge.range.root())
@@ -175,9 +176,8 @@ def _tip(view: TreeView, log_id: str, place: LogPlace) -> LogTip:
     return tip_at(last.data)
 
 
-def _check_entries(view: TreeView, leaf: StoredLeaf) -> None:
+def _check_entries(view: TreeView, leaf: StoredLeaf, parsed: Leaf) -> None:
     """Read the entries of a batch once more: only what lies there, and is what the header says, is signed for."""
-    parsed = parse_leaf(leaf.data)
     if not isinstance(parsed, Header):
         if leaf.batch is not None:
             raise TreeRefused("a batch has the bytes of an event")

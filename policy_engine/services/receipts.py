@@ -16,7 +16,7 @@ from typing import Any
 
 from policy_engine.ledger.merkle import paths
 from policy_engine.ledger.note import Ed25519Signer
-from policy_engine.ledger.receipts import Receipt, sign_batch
+from policy_engine.ledger.receipts import Receipt, sign_committed
 from policy_engine.store.interfaces import Committed
 
 NAME = "policy-engine.local/receipts/"
@@ -57,7 +57,7 @@ class ReceiptedBatch:
     @cached_property
     def _note(self) -> str:
         committed = self._committed
-        return sign_batch(committed.header, self._key.valid_for_ms_max, self._key.signer(committed.log_id))
+        return sign_committed(committed.header, self._key.valid_for_ms_max, self._key.signer(committed.log_id))
 
     @cached_property
     def _paths(self) -> Sequence[tuple[bytes, ...]]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Literal
 
 import structlog
 
@@ -123,30 +122,26 @@ class Sequencer:
     # One integration
 
     def integrate(self) -> StoredCheckpoint | None:
-        """Put everything pending into the tree; return its newest checkpoint, `None` when nothing was pending.
+        """Put everything that is pending now into the tree; return its checkpoint, `None` when nothing was pending.
 
         Raises `StoreUnavailable` when the store is away or does not say what became of a commit, and
         `VerificationFailed` (mostly `TreeRefused`) when the tree or a leaf is not what it must be.
         """
         newest: StoredCheckpoint | None = None
         with self._one:
-            races = 0
-            while races < RACES_COUNT:
+            races, more = 0, True
+            while more and races < RACES_COUNT:
                 if self.trouble is not None:
                     raise TreeRefused(self.trouble)
                 try:
-                    step = self._step()
+                    found, more = self._step()
                 except StoreUnavailable:
                     raise
                 except VerificationFailed as refused:
                     self._refuse(refused.message)
                     raise
-                if step is None:
-                    return newest
-                if step is False:
-                    races += 1
-                else:
-                    races, newest = 0, step
+                races = races + 1 if found is None else 0
+                newest = found or newest
         return newest
 
     def cosign(self, size: int, cosigner: str, line: str) -> None:
@@ -157,33 +152,31 @@ class Sequencer:
         self.trouble = problem
         log.error("sequencer.refused", problem=problem)
 
-    def _step(self) -> StoredCheckpoint | Literal[False] | None:
-        """Integrate up to a number of leaves and return the checkpoint.
+    def _step(self) -> tuple[StoredCheckpoint | None, bool]:
+        """Integrate up to a number of leaves; return the checkpoint, and whether there was more, or somebody was first.
 
-        `None` when there is nothing to do, and false when it has to be tried again: somebody was first.
+        What is committed meanwhile waits for the next integration, or a busy log would never end this one.
         """
         if not self._store.leads():
-            return None
+            return None, False
         certain = self._store.certain()
         with self._store.tree_view() as view:
             unopened = view.unopened_logs()
             made = None if unopened else self._prepare(view, certain)
         if unopened:
             self._store.adopt_logs()
-            return False
-        if made is None:
-            return None
-        if isinstance(made, int):
-            if certain is not None:
-                self._store.move_horizon(made, certain)
-            return None
+            return None, True
+        if isinstance(made, int) and certain is not None:
+            self._store.move_horizon(made, certain)
+        if made is None or isinstance(made, int):
+            return None, False
         growth, root = made
         if not self._store.integrate(growth):
-            return False
+            return None, True
         self._seen = (growth.size + len(growth.leaves), root)
         checkpoint = StoredCheckpoint(self._seen[0], growth.note, growth.at)
         self.published(checkpoint)
-        return checkpoint
+        return checkpoint, len(growth.leaves) >= self._limits.integrate_leaves_count
 
     def _prepare(self, view: TreeView, certain: int | None) -> tuple[Growth, bytes] | int | None:
         """Return the next growth with its root; the tree's size when only the horizon has to move; else `None`."""
