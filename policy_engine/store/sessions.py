@@ -28,7 +28,7 @@ from sqlalchemy import Engine, QueuePool, create_engine, event
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql import ClauseElement
 
-from policy_engine.errors import InputRefused
+from policy_engine.errors import InputRefused, StoreUnavailable
 from policy_engine.store.writeahead import settle
 
 _DIALECT = sqlite.dialect(paramstyle="qmark")
@@ -200,6 +200,15 @@ def database_path(database: str | Path) -> Path:
     if not text or text.startswith((":memory:", "file:")):
         raise InputRefused("a database is a file: the log must outlive the process", where="database")
     return Path(text).absolute()
+
+
+def identity_of(path: Path) -> tuple[int, int]:
+    """Return which file bears a name, whatever it is called later. Raises `StoreUnavailable` when there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        raise StoreUnavailable("the database file is gone; put it back", where="database") from None
+    return found.st_dev, found.st_ino
 
 
 def has_wal_fix(version: tuple[int, ...]) -> bool:

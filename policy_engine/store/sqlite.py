@@ -14,7 +14,6 @@ Left to others: what is compared and written (`entries`, `registers`), schema (`
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +38,7 @@ from policy_engine.store.interfaces import (
     State,
     StoredEntry,
 )
-from policy_engine.store.sessions import Reader, Writer, database_path, make_engine, make_writer
+from policy_engine.store.sessions import Reader, Writer, database_path, identity_of, make_engine, make_writer
 from policy_engine.store.sqliteindex import SqliteIndex
 from policy_engine.store.sqlitetree import SqliteTree
 from policy_engine.store.staging import Occupied, StagedBatch
@@ -356,7 +355,7 @@ class SqliteStore(SqliteTree, SqliteIndex):
 
     def _open(self) -> None:
         with faults.reported():
-            self._file = self._identity()
+            self._file = identity_of(self._path)
             engine = make_engine(self._path, busy_seconds=self._limits.answer_seconds)
             try:
                 writer, quick = (make_writer(engine, self._limits.answer_seconds) for _ in range(2))
@@ -377,16 +376,9 @@ class SqliteStore(SqliteTree, SqliteIndex):
                 connection.close()
         self._engine.dispose()
 
-    def _identity(self) -> tuple[int, int]:
-        try:
-            found = os.stat(self._path)
-        except OSError:
-            raise StoreUnavailable("the database file is gone; put it back", where="database") from None
-        return found.st_dev, found.st_ino
-
     def _check_file(self) -> None:
         """Refuse to go on in a file that lost its name: what is written to it would vanish with the process."""
-        if self._identity() != self._file:
+        if identity_of(self._path) != self._file:
             self._suspect = True
             raise StoreUnavailable("another file was put in the place of the database", where="database")
 
