@@ -279,7 +279,7 @@ def test_bad_receipts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     members = json.loads(MADE.receipts[0])
     forged = {**members, "seq": members["seq"] + 1}
     other = json.loads(honest.make(5, 50).receipts[0])
-    for number, text in enumerate(("{}", "[]", "x", json.dumps(members), *map(honest.canonical, (forged, other)))):
+    for number, text in enumerate(("{}", "[]", "x", *map(honest.canonical, (forged, other)))):
         place = tmp_path / f"receipt{number}"
         place.write_bytes(text if isinstance(text, bytes) else text.encode())
         code, said = run(capsys, tmp_path, folder, *KEY, "--receipt", place)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pysqlite3 import dbapi2
 
+from policy_engine.api.answers import single
 from policy_engine.core.decision import Request
 from policy_engine.core.factparse import parse_location
 from policy_engine.errors import Conflict, InputRefused, NotFound, VerificationFailed
@@ -179,3 +180,20 @@ def test_what_is_not_in_the_tree_has_no_proof(decided: Engine) -> None:
     for seq in (head.next_seq, 10_000):
         with pytest.raises(NotFound, match="not in the tree"):
             prove(decided.store, head.log_id, seq)
+
+
+def test_receipts_of_answers(engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a caller kept of an allow, by itself or as the whole answer, is found in the log; a forged one is not."""
+    asked = Request("alice", "infer", "fable-5", "acme", parse_location("US"), "US")
+    decision = engine.decider.decide(asked, LOCAL)
+    receipt = decision.receipt
+    assert decision.allowed and receipt is not None
+    integrate(engine)
+    with engine.store.view() as view:
+        write_bundle(view, tmp_path / "b")
+    kept = {"alone": json.dumps(receipt, indent=2), "answer": single(decision).decode()}
+    kept["forged"] = json.dumps({**receipt, "seq": receipt["seq"] - 1})
+    for name, text in kept.items():
+        (tmp_path / name).write_text(text)
+        code, found = verified(capsys, tmp_path / "b", "--key", key_of(engine), "--receipt", tmp_path / name)
+        assert (code, found["counts"]["receipts"]) == (6 if name == "forged" else 0, 1), found["findings"]

@@ -15,7 +15,7 @@ from typing import Any
 
 from policy_engine_verify import __version__, limits
 from policy_engine_verify.check import Check
-from policy_engine_verify.formats import WITNESS, Key, Refused, key
+from policy_engine_verify.formats import WITNESS, Key, Refused, key, written
 from policy_engine_verify.proofs import HEADER, check_entry
 from policy_engine_verify.report import Given, Place, Report
 from policy_engine_verify.source import Source
@@ -79,7 +79,7 @@ def _given(chosen: argparse.Namespace) -> Given:
     if not 0 <= quorum <= len(witnesses):
         raise Refused("--quorum asks for more witnesses than are given")
     since = None if chosen.since is None else _read(chosen.since, limits.NOTE_BYTES)
-    receipts = {str(path): _read(path, limits.RECEIPT_BYTES) for path in chosen.receipt}
+    receipts = {str(path): _receipt(_read(path, limits.ANSWER_BYTES)) for path in chosen.receipt}
     return Given(log, witnesses, quorum, since, receipts)
 
 
@@ -88,6 +88,17 @@ def _key(text: str) -> Key:
     if "+" in text and not text.startswith((".", "/")):
         return key(text)
     return key(_read(Path(text), limits.NOTE_BYTES).decode(errors="replace").strip())
+
+
+def _receipt(data: bytes) -> bytes:
+    """Return the canonical bytes of a receipt that was kept as it came: by itself, or in the whole answer."""
+    try:
+        found = json.loads(data)
+        while isinstance(found, dict) and (inner := found.get("context") or found.get("receipt")):
+            found = inner
+        return written(found)
+    except (ValueError, RecursionError):
+        return data  # refused where it is read
 
 
 def _read(path: Path, most: int) -> bytes:

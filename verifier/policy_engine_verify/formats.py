@@ -53,6 +53,11 @@ def canonical(data: bytes, what: str) -> Any:
     raise Refused(f"{what} is not canonical JSON")
 
 
+def written(value: Any) -> bytes:
+    """Return the canonical bytes of a value. Raises `ValueError` for a lone surrogate."""
+    return _write(value).encode()
+
+
 def _is_plain(value: Any, levels: int) -> bool:
     """Return whether names are ASCII and the nesting has an end."""
     if not isinstance(value, (dict, list)):
