@@ -7,9 +7,12 @@ Left to others: what lists there are (`services.finding`).
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from policy_engine.store.indexinterfaces import Candidate, Position
+
+Key = TypeVar("Key", bound=Hashable)
 
 FIRST_COUNT = 8
 """Positions read of each list at first; four times as many at each further reading."""
@@ -22,31 +25,35 @@ def key_of(position: Position, newest_first: bool) -> Position:
     return (-position[0], -position[1]) if newest_first else position
 
 
-def merge_labels(
-    labels: Sequence[int],
-    listed: Callable[[Sequence[int], Position | None, int], Mapping[int, Sequence[Position]]],
+def merge_lists(
+    keys: Sequence[Key],
+    listed: Callable[[Sequence[Key], Position | None, int], Mapping[Key, Sequence[Candidate]]],
     newest_first: bool,
-) -> Iterator[tuple[Position, int]]:
-    """Yield `(position, label)` of all lists in order. `listed` reads the next positions of labels behind one."""
+) -> Iterator[Candidate]:
+    """Yield the candidates of the lists of all keys in order. `listed` reads the next ones of keys behind a position.
+
+    A candidate that is in several lists comes as often.
+    """
     waiting: list[tuple[Position, int, int]] = []
-    held: dict[int, tuple[Sequence[Position], int]] = {}
+    held: dict[int, tuple[Sequence[Candidate], int]] = {}
 
-    def push(label: int, part: Sequence[Position], count: int) -> None:
-        held[label] = (part, count)
+    def push(place: int, part: Sequence[Candidate], count: int) -> None:
+        held[place] = (part, count)
         if part:
-            heapq.heappush(waiting, (key_of(part[0], newest_first), label, 0))
+            heapq.heappush(waiting, (key_of(part[0].position, newest_first), place, 0))
 
-    for label, part in listed(labels, None, FIRST_COUNT).items():
-        push(label, part, FIRST_COUNT)
+    begun = listed(keys, None, FIRST_COUNT)
+    for place, key in enumerate(keys):
+        push(place, begun[key], FIRST_COUNT)
     while waiting:
-        _, label, place = heapq.heappop(waiting)
-        part, count = held[label]
-        yield part[place], label
-        if place + 1 < len(part):
-            heapq.heappush(waiting, (key_of(part[place + 1], newest_first), label, place + 1))
+        _, place, at = heapq.heappop(waiting)
+        part, count = held[place]
+        yield part[at]
+        if at + 1 < len(part):
+            heapq.heappush(waiting, (key_of(part[at + 1].position, newest_first), place, at + 1))
         elif len(part) == count:
-            more = min(count * 4, MOST_COUNT)
-            push(label, listed([label], part[place], more)[label], more)
+            more, key = min(count * 4, MOST_COUNT), keys[place]
+            push(place, listed([key], part[at].position, more)[key], more)
 
 
 def merge_logs(

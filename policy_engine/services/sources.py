@@ -16,7 +16,7 @@ from threading import Lock
 from typing import Any, Final
 
 from policy_engine.limits import Limits
-from policy_engine.services.merging import FIRST_COUNT, MOST_COUNT, key_of, merge_labels, merge_logs
+from policy_engine.services.merging import key_of, merge_lists, merge_logs
 from policy_engine.services.questions import PublicTerm, Question
 from policy_engine.services.taggedterms import SealedTerms
 from policy_engine.store.indexinterfaces import Candidate, Era, IndexReader, Marks, Position, ReadEntry
@@ -26,6 +26,9 @@ READ_COUNT: Final = 1_000
 
 PROBED_COUNT: Final = 128
 """How many of each list are looked at before one is chosen."""
+
+FOLLOWED_COUNT: Final = 64
+"""Lists of labels that are followed beside those of tags, or before looking whether reading is quicker."""
 
 BESIDE_LABELS: Final = frozenset({"epoch", "release"})
 """Columns that no label says."""
@@ -99,7 +102,8 @@ class Sources:
             return Source(iter(()), lambda candidate: False)
         fitting = self._labels.fitting(self._index, self._question)
         streams: list[tuple[Iterator[Candidate], Callable[[Candidate], bool]]] = []
-        if fitting is not None and len(fitting) <= self._limits.merged_labels_count:
+        most = FOLLOWED_COUNT if self._sealed else self._limits.merged_labels_count
+        if fitting is not None and len(fitting) <= most and not self._is_dense(fitting, after, before):
             streams.append((self._of_labels(sorted(fitting), after, before), lambda candidate: True))
         if self._sealed:
             logs = self._index.logs_between(after, before)
@@ -109,6 +113,13 @@ class Sources:
         if not streams:
             return self.reading(after, before)
         return Source(*_shortest(streams, self._newest_first))
+
+    def _is_dense(self, fitting: frozenset[int], after: Position, before: Position) -> bool:
+        """Return whether so many entries are what is asked for that reading all of them costs less than many lists."""
+        if self._sealed or len(fitting) <= FOLLOWED_COUNT:
+            return False
+        first = self._index.read(after, before, newest_first=self._newest_first, with_tags=False, count=PROBED_COUNT)
+        return 4 * sum(self._question.matches(json.loads(entry.public)) for entry in first) > PROBED_COUNT
 
     def _leaves(self, eras: Sequence[Era]) -> tuple[int, int]:
         """Return the leaves between which the answer lies, by time and epoch: the first, and the first behind."""
@@ -136,35 +147,29 @@ class Sources:
         return all(term.holds(said) for term in self._question.public if term.column in BESIDE_LABELS)
 
     def _of_labels(self, labels: Sequence[int], after: Position, before: Position) -> Iterator[Candidate]:
-        def listed(some: Sequence[int], behind: Position | None, count: int) -> Mapping[int, Sequence[Position]]:
+        def listed(some: Sequence[int], behind: Position | None, count: int) -> Mapping[int, Sequence[Candidate]]:
             low, high = after, before
             if behind is not None:
                 low, high = (low, behind) if self._newest_first else (behind, high)
             return self._index.listed(some, low, high, newest_first=self._newest_first, count=count)
 
-        for position, label in merge_labels(labels, listed, self._newest_first):
-            yield Candidate(position, "", label)
+        return merge_lists(labels, listed, self._newest_first)
 
     def _of_tags(self, tags: Sequence[bytes], logs: Sequence[tuple[str, Position, Position]]) -> Iterator[Candidate]:
         lists = [
-            (last if self._newest_first else first, partial(self._of_tag, tag, log_id, first[1], last[1]))
+            (last if self._newest_first else first, partial(self._of_log, tags, log_id, first[1], last[1]))
             for log_id, first, last in logs
-            for tag in tags
         ]
         return merge_logs(lists, self._newest_first)
 
-    def _of_tag(self, tag: bytes, log_id: str, first: int, last: int) -> Iterator[Candidate]:
-        count = FIRST_COUNT
-        while True:
-            part = self._index.tagged(tag, log_id, first, last, newest_first=self._newest_first, count=count)
-            yield from part
-            if len(part) < count:
-                return
-            if self._newest_first:
-                last = part[-1].position[1] - 1
-            else:
-                first = part[-1].position[1] + 1
-            count = min(count * 4, MOST_COUNT)
+    def _of_log(self, tags: Sequence[bytes], log_id: str, first: int, last: int) -> Iterator[Candidate]:
+        def listed(some: Sequence[bytes], behind: Position | None, count: int) -> Mapping[bytes, Sequence[Candidate]]:
+            low, high = first, last
+            if behind is not None:
+                low, high = (low, behind[1] - 1) if self._newest_first else (behind[1] + 1, high)
+            return self._index.tagged(some, log_id, low, high, newest_first=self._newest_first, count=count)
+
+        return merge_lists(tags, listed, self._newest_first)
 
     def _read(self, after: Position, before: Position) -> Iterator[ReadEntry]:
         while True:

@@ -100,16 +100,16 @@ class IndexReader(Protocol):
 
     def listed(
         self, labels: Sequence[int], after: Position, before: Position, *, newest_first: bool, count: int
-    ) -> dict[int, list[Position]]:
-        """Return the first `count` positions of each label between two bounds."""
+    ) -> dict[int, list[Candidate]]:
+        """Return the first `count` entries of each label between two bounds; their logs are left out."""
 
     def logs_between(self, after: Position, before: Position) -> list[tuple[str, Position, Position]]:
         """Return each log in the tree with its first and last position between two bounds, if it has one."""
 
     def tagged(
-        self, tag: bytes, log_id: str, first: int, last: int, *, newest_first: bool, count: int
-    ) -> list[Candidate]:
-        """Return the first `count` indexed entries with a tag of a log, from number `first` to `last`."""
+        self, tags: Sequence[bytes], log_id: str, first: int, last: int, *, newest_first: bool, count: int
+    ) -> dict[bytes, list[Candidate]]:
+        """Return the first `count` indexed entries of a log with each tag, from number `first` to `last`."""
 
     def fetch(self, positions: Sequence[Position], *, with_tags: bool) -> list[ReadEntry]:
         """Return the entries at positions in the tree, in any order."""

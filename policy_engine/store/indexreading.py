@@ -96,11 +96,14 @@ class StoreIndex:
 
     def listed(
         self, labels: Sequence[int], after: Position, before: Position, *, newest_first: bool, count: int
-    ) -> dict[int, list[Position]]:
-        """Return the first `count` positions of each label between two bounds."""
+    ) -> dict[int, list[Candidate]]:
+        """Return the first `count` entries of each label between two bounds; their logs are left out."""
         statement = statements.LISTED_NEWEST if newest_first else statements.LISTED_OLDEST
         return {
-            label: [(leaf, seq) for leaf, seq in self._reader.all(statement, label, *after, *before, count)]
+            label: [
+                Candidate(position, "", label)
+                for position in self._reader.all(statement, label, *after, *before, count)
+            ]
             for label in labels
         }
 
@@ -130,14 +133,17 @@ class StoreIndex:
         return None if row is None else (row[0], row[1] + row[2] - 1)
 
     def tagged(
-        self, tag: bytes, log_id: str, first: int, last: int, *, newest_first: bool, count: int
-    ) -> list[Candidate]:
-        """Return the first `count` indexed entries with a tag of a log, from number `first` to `last`."""
+        self, tags: Sequence[bytes], log_id: str, first: int, last: int, *, newest_first: bool, count: int
+    ) -> dict[bytes, list[Candidate]]:
+        """Return the first `count` indexed entries of a log with each tag, from number `first` to `last`."""
         statement = statements.TAGGED_NEWEST if newest_first else statements.TAGGED_OLDEST
-        return [
-            Candidate((leaf, seq), log_id, int.from_bytes(label, "big"))
-            for leaf, seq, label in self._reader.all(statement, tag, log_id, first, last, count)
-        ]
+        return {
+            tag: [
+                Candidate((leaf, seq), log_id, int.from_bytes(label, "big"))
+                for leaf, seq, label in self._reader.all(statement, tag, log_id, first, last, count)
+            ]
+            for tag in tags
+        }
 
     def fetch(self, positions: Sequence[Position], *, with_tags: bool) -> list[ReadEntry]:
         """Return the entries at positions in the tree. Neighbours in a batch are read together."""

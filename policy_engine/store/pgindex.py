@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
-from policy_engine.store.indexinterfaces import IndexReader, Position, ReadEntry
+from policy_engine.store.indexinterfaces import Candidate, IndexReader, Position, ReadEntry
 from policy_engine.store.indexreading import StoreIndex
 from policy_engine.store.sessions import Query, Reader
 
@@ -22,6 +22,16 @@ _LISTED = (
 )
 _OLDEST: Final = Query(_LISTED.format(order="c.leaf, c.seq"))
 _NEWEST: Final = Query(_LISTED.format(order="c.leaf DESC, c.seq DESC"))
+_TAGGED = (
+    "SELECT t.tag, s.leaf, t.seq, substr(s.labels, ((t.seq - s.first_seq) * 4 + 1)::integer, 4)"
+    " FROM unnest(?::bytea[]) AS w (tag) CROSS JOIN LATERAL ("
+    " SELECT g.tag, g.seq FROM policy_engine.tags g WHERE g.tag = w.tag AND g.log_id = ?"
+    " AND g.seq >= ?::bigint AND g.seq <= ?::bigint ORDER BY {order} LIMIT ?::bigint) AS t"
+    " CROSS JOIN LATERAL (SELECT p.leaf, p.first_seq, p.labels FROM policy_engine.spans p"
+    " WHERE p.log_id = ? AND p.first_seq <= t.seq ORDER BY p.first_seq DESC LIMIT 1) AS s"
+)
+_TAGGED_OLDEST: Final = Query(_TAGGED.format(order="g.seq"))
+_TAGGED_NEWEST: Final = Query(_TAGGED.format(order="g.seq DESC"))
 _FETCH: Final = Query(
     "SELECT p.leaf, s.log_id, p.seq, e.public, CASE WHEN ?::boolean THEN"
     " (SELECT b.tags FROM policy_engine.bodies b WHERE b.log_id = e.log_id AND b.seq = e.seq) END"
@@ -36,14 +46,27 @@ class PostgresStoreIndex(StoreIndex):
 
     def listed(
         self, labels: Sequence[int], after: Position, before: Position, *, newest_first: bool, count: int
-    ) -> dict[int, list[Position]]:
-        """Return the first `count` positions of each label between two bounds."""
-        found: dict[int, list[Position]] = {label: [] for label in labels}
+    ) -> dict[int, list[Candidate]]:
+        """Return the first `count` entries of each label between two bounds; their logs are left out."""
+        found: dict[int, list[Candidate]] = {label: [] for label in labels}
         statement = _NEWEST if newest_first else _OLDEST
         for label, leaf, seq in self._reader.all(statement, list(labels), *after, *before, count):
-            found[label].append((leaf, seq))
-        for positions in found.values():
-            positions.sort(reverse=newest_first)
+            found[label].append(Candidate((leaf, seq), "", label))
+        for entries in found.values():
+            entries.sort(reverse=newest_first)
+        return found
+
+    def tagged(
+        self, tags: Sequence[bytes], log_id: str, first: int, last: int, *, newest_first: bool, count: int
+    ) -> dict[bytes, list[Candidate]]:
+        """Return the first `count` indexed entries of a log with each tag, from number `first` to `last`."""
+        found: dict[bytes, list[Candidate]] = {tag: [] for tag in tags}
+        statement = _TAGGED_NEWEST if newest_first else _TAGGED_OLDEST
+        rows = self._reader.all(statement, list(tags), log_id, first, last, count, log_id)
+        for tag, leaf, seq, label in rows:
+            found[bytes(tag)].append(Candidate((leaf, seq), log_id, int.from_bytes(label, "big")))
+        for entries in found.values():
+            entries.sort(reverse=newest_first)
         return found
 
     def fetch(self, positions: Sequence[Position], *, with_tags: bool) -> list[ReadEntry]:
