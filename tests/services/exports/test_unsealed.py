@@ -13,7 +13,6 @@ from pysqlite3 import dbapi2
 
 from policy_engine.core.instants import DAY, SECOND
 from policy_engine.errors import Conflict, InputRefused, NotFound, NotPermitted, PolicyEngineError
-from policy_engine.services.erasure import Erasures
 from policy_engine.services.exports import unsealed
 from policy_engine.services.exports.service import Form, Target
 from policy_engine.services.permissions import LOCAL
@@ -62,8 +61,7 @@ def test_rows_of_changes_are_opened(asked_of: Office, tmp_path: Path) -> None:
 def test_an_erased_body_is_said_to_be_absent(asked_of: Office, tmp_path: Path) -> None:
     """The line of an erased decision names the entry that erased it; the others are opened; the sheet counts."""
     house = asked_of.house
-    erasures = Erasures(house.store, house.approvals, house.vault)
-    waiting = erasures.propose(house["quinn"], "bob", "they asked for it")
+    waiting = house.disposal.erasures.propose(house["quinn"], "bob", "they asked for it")
     house.approvals.approve(house["paul"], waiting.proposal.id)
     sheet = made(asked_of, asked_of.approved("kind:decision").id, tmp_path / "f")
     lines = opened(tmp_path / "f")
@@ -77,8 +75,7 @@ def test_an_erasure_while_bodies_are_opened_is_no_fault(
 ) -> None:
     """What is erased after the export began is absent too, and not called broken."""
     house = asked_of.house
-    erasures = Erasures(house.store, house.approvals, house.vault)
-    waiting = erasures.propose(house["quinn"], "carol", "they asked for it")
+    waiting = house.disposal.erasures.propose(house["quinn"], "carol", "they asked for it")
     real = unsealed.Opener.open
 
     def meanwhile(self: Any, log_id: str, seq: int, public: Any) -> Any:
@@ -114,7 +111,7 @@ def test_an_erasure_takes_the_proposals_that_name_the_subject(asked_of: Office) 
     """A question about a person stands in the register of approvals; erasing the person empties it."""
     house = asked_of.house
     proposal = asked_of.approved("subject:bob")
-    waiting = Erasures(house.store, house.approvals, house.vault).propose(house["quinn"], "bob", "they asked for it")
+    waiting = house.disposal.erasures.propose(house["quinn"], "bob", "they asked for it")
     house.approvals.approve(house["paul"], waiting.proposal.id)
     row = house.store.row("approvals", proposal.id)
     assert row is None or "bob" not in json.dumps(row.document)

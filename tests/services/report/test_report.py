@@ -20,6 +20,7 @@ from policy_engine.errors import Conflict, NotPermitted
 from policy_engine.ledger.encoding import parse_public
 from policy_engine.limits import LIMITS
 from policy_engine.services.evidenceage import Rested
+from policy_engine.services.exports.service import Target
 from policy_engine.services.exports.source import Asked, pages
 from policy_engine.services.permissions import LOCAL
 from policy_engine.services.questions import Question
@@ -344,6 +345,21 @@ def test_a_report_replaces_nothing(june: Office, tmp_path: Path) -> None:
     with pytest.raises(Conflict):
         reports(june).write(june.house["reader"], JUNE, tmp_path / "r.html")
     assert (tmp_path / "r.html").read_text() == "mine"
+
+
+def test_erasures_and_exports_are_listed_and_name_nobody(june: Office, tmp_path: Path) -> None:
+    """What was erased and exported in the period is in the report: by which key and entry, not whom it was about."""
+    house = june.house
+    id = house.disposal.erasures.propose(house["quinn"], "alice", "they asked for it").proposal.id
+    house.approvals.approve(house["paul"], id)
+    proposal = june.approved("kind:genesis")
+    june.exports.export_unsealed(house["una"], proposal.id, june.exports.ask(""), None, Target(tmp_path / "f"))
+    found, page = made(june, tmp_path)
+    text = re.sub(r"\s+", " ", page.said())
+    assert found.verified and found.decisions == 120
+    assert re.search(r"\berased [\w-]+ paul .*?data keys destroyed: [1-9]", text)
+    assert "export.unsealed" in text and "what: export" in text and "alice" not in text
+    assert len(gathered(june).listed["approvals"].events) == 8
 
 
 def test_too_many_decisions_for_keyed_counts_are_said(june: Office, tmp_path: Path) -> None:
