@@ -110,7 +110,7 @@ BEGIN
     DELETE FROM data_keys d WHERE d.id = ANY (v_keys);
     PERFORM add_data_keys(p_key_ids, p_wrapped);
     FOR v_place IN 1 .. cardinality(p_ids) LOOP
-        IF NOT EXISTS (
+        IF p_registers[v_place] <> ALL (ARRAY['persons', 'tenants', 'orders', 'approvals']) OR NOT EXISTS (
             SELECT 1 FROM erased_keys k WHERE k.log_id = p_log AND k.seq = p_seq
             AND k.register = p_registers[v_place] AND k.revision = p_revisions[v_place])
         THEN

@@ -12,6 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+ERASABLE = ("persons", "tenants", "orders", "approvals")
+"""Registers of which rows may be erased. What somebody did as one who acts stays: keys, switches, releases."""
+
 
 @dataclass(frozen=True, slots=True)
 class Erasure:

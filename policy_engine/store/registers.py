@@ -32,7 +32,7 @@ from policy_engine.ledger.sealing import (
 )
 from policy_engine.limits import Limits
 from policy_engine.store import statements
-from policy_engine.store.erasureinterfaces import Erasure, Pruning
+from policy_engine.store.erasureinterfaces import ERASABLE, Erasure, Pruning
 from policy_engine.store.interfaces import (
     EPOCH_REGISTERS,
     FACT_REGISTERS,
@@ -161,6 +161,8 @@ def check(change: Change, limits: Limits) -> None:
         change.removes is not None and type(change.removes) is not REMOVALS[change.kind]
     ):
         raise ValueError("what erases is of the kind `erased`, what prunes of the kind `pruned`, and nothing else is")
+    if isinstance(change.removes, Erasure) and not {row[0] for row in change.removes.rows} <= set(ERASABLE):
+        raise ValueError(f"an erasure takes rows of {', '.join(ERASABLE)} only")
     if change.kind != "genesis" and len(change.writes) > limits.rows_per_entry_count:
         raise TooLarge(f"one entry holds at most {limits.rows_per_entry_count} rows", where="change")
     if len({(write.register, write.id) for write in change.writes}) != len(change.writes):

@@ -354,6 +354,13 @@ def test_erasing_a_row_at_another_revision(office: Office) -> None:
     assert there(office)
 
 
+@pytest.mark.parametrize("register", ["keys", "switches", "releases", "entries"])
+def test_erasing_what_somebody_did(office: Office, register: str) -> None:
+    """No erasure takes a row of a register of acts, whoever asks the store for it."""
+    with pytest.raises(ValueError, match="takes rows of"):
+        office.store.change(erasing(office, rows=((register, "nina", 1),)))
+
+
 @pytest.mark.parametrize(
     "change",
     [
