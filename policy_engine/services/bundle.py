@@ -19,7 +19,7 @@ import zipfile
 from array import array
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
@@ -122,7 +122,7 @@ def _whole(target: Path) -> Iterator[Path]:
     try:
         part.mkdir(mode=0o700)
         yield part
-        whole = _packed(part, packed) if target.suffix == ".zip" else part
+        whole = _packed(part, packed) if target.suffix == ".zip" else _synced(part)
         if target.is_dir() and not target.is_symlink():
             target.rename(part.with_suffix(".old"))
         whole.replace(target)
@@ -133,7 +133,16 @@ def _whole(target: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(part.with_suffix(".old"), ignore_errors=True)
-        packed.unlink(missing_ok=True)
+        with suppress(OSError):
+            packed.unlink(missing_ok=True)
+
+
+def _synced(folder: Path) -> Path:
+    """Make the names of the members durable; each was synced itself when it was written."""
+    for path in (*folder.rglob("*"), folder):
+        if path.is_dir():
+            _sync(path)
+    return folder
 
 
 def _packed(folder: Path, packed: Path) -> Path:

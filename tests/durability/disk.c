@@ -128,6 +128,16 @@ static struct seen *watched(int descriptor) {
     return descriptor >= 0 && descriptor < DESCRIPTORS_MAX ? descriptors[descriptor] : NULL;
 }
 
+/* The same for a path that may be relative to an open folder. */
+static const char *below_at(int at, const char *path, char *buffer) {
+    if (at == AT_FDCWD || !path || path[0] == '/') return below(path, buffer);
+    struct seen *parent = watched(at);
+    if (!parent || !parent->is_folder) return NULL;
+    char whole[PATH_MAX];
+    if (snprintf(whole, PATH_MAX, "%s/%s%s%s", folder, parent->name, *parent->name ? "/" : "", path) >= PATH_MAX) return NULL;
+    return below(whole, buffer);
+}
+
 /* Count an operation; return the error it has to fail with, or 0. */
 static int failing(enum kind kind, const char *name) {
     counts[kind]++;
@@ -204,7 +214,7 @@ void faultdisk_capacity(int64_t bytes) {
 static int opened(int at, const char *path, int flags, mode_t mode) {
     REAL(int, openat64, int, const char *, int, ...);
     char buffer[PATH_MAX];
-    const char *name = at == AT_FDCWD || (path && path[0] == '/') ? below(path, buffer) : NULL;
+    const char *name = below_at(at, path, buffer);
     if (!name) return real_openat64(at, path, flags, mode);
     pthread_mutex_lock(&serial);
     int error = failing(OPEN, name);
@@ -214,7 +224,7 @@ static int opened(int at, const char *path, int flags, mode_t mode) {
         return -1;
     }
     struct stat before, after;
-    int existed = stat(path, &before) == 0;
+    int existed = fstatat(at, path, &before, 0) == 0;
     int descriptor = real_openat64(at, path, flags, mode);
     if (descriptor >= DESCRIPTORS_MAX) give_up("too many files are open");
     if (descriptor >= 0 && fstat(descriptor, &after) == 0) {
@@ -401,7 +411,7 @@ static int named(enum kind kind, char letter, const char *from, const char *to, 
     int error = failing(kind, target ? target : source);
     int known = !error && lstat(from, &found) == 0;
     int result = error ? -1 : act(from, to);
-    if (result == 0 && known) note_names(letter, found.st_ino, source, target);
+    if (result == 0 && known) note_names(S_ISDIR(found.st_mode) ? 'P' : letter, found.st_ino, source, target);
     if (error) errno = error;
     pthread_mutex_unlock(&serial);
     return result;
@@ -437,6 +447,14 @@ int mkdir(const char *path, mode_t mode) {
 }
 
 int unlink(const char *path) { return named(UNLINK, 'U', path, NULL, act_unlink); }
+
+int unlinkat(int at, const char *path, int flags) {
+    REAL(int, unlinkat, int, const char *, int);
+    char buffer[PATH_MAX];
+    const char *name = flags & AT_REMOVEDIR ? NULL : below_at(at, path, buffer);
+    if (!name) return real_unlinkat(at, path, flags);
+    return unlink(buffer);
+}
 
 int rename(const char *from, const char *to) { return named(RENAME, 'R', from, to, act_rename); }
 

@@ -2,6 +2,7 @@
 
 Rules of the model:
 - A file's bytes and its length are durable after its own fsync returned, names after their folder's. Nothing else is.
+- Folders are there as soon as they were made, and move with their names.
 - Of the rest a loss keeps nothing, all, a beginning (its last write torn), any writes, any sectors, or any sectors in
   any order: `LOSSES`. Writes to different files are not ordered by anything but fsync.
 - After an fsync that failed, what it was to write counts as clean: a later fsync does not write it, though reading
@@ -127,6 +128,8 @@ class Disk:
             case "C":
                 self._inodes[step.inode] = File()
                 self._move("L", (step.names[0], step.names[0]), self._inodes[step.inode])
+            case "P":
+                self._move("P", step.names, File())
             case "U" | "R" | "L":
                 self._move(step.kind, step.names, self._inodes[step.inode])
             case "N" | "d":
@@ -144,6 +147,8 @@ class Disk:
                     elsewhere.append(("U", names[:1], file))  # its old name is the other folder's
                     kind = "L"
                 move(self.names, kind, names, file)
+                if kind == "P":
+                    elsewhere = [(other, inside(about, *names), one) for other, about, one in elsewhere]
             else:
                 elsewhere.append((kind, names, file))
         self.moves = elsewhere
@@ -156,12 +161,21 @@ class Disk:
 
 def move(names: dict[str, File], kind: str, about: tuple[str, ...], file: File) -> None:
     """Apply one change of names. Changes may be lost one by one, so a name may not be there."""
+    if kind == "P":
+        for name in list(names):
+            names[inside((name,), *about)[0]] = names.pop(name)
+        return
     if kind == "R":
         names.pop(about[0], None)
     if kind == "U":
         names.pop(about[0], None)
     else:
         names[about[1]] = file
+
+
+def inside(names: tuple[str, ...], old: str, new: str) -> tuple[str, ...]:
+    """Return names as they are after a folder got another name."""
+    return tuple(f"{new}/{name.removeprefix(f'{old}/')}" if name.startswith(f"{old}/") else name for name in names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ class Step:
 
     C a file was made, N a folder was made, W bytes were written at `offset`, T a file was cut to `offset` bytes,
     S a file's fsync returned, s it failed, D a folder's returned, d it failed, U a name was taken away, R a name was
-    moved, L a name was added, M the program said something.
+    moved, P a folder was, L a name was added, M the program said something.
     """
 
     kind: str
