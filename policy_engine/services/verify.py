@@ -24,6 +24,7 @@ from policy_engine.services.marks import MarkCheck, Marks
 from policy_engine.services.projection import Projection
 from policy_engine.services.timeline import Timeline
 from policy_engine.services.unseal import Unsealer
+from policy_engine.services.verifycolumns import verify_columns
 from policy_engine.services.verifyrows import compare_registers
 from policy_engine.services.verifytree import verify_tree
 from policy_engine.store.interfaces import Head, LogView, StoredBatch, StoredEntry
@@ -131,6 +132,7 @@ class _Verification:
             ("state", self._check_state),
             ("blobs", self._check_blobs),
             ("tree", self._check_tree),
+            ("columns", lambda: verify_columns(self._view, self.find)),
             ("marks", lambda: self.marks.compare(self._view)),
         ):
             try:

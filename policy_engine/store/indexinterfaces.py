@@ -123,6 +123,42 @@ class IndexReader(Protocol):
         """Yield entries whose id begins as this one does: the indexed ones, then those behind the index."""
 
 
+class Span(NamedTuple):
+    """One leaf of the index as it lies there; see `indextables.spans`."""
+
+    leaf: int
+    log_id: str
+    first_seq: int
+    n: int
+    at: int
+    top: int
+    late: int
+    ids: bytes
+    labels: bytes
+
+
+class IndexViewer(Protocol):
+    """What a `LogView` shows of the index of columns, for verifying."""
+
+    def labels(self, after: int = 0) -> list[tuple[int, str]]:
+        """Return `(label, text)` of the labels behind one."""
+
+    def eras(self) -> list[Era]:
+        """Return every epoch that is indexed."""
+
+    def public_parts(self, log_id: str, first: int, end: int) -> Iterator[bytes]:
+        """Yield the public bytes of the entries `first <= seq < end` of a log."""
+
+    def scan_spans(self) -> Iterator[Span]:
+        """Yield the leaves of the index in order."""
+
+    def columns_count(self) -> int:
+        """Return how many entries the lists of all labels have."""
+
+    def has_column(self, label: int, leaf: int, seq: int) -> bool:
+        """Return whether the list of a label has an entry."""
+
+
 class FindingStore(Protocol):
     """The side of a store that finds entries."""
 

@@ -13,7 +13,7 @@ from itertools import groupby
 from policy_engine.store import entries
 from policy_engine.store import indexstatements as statements
 from policy_engine.store.indexing import ID_BYTES, id_bytes
-from policy_engine.store.indexinterfaces import PENDING, Candidate, Era, Marks, Position, ReadEntry
+from policy_engine.store.indexinterfaces import PENDING, Candidate, Era, Marks, Position, ReadEntry, Span
 from policy_engine.store.sessions import Reader
 from policy_engine.store.tree import read_tree
 
@@ -24,7 +24,35 @@ READ_COUNT = 1_000
 """Entries read at a time where nothing says how many are wanted."""
 
 
-class StoreIndex:
+class ReadIndex:
+    """See `indexinterfaces.IndexViewer`. `_reader` reads it."""
+
+    _reader: Reader
+
+    def labels(self, after: int = 0) -> list[tuple[int, str]]:
+        """Return `(label, text)` of the labels behind one."""
+        return [(int(label), str(says)) for label, says in self._reader.all(statements.READ_LABELS, after)]
+
+    def eras(self) -> list[Era]:
+        """Return every epoch that is indexed."""
+        return [Era(*row) for row in self._reader.all(statements.READ_ERAS)]
+
+    def scan_spans(self) -> Iterator[Span]:
+        """Yield the leaves of the index in order."""
+        for row in self._reader.stream(statements.SCAN_SPANS):
+            yield Span(*row)
+
+    def columns_count(self) -> int:
+        """Return how many entries the lists of all labels have."""
+        row = self._reader.one(statements.COUNT_COLUMNS)
+        return 0 if row is None else int(row[0])
+
+    def has_column(self, label: int, leaf: int, seq: int) -> bool:
+        """Return whether the list of a label has an entry."""
+        return self._reader.one(statements.HAS_COLUMN, label, leaf, seq) is not None
+
+
+class StoreIndex(ReadIndex):
     """See `indexinterfaces.IndexReader`. Valid while the transaction of its reader is open."""
 
     def __init__(self, reader: Reader, *, one_log: bool) -> None:
@@ -68,14 +96,6 @@ class StoreIndex:
     def _only_log(self) -> str | None:
         heads = entries.read_heads(self._reader)
         return heads[0].log_id if self._one_log and heads else None
-
-    def labels(self, after: int) -> list[tuple[int, str]]:
-        """Return `(label, text)` of the labels behind one."""
-        return [(int(label), str(says)) for label, says in self._reader.all(statements.READ_LABELS, after)]
-
-    def eras(self) -> list[Era]:
-        """Return every epoch that is indexed."""
-        return [Era(*row) for row in self._reader.all(statements.READ_ERAS)]
 
     def leaf_reached(self, instant: int) -> int:
         """Return the first indexed leaf at which some entry had this instant or a later one, by halving."""

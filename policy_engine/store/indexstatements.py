@@ -233,4 +233,26 @@ _pending = select(entries.c.log_id, entries.c.seq, entries.c.public).where(
 PENDING_OLDEST = query(_count(_pending.order_by(entries.c.seq)), "log", "after", "before", "count")
 PENDING_NEWEST = query(_count(_pending.order_by(entries.c.seq.desc())), "log", "after", "before", "count")
 
+SCAN_SPANS = query(
+    select(
+        spans.c.leaf,
+        spans.c.log_id,
+        spans.c.first_seq,
+        spans.c.n,
+        spans.c.at,
+        spans.c.top,
+        spans.c.late,
+        spans.c.ids,
+        spans.c.labels,
+    ).order_by(spans.c.leaf)
+)
+COUNT_COLUMNS = query(select(func.count()).select_from(columns))
+HAS_COLUMN = query(
+    select(_ONE).where(
+        columns.c.label == bindparam("label"), columns.c.leaf == bindparam("leaf"), columns.c.seq == bindparam("seq")
+    ),
+    "label",
+    "leaf",
+    "seq",
+)
 SPANS_OF_IDS = query(select(spans.c.leaf, spans.c.first_seq, spans.c.ids).order_by(spans.c.leaf))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from policy_engine.store.erasureinterfaces import Erasure, MarkReader, Pruning
-from policy_engine.store.indexinterfaces import FilledStore, FindingStore
+from policy_engine.store.indexinterfaces import FilledStore, FindingStore, IndexViewer
 from policy_engine.store.treeinterfaces import TreeReader, WholeTree
 
 REGISTERS = ("persons", "tenants", "orders", "switches", "keys", "approvals", "releases")
@@ -236,7 +236,7 @@ class Staged(Protocol):
         ...
 
 
-class LogView(WholeTree, MarkReader, Protocol):
+class LogView(WholeTree, MarkReader, IndexViewer, Protocol):
     """Everything a store holds, at one moment, for verifying: nothing written later is seen. Streams in order."""
 
     one_log: bool  # as `ReadStore.one_log`

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 from policy_engine.store import entries, erasuretables, statements
 from policy_engine.store.erasureinterfaces import ErasedKey, PrunedRange
+from policy_engine.store.indexreading import ReadIndex
 from policy_engine.store.interfaces import Head, State, StoredBatch, StoredEntry, StoredRow
 from policy_engine.store.sessions import Reader
 from policy_engine.store.tables import TYPED
 from policy_engine.store.tree import ReadTree
 
 
-class StoreView(ReadTree):
+class StoreView(ReadTree, ReadIndex):
     """See `interfaces.LogView`. Valid while the transaction of its reader is open."""
 
     def __init__(self, reader: Reader, *, one_log: bool = True) -> None:

@@ -1,0 +1,126 @@
+"""The index of columns, the same on every store: it has what the entries say, and verifying sees a difference."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pysqlite3
+import pytest
+
+from policy_engine.services.verify import verify
+from policy_engine.store.indexing import label_of
+from policy_engine.store.indexinterfaces import PENDING, START
+from tests.services.questionscenes import Scene, opened
+from tests.store.conftest import KINDS
+from tests.store.samples import VAULT
+
+
+@pytest.fixture(params=sorted(KINDS))
+def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
+    """A scene whose entries are in the tree and in the index, but for the last."""
+    made = opened(KINDS[request.param], tmp_path, seed=3)
+    for writer in range(6):
+        made.decide(7, writer)
+        made.wait(1)
+        made.switch()
+    made.sequencer.integrate()
+    while made.stores[0].index_columns(10).leaves:
+        pass
+    made.decide(2)
+    yield made
+    made.close()
+    made.database.close()
+    made.database.drop()
+
+
+def test_labels_are_what_entries_say(scene: Scene) -> None:
+    """Each indexed entry lies in the list of the one label that says what it says, whoever filled the index."""
+    with scene.stores[0].finding() as index:
+        labels = {label: json.loads(says) for label, says in index.labels(0)}
+        lists = index.listed(sorted(labels), START, (PENDING, 0), newest_first=False, count=1_000)
+        read = {
+            entry.position: entry
+            for entry in index.read(START, (PENDING, 0), newest_first=False, with_tags=False, count=1_000)
+        }
+    listed = {candidate.position: label for label, found in lists.items() for candidate in found}
+    assert listed.keys() == read.keys() and len(listed) > 40
+    for position, label in listed.items():
+        assert labels[label] == label_of(json.loads(read[position].public))
+
+
+def test_filling_goes_by_whole_leaves_and_says_what_is_left(scene: Scene) -> None:
+    """A leaf is indexed whole, however small the step; what is pending is counted and not indexed."""
+    left = scene.stores[0].index_columns(1)
+    assert left.leaves == 0 and left.pending > 0
+    scene.sequencer.integrate()
+    before = scene.stores[0].tree_state().indexed
+    while scene.stores[0].index_columns(1).leaves:
+        now = scene.stores[0].tree_state().indexed
+        assert before < now
+        before = now
+    assert scene.stores[0].index_columns(1) == scene.stores[0].index_columns(100)
+    assert scene.stores[0].tree_state().indexed == scene.stores[0].tree_state().size
+
+
+def test_positions_go_forth_and_back(scene: Scene) -> None:
+    """An entry has the position under which it is read; one that is not there has none."""
+    with scene.stores[0].finding() as index:
+        entries = index.read(START, (PENDING, PENDING), newest_first=False, with_tags=False, count=1_000)
+        for entry in entries:
+            assert index.position_of(entry.log_id, entry.seq) == entry.position
+            assert entry.log_id and entry.seq == entry.position[1]
+        assert index.position_of(entries[0].log_id, 10**6) is None
+        assert index.position_of("0" * 16, 0) is None
+        back = index.read(START, (PENDING, PENDING), newest_first=True, with_tags=False, count=1_000)
+    assert [entry.position for entry in back] == [entry.position for entry in reversed(entries)]
+
+
+def changed(scene: Scene, statement: str) -> None:
+    """Change the database behind the engine's back."""
+    if scene.database.one_log:
+        connection: Any = pysqlite3.connect(str(scene.database.path))
+        connection.execute(statement)
+        connection.commit()
+        connection.close()
+    else:
+        with scene.database.server.admin(scene.database.name) as session:
+            session.execute("SET search_path = policy_engine")
+            session.execute(statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM columns WHERE seq = 3",
+        "INSERT INTO columns (label, leaf, seq) SELECT 1, max(leaf), 9999 FROM columns",
+        "UPDATE spans SET labels = ids WHERE leaf = (SELECT min(leaf) FROM spans)",
+        "UPDATE spans SET ids = labels WHERE leaf = (SELECT max(leaf) FROM spans)",
+        "UPDATE spans SET top = top + 1 WHERE leaf = (SELECT max(leaf) FROM spans)",
+        "DELETE FROM spans WHERE leaf = (SELECT max(leaf) FROM spans)",
+        "UPDATE labels SET says = replace(says, 'deny', 'allow')",
+        "DELETE FROM labels WHERE label = 2",
+        "UPDATE eras SET leaf = leaf + 1 WHERE epoch = 2",
+        "DELETE FROM eras WHERE epoch = 3",
+    ],
+)
+def test_an_index_that_differs_from_the_log_is_found(scene: Scene, statement: str) -> None:
+    """An entry that is missing from the index would be missing from answers: verifying names it."""
+    with scene.stores[0].view() as view:
+        assert verify(view, VAULT).findings == ()
+    changed(scene, statement)
+    with scene.stores[0].view() as view:
+        assert verify(view, VAULT).findings != ()
+
+
+def test_the_writer_of_postgresql_fills_the_index_by_the_function_alone(postgres_database: Any) -> None:
+    """No login of the engine may write to the tables of the index."""
+    postgres_database.open()
+    for statement in ("DELETE FROM columns", "INSERT INTO labels VALUES (1, 'x', '{}')", "UPDATE tree SET indexed = 0"):
+        with psycopg.connect(postgres_database.writer) as session:
+            session.execute("SET search_path = policy_engine")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                session.execute(statement)
