@@ -26,7 +26,7 @@ BIN = Path(sys.executable).parent
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Offer what the page's reader has."""
     place = tmp_path_factory.mktemp("audit")
-    made = honest.make(6, 600)
+    made = honest.make(125, 600)
     honest.write_zip(made.files(), place / "bundle.zip")
     tampered = honest.write_folder(made.files(), place / "tampered")
     log = max(made.logs.values(), key=lambda log: len(log.entries))
@@ -93,7 +93,7 @@ def unlike(wanted: list[str], said: list[str]) -> list[str]:
 
 def test_the_made_up_log_is_what_it_seems() -> None:
     """The bundle of this page comes from an honest log whose tree grows from the kept checkpoint."""
-    made = honest.make(6, 600)
+    made = honest.make(125, 600)
     tree = CompactRange()
     tree.extend(leaf_hash(leaf) for leaf in made.leaves)
     assert (len(made.leaves), sum(len(log.entries) for log in made.logs.values())) == (tree.end, 600)

@@ -209,7 +209,7 @@ class Maker:
                 commit=commit,
                 sealed=sealed,
             )
-        removed = self.gone(log) if kind in ("erased", "pruned") else {}
+        removed = self.gone(kind) if kind in ("erased", "pruned") else {}
         rows, sealed = self.seal_rows(log, seq)
         return change_public(kind, id, place, {"by": "k-1"}, rows=rows, sealed=sealed, removes=removed)
 
@@ -273,9 +273,9 @@ class Maker:
         log.bodies[seq] = Body(None, joined, texts)
         return rows, sha256(joined).hexdigest()
 
-    def gone(self, log: Log) -> dict[str, object]:
+    def gone(self, kind: str) -> dict[str, object]:
         """Take bodies away as an erasure or a pruning does, and return the public member that says so."""
-        if self.random.randrange(2):
+        if kind == "pruned":
             return self.pruned()
         name = self.random.choice(
             [body.key for each in self.made.logs.values() for body in each.bodies.values() if body.key] or [""]

@@ -21,9 +21,9 @@ from tests.verifier import honest
 class Bench:
     """A bundle in a folder, and what an auditor of it was given."""
 
-    def __init__(self, folder: Path, made: honest.Honest, *, sealed: bool = True) -> None:
+    def __init__(self, folder: Path, made: honest.Honest, *, sealed: bool = True, bodies: bool = False) -> None:
         self.made = made
-        self.files = made.files(sealed=sealed)
+        self.files = made.files(sealed=sealed, bodies=bodies)
         self.folder = honest.write_folder(self.files, folder)
         self.given = Given(key(made.key))
 

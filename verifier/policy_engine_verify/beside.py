@@ -149,24 +149,22 @@ class Beside:
 
     def entry(self, entry: Entry, at: Place, same: bool) -> None:
         """Take in what an entry took away from others, and check what lies beside it. `same`: its batch is whole."""
-        place = at._replace(seq=entry.seq)
-        try:
-            if entry.members is not None:
-                self._follow(entry, entry.members)
-            if entry.sealed:
-                damaged = entry.log in self.damaged
-                if same:
-                    self.damaged.discard(entry.log)
-                self._check_sealed(entry, damaged)
-                self._check_texts(entry, damaged)
-        except Refused as refused:
-            self._find(str(refused), place)
-        except (TypeError, KeyError, IndexError, ValueError, AttributeError):
-            self._find("what the entry says of bodies cannot be read", place)
+        damaged = entry.log in self.damaged
+        if same and entry.sealed:
+            self.damaged.discard(entry.log)
+        for check in (self._follow, self._check_sealed, self._check_texts):
+            try:
+                check(entry, damaged)
+            except Refused as refused:
+                self._find(str(refused), at._replace(seq=entry.seq))
+            except (TypeError, KeyError, IndexError, ValueError, AttributeError):
+                self._find("what the entry says of bodies cannot be read", at._replace(seq=entry.seq))
 
-    def _follow(self, entry: Entry, members: dict[str, Any]) -> None:
+    def _follow(self, entry: Entry, damaged: bool) -> None:
         """Take in data keys that an entry destroyed (`erases`), and ranges whose bodies it emptied (`prunes`)."""
-        erases, prunes, place = members.get("erases"), members.get("prunes"), (entry.log, entry.seq)
+        members, place = entry.members or {}, (entry.log, entry.seq)
+        erases = members.get("erases") if members.get("kind") == "erased" else None
+        prunes = members.get("prunes") if members.get("kind") == "pruned" else None
         if erases:
             self._erased_count[place] += erases["bodies"]
             rows = {name for _, name, _ in erases["rows"]}
@@ -184,7 +182,7 @@ class Beside:
         return self._asides[folder, log]
 
     def _check_sealed(self, entry: Entry, damaged: bool) -> None:
-        lines = self._aside("sealed", entry.log, _sealed)
+        lines = self._aside("sealed", entry.log, _sealed) if entry.sealed else None
         if lines is None:
             return
         name, sealed = lines.of(entry.seq, damaged) or (None, b"")
@@ -195,7 +193,7 @@ class Beside:
         self._counts["ciphertexts"] += bool(sealed)
 
     def _check_texts(self, entry: Entry, damaged: bool) -> None:
-        lines = self._aside("bodies", entry.log, _texts)
+        lines = self._aside("bodies", entry.log, _texts) if entry.sealed else None
         if lines is None:
             return
         rows = None if entry.members is None else entry.members.get("rows")
