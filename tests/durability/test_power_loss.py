@@ -132,3 +132,14 @@ def test_first_starts_cut_off_in_many_moments(tmp_path: Path, compiled: ReleaseL
     wrong = cut_off_first_starts(tmp_path.resolve(), 2, 200, compiled)
     tell(f"first starts: 200 losses of power, {len(wrong)} that the next start did not recover from; seed 2")
     assert wrong == []
+
+
+@pytest.mark.nightly
+def test_the_campaign_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
+    """`python -m tests.durability` tells its figures, and ends well when nothing was lost."""
+    from tests.durability.__main__ import main
+
+    assert main(["--seed", "5", "--losses", "60", "--sites", "10"]) == 0
+    output = capsys.readouterr().out
+    assert "seed 5: 60 losses of power, 0 lost something acknowledged" in output
+    assert "seed 5: 10 sites" in output
