@@ -33,7 +33,7 @@ from policy_engine.services.replay import Replay, replayed, sees
 from policy_engine.services.sealedterms import groups_of
 from policy_engine.services.supposed import Correction, Otherwise, corrected, forgotten
 from policy_engine.services.tenantowners import Owned, tenants_owned
-from policy_engine.services.underdirective import Standing, add, standings
+from policy_engine.services.underdirective import Standing, Tally, standings
 from policy_engine.services.walk import Closed, Progress, Walk
 
 
@@ -149,13 +149,13 @@ class AsOf:
         self._require(principal)
         self._replay.log_read(principal, {"what": "standings", "order": directive}, {})
         answer = Standings()
-        counted: dict[tuple[str, str | None, str], Standing] = {}
         with self._walk(progress) as walk:
+            tally = Tally(walk)
             for found in standings(walk, self._releases, directive):
                 _count(walk, answer, found)
                 if not isinstance(found, Closed):
-                    add(walk, counted, *found)
-        answer.standings = sorted(counted.values(), key=lambda one: (one.standing, one.subject, one.tenant or ""))
+                    tally.add(*found)
+            answer.standings = tally.standings()
         return answer
 
     def forgotten(

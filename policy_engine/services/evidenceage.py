@@ -85,71 +85,102 @@ def changes_of_facts(walk: Walk) -> Later:
 
 def rested_on(walk: Walk, later: Later, question: Question, groups: QuestionGroups) -> Iterator[Rested | Closed]:
     """Yield what every decision that was asked for and reached the rules rested on, and what does not open."""
+    grounds = Grounds(walk.past)
     for step in walk.steps(lambda public: public["reached"] and question.matches(public)):
         if isinstance(step, Closed):
             yield step
         elif isinstance(step, Recorded) and holds(question, step, groups):
-            yield _rested(walk, step, later)
+            yield _rested(walk.name(step), step, grounds, later)
 
 
-def _rested(walk: Walk, step: Recorded, later: Later) -> Rested:
-    at, body = step.public["instant"], step.body
-    stale: list[str] = []
-    declared: list[str] = []
-    changed: list[str] = []
-    person: Row | None = None
-    for register, id, revision in body["revisions"]:
-        row = walk.past.row(register, id)
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What one revision of a row says of its facts: which expire, which are self-declared, and its evidence."""
+
+    revision: int
+    expiries: tuple[tuple[str, int], ...] = ()
+    declared: tuple[str, ...] = ()
+    level: str = "none"
+    method: str = "unknown"
+    assurance: str = "unknown"
+    verified_at: int | None = None
+
+    def age_days(self, at: int) -> int | None:
+        """Return the age of the evidence at an instant, `None` where nobody knows when it was verified."""
+        return None if self.verified_at is None else (at - self.verified_at) // DAY
+
+
+class Grounds:
+    """Rows of a moving past as decisions rest on them; each revision is read once."""
+
+    def __init__(self, past: Past) -> None:
+        self._past = past
+        self._known: dict[tuple[str, str], Ground] = {}
+
+    def of(self, register: str, id: str) -> Ground | None:
+        """Return what a row says now, `None` when there is none."""
+        row = self._past.row(register, id)
         if row is None:
-            continue
-        if register == "persons":
-            person = row
-        for name, fact in _provenance(row).items():
-            if fact.expires_at is not None and fact.expires_at <= at:
-                stale.append(f"{register}.{name}")
-            if fact.method in SELF_DECLARED:
-                declared.append(f"{register}.{name}")
-        replaced = later.get((register, id), ())
-        changed += [f"{register}.{fact} by entry {entry}" for number, fact, entry in replaced if number > revision]
-    level, method, age_days = evidence_of(walk.past, body, at)
-    if body.get("tagged", {}).get("evidence") == ["expired"]:
-        stale.append(f"persons.{EVIDENCE}")
-    if level in SELF_DECLARED:
-        declared.append(f"persons.{EVIDENCE}")
-    return Rested(
-        entry=walk.name(step),
-        instant=at,
-        outcome=step.public["outcome"],
-        subject=body["subject"],
-        level=level,
-        method=method,
-        assurance=_evidence(person)[1].assurance or "unknown",
-        age_days=age_days,
-        stale=tuple(dict.fromkeys(stale)),
-        self_declared=tuple(dict.fromkeys(declared)),
-        changed_later=tuple(changed),
+            return None
+        known = self._known.get((register, id))
+        if known is None or known.revision != row.revision:
+            known = self._known[register, id] = _ground(row)
+        return known
+
+    def of_person(self, body: Mapping[str, Any]) -> Ground:
+        """Return what is known of the person that a decision was about; nothing of nobody."""
+        found = (self.of(register, id) for register, id, _ in body["revisions"] if register == "persons")
+        return next(found, None) or Ground(0)
+
+
+def _ground(row: Row) -> Ground:
+    try:
+        provenance = split_provenance(row.document, row.register)[1]
+    except InputRefused:
+        return Ground(row.revision)
+    value = row.document["facts"].get(EVIDENCE, {}).get("value")
+    evidence = value if isinstance(value, Mapping) else {}
+    given = provenance.get(EVIDENCE, Provenance())
+    declared = [name for name, fact in provenance.items() if fact.method in SELF_DECLARED]
+    if evidence.get("level") in SELF_DECLARED and EVIDENCE not in declared:
+        declared.append(EVIDENCE)
+    verified = evidence.get("verified_on")
+    return Ground(
+        revision=row.revision,
+        expiries=tuple((name, fact.expires_at) for name, fact in provenance.items() if fact.expires_at is not None),
+        declared=tuple(f"{row.register}.{name}" for name in declared),
+        level=str(evidence.get("level") or "none"),
+        method=given.method or "unknown",
+        assurance=given.assurance or "unknown",
+        verified_at=given.verified_at if verified is None else parse_instant(verified),
     )
 
 
-def evidence_of(past: Past, body: Mapping[str, Any], at: int) -> tuple[str, str, int | None]:
-    """Return level, method and age in days of the evidence of nationality that a decision rested on."""
-    person = next((past.row(register, id) for register, id, _ in body["revisions"] if register == "persons"), None)
-    evidence, given = _evidence(person)
-    verified = given.verified_at if evidence.get("verified_on") is None else parse_instant(evidence["verified_on"])
-    age_days = None if verified is None else (at - verified) // DAY
-    return str(evidence.get("level") or "none"), given.method or "unknown", age_days
-
-
-def _evidence(person: Row | None) -> tuple[Mapping[str, Any], Provenance]:
-    """Return the evidence of nationality that a row holds, and how it was given."""
-    fact = {} if person is None else person.document["facts"].get(EVIDENCE, {})
-    value = fact.get("value")
-    given = Provenance() if person is None else _provenance(person).get(EVIDENCE, Provenance())
-    return value if isinstance(value, Mapping) else {}, given
-
-
-def _provenance(row: Row) -> Mapping[str, Provenance]:
-    try:
-        return split_provenance(row.document, row.register)[1]
-    except InputRefused:
-        return {}
+def _rested(name: str, step: Recorded, grounds: Grounds, later: Later) -> Rested:
+    at, body = step.public["instant"], step.body
+    stale: list[str] = []
+    declared: tuple[str, ...] = ()
+    changed: list[str] = []
+    for register, id, revision in body["revisions"]:
+        ground = grounds.of(register, id)
+        if ground is not None:
+            stale += [f"{register}.{fact}" for fact, end in ground.expiries if end <= at]
+            declared += ground.declared
+        replaced = later.get((register, id), ())
+        changed += [f"{register}.{fact} by entry {entry}" for number, fact, entry in replaced if number > revision]
+    if body.get("tagged", {}).get("evidence") == ["expired"] and f"persons.{EVIDENCE}" not in stale:
+        stale.append(f"persons.{EVIDENCE}")
+    person = grounds.of_person(body)
+    return Rested(
+        entry=name,
+        instant=at,
+        outcome=step.public["outcome"],
+        subject=body["subject"],
+        level=person.level,
+        method=person.method,
+        assurance=person.assurance,
+        age_days=person.age_days(at),
+        stale=tuple(stale),
+        self_declared=declared,
+        changed_later=tuple(changed),
+    )

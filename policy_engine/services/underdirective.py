@@ -11,13 +11,13 @@ Left to others: the walk, who may ask (`services.asof`), who got through before 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from policy_engine.core.decision import Outcome
 from policy_engine.core.release import Release
-from policy_engine.services.evidenceage import evidence_of
+from policy_engine.services.evidenceage import Grounds
 from policy_engine.services.rejudge import Recorded, Rejudge
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.snapshot import Snapshot
@@ -46,32 +46,46 @@ class Standing:
 def standings(walk: Walk, releases: ReleaseLoader, directive: str) -> Iterator[tuple[str, Recorded] | Closed]:
     """Yield each decision that the directive reached with how its subject stood, and what does not open."""
     rejudge = Rejudge(walk.past, releases)
-    for step in walk.steps(lambda public: public["model"] is not None):
+    for step in walk.steps(lambda public: _reached(rejudge.snapshot(), public, directive)):
         if isinstance(step, Closed):
             yield step
-        elif isinstance(step, Recorded) and _reached(rejudge.snapshot(), step, directive):
+        elif isinstance(step, Recorded):
             standing = _standing(step, directive)
             if standing is not None:
                 yield standing, step
 
 
-def add(walk: Walk, found: dict[tuple[str, str | None, str], Standing], standing: str, step: Recorded) -> None:
-    """Count a decision for its subject, tenant and standing."""
-    body, at = step.body, step.public["instant"]
-    evidence, method, age_days = evidence_of(walk.past, body, at)
-    key = (body["subject"], body["tenant"], standing)
-    before = found.get(key)
-    count = 1 if before is None else before.count + 1
-    found[key] = Standing(*key, count, walk.name(step), at, evidence, method, age_days)
+class Tally:
+    """Counts decisions by subject, tenant and standing."""
+
+    def __init__(self, walk: Walk) -> None:
+        self._walk = walk
+        self._grounds = Grounds(walk.past)
+        self._found: dict[tuple[str, str | None, str], Standing] = {}
+
+    def add(self, standing: str, step: Recorded) -> None:
+        """Count a decision; the evidence is that of the last one."""
+        body, at = step.body, step.public["instant"]
+        ground = self._grounds.of_person(body)
+        key = (body["subject"], body["tenant"], standing)
+        before = self._found.get(key)
+        count = 1 if before is None else before.count + 1
+        name = self._walk.name(step)
+        self._found[key] = Standing(*key, count, name, at, ground.level, ground.method, ground.age_days(at))
+
+    def standings(self) -> list[Standing]:
+        """Return what was counted, by standing and subject."""
+        return sorted(self._found.values(), key=lambda one: (one.standing, one.subject, one.tenant or ""))
 
 
-def _reached(snapshot: Snapshot, step: Recorded, directive: str) -> bool:
+def _reached(snapshot: Snapshot, public: Mapping[str, Any], directive: str) -> bool:
+    """Whether the directive reached the model of a decision at its instant."""
     release = snapshot.release
-    if snapshot.orders is None or not isinstance(release, Release):
+    if snapshot.orders is None or not isinstance(release, Release) or public["model"] is None:
         return False
-    model = release.catalogue.find(step.public["model"])
+    model = release.catalogue.find(public["model"])
     names = frozenset[str]() if model is None else release.catalogue.names(model.id)
-    return any(directive in block.ids for block in snapshot.orders.blocking(names, step.public["instant"]))
+    return any(directive in block.ids for block in snapshot.orders.blocking(names, public["instant"]))
 
 
 def _standing(step: Recorded, directive: str) -> str | None:
