@@ -24,6 +24,8 @@ from policy_engine.services.exports.service import Exports, Form, Target
 from policy_engine.services.holdrules import Cover
 from policy_engine.services.keys import KeyRequest
 from policy_engine.services.permissions import LOCAL, SCOPES, Caller
+from policy_engine.services.questions import EVERYTHING
+from policy_engine.services.questiontext import parse_question
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.report.period import parse_period
 from policy_engine.services.report.service import Reports
@@ -208,6 +210,8 @@ READS: Mapping[str, Attempt] = {
     "list keys": lambda h, p: h.keys.list(p),
     "query the public log": lambda h, p: h.evidence.query(p, Filters()),
     "query the log by a person": lambda h, p: h.evidence.query(p, Filters(sealed={"subject": "ines"})),
+    "count entries of the public log": lambda h, p: h.evidence.count(p, EVERYTHING),
+    "stream the log by a person": lambda h, p: list(h.evidence.scan(p, parse_question("subject:ines", START))),
     "read a sealed body": sealed_body,
     "export the public log": export_public,
     "write the audit report": report,
