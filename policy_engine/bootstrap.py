@@ -248,9 +248,16 @@ def _open(
             opened.callback(sequencer.close, last=False)
         recorder = Recorder(store, vault, receipts=receipts)
         opened.callback(recorder.close)
+        if sequencer is not None:
+            sequencer.refused = partial(_halt, recorder)
         engine = _wire(settings, store, vault, recorder, releases, sample)
         opened.pop_all()
         return replace(engine, sequencer=sequencer)
+
+
+def _halt(recorder: Recorder, problem: str) -> None:
+    """Allow nothing more: the tree in the database is not the one that was signed, so what is written may be lost."""
+    recorder.halt(LogForked(problem, where="log"))
 
 
 def _check_fillable(settings: Settings) -> None:

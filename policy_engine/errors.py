@@ -99,9 +99,10 @@ class StoreUnavailable(PolicyEngineError):
 
 
 class LogForked(StoreUnavailable):
-    """A witness knows a larger or another tree of our log than the database holds: nothing is allowed until a restart.
+    """A witness, or our own newest checkpoint, speaks of another tree than the database holds: nothing is allowed.
 
-    The database was rolled back, replaced or rewritten, and what it says is not the whole story.
+    The database was rolled back, replaced or rewritten, and what it says is not the whole story. It stays so until
+    somebody has looked and restarted.
     """
 
     code = "log.forked"

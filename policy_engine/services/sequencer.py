@@ -6,7 +6,7 @@ Rules of the room:
 - What a commit left unknown is read again before anything else is signed: the store says what is there.
 - It remembers the newest tree that it saw. A store that holds a smaller one, or another one of that size, is an older
   copy or a fork: nothing is signed any more, `trouble` says so, and it stays so until somebody has looked and
-  restarted. A store that is merely away is tried again.
+  restarted; whoever asked to be told (`refused`) stops allowing. A store that is merely away is tried again.
 - It is quiet while nothing is pending.
 Left to others: what is checked and signed (`growth`), the key (`logkey`), writing (`store`), witnesses.
 """
@@ -65,6 +65,8 @@ class Sequencer:
         """Why nothing is signed any more; `None` while all is well."""
         self.published: Callable[[StoredCheckpoint], None] = lambda checkpoint: None
         """Called with each checkpoint that is durable, before the next one is made; it returns at once."""
+        self.refused: Callable[[str], None] = lambda problem: None
+        """Called with the reason when the tree or a leaf in the database is not what it must be; it returns at once."""
 
     # In the background
 
@@ -139,6 +141,7 @@ class Sequencer:
                     raise
                 except VerificationFailed as refused:
                     self._refuse(refused.message)
+                    self.refused(refused.message)
                     raise
                 races = races + 1 if found is None else 0
                 newest = found or newest
