@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, func, insert, literal_column, select, update
+from sqlalchemy import bindparam, func, insert, literal_column, select, true, update
 
 from policy_engine.store.sessions import Command, Query, command, query
 from policy_engine.store.tables import (
@@ -123,10 +123,21 @@ _whole = select(
     bodies.c.tags,
 )
 SCAN_ENTRIES = query(_whole.select_from(entries.outerjoin(bodies, _own_body)).order_by(entries.c.log_id, entries.c.seq))
-SCAN_ENTRIES_OF_ALL = query(
-    _whole.select_from(_entries_of_batches.outerjoin(bodies, _own_body)).order_by(
-        _batch_at, batches.c.log_id, entries.c.seq
+_in_batch = (
+    _whole.select_from(entries.outerjoin(bodies, _own_body))
+    .where(
+        entries.c.log_id == batches.c.log_id,
+        entries.c.seq >= batches.c.first_seq,
+        entries.c.seq < batches.c.first_seq + batches.c.n,
     )
+    .limit(literal_column("NULL"))
+    .offset(literal_column("0"))  # a fence: joined otherwise, every batch is compared with every entry of its log
+    .lateral("whole")
+)
+SCAN_ENTRIES_OF_ALL = query(
+    select(*_in_batch.c)
+    .select_from(batches.join(_in_batch, true()))
+    .order_by(_batch_at, batches.c.log_id, _in_batch.c.seq)
 )
 SCAN_BATCHES = query(
     select(
