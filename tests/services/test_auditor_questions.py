@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -175,18 +176,24 @@ def answered(ran: Ran) -> Any:
     return ran.json
 
 
+def scanned(
+    history: LongHistory, engine: Engine, auditor: Principal, number: int, place: int, words: list[str]
+) -> list[Mapping[str, Any]]:
+    """Return what trying every entry finds, after comparing it with what streaming the question finds."""
+    wanted = [one.public for one in history.entries if ANSWERS[number][place](one)]
+    assert bool(wanted) is ((number, place) not in EMPTY_ON_PURPOSE)
+    assert words[:3] == ["policy-engine", "audit", "query"]
+    found = engine.evidence.scan(auditor, parse_question(words[3], engine.store.now()))
+    assert [json.loads(one.data)["id"] for one in found] == [public["id"] for public in wanted]
+    return wanted
+
+
 @pytest.mark.parametrize(("number", "place", "words"), list(commands()), ids=lambda value: str(value)[:40])
 def test_the_answer_is_what_trying_every_entry_gives(
     history: LongHistory, asker: tuple[Engine, Principal], shell: Shell, number: int, place: int, words: list[str]
 ) -> None:
     """The command of the page finds exactly the entries of the history that are what was asked for."""
-    wanted = [one.public for one in history.entries if ANSWERS[number][place](one)]
-    assert bool(wanted) is ((number, place) not in EMPTY_ON_PURPOSE)
-    assert words[:3] == ["policy-engine", "audit", "query"]
-    engine, auditor = asker
-    question = parse_question(words[3], engine.store.now())
-    found = engine.evidence.scan(auditor, question)
-    assert [json.loads(one.data)["id"] for one in found] == [public["id"] for public in wanted]
+    wanted = scanned(history, *asker, number, place, words)
     answer = answered(shell(*words[1:], key="auditor"))
     if "--count" in words:
         assert answer == {"count": len(wanted), "complete": True}
@@ -219,3 +226,16 @@ def test_the_first_commands_of_the_page_run(shell: Shell) -> None:
     (block,) = pages.blocks(PAGE, "sh")[:1]
     for line in pages.commands(block):
         assert json.loads(shell(*shlex.split(line)[1:]).out)
+
+
+@pytest.mark.nightly
+def test_a_million_entries_are_answered_as_well(tmp_path: Path) -> None:
+    """Five times the history, and the same questions."""
+    longer = long_history(tmp_path, 1_000_000)
+    engine = open_engine(Settings(database=f"sqlite:///{longer.database}", policies=pages.ROOT / "policies"))
+    try:
+        auditor = engine.keys.authenticate(longer.keys["auditor"], engine.store.now())
+        for number, place, words in commands():
+            scanned(longer, engine, auditor, number, place, words)
+    finally:
+        engine.close()
