@@ -19,6 +19,7 @@ from policy_engine.core.decision import Principal, PrincipalKind
 from policy_engine.core.instants import DAY, SECOND
 from policy_engine.errors import Conflict, NotAuthenticated, NotFound, NotPermitted
 from policy_engine.rules.release import read_folder
+from policy_engine.services.asof import AsOf
 from policy_engine.services.evidence import Filters
 from policy_engine.services.exports.service import Exports, Form, Target
 from policy_engine.services.holdrules import Cover
@@ -27,6 +28,7 @@ from policy_engine.services.permissions import LOCAL, SCOPES, Caller
 from policy_engine.services.questions import EVERYTHING
 from policy_engine.services.questiontext import parse_question
 from policy_engine.services.releases import ReleaseLoader
+from policy_engine.services.replay import Replay
 from policy_engine.services.report.period import parse_period
 from policy_engine.services.report.service import Reports
 from policy_engine.store.interfaces import Change
@@ -118,6 +120,11 @@ def export_of_another(house: House, principal: Principal) -> None:
     (id,) = (found.id for found in approved if found.kind == "export.unsealed")
     with TemporaryDirectory() as folder:
         service.export_unsealed(principal, id, service.ask(""), None, Target(Path(folder) / "f"))
+
+
+def replay(house: House) -> Replay:
+    """Return replays over a house."""
+    return Replay(house.store, house.recorder, house.vault, RELEASES)
 
 
 def export_public(house: House, principal: Principal) -> None:
@@ -213,6 +220,9 @@ READS: Mapping[str, Attempt] = {
     "count entries of the public log": lambda h, p: h.evidence.count(p, EVERYTHING),
     "stream the log by a person": lambda h, p: list(h.evidence.scan(p, parse_question("subject:ines", START))),
     "read a sealed body": sealed_body,
+    "replay decisions": lambda h, p: list(replay(h).all(p)),
+    "ask what decisions rested on": lambda h, p: AsOf(replay(h)).evidence(p, EVERYTHING),
+    "read the history of the policy": lambda h, p: AsOf(replay(h)).releases(p),
     "export the public log": export_public,
     "write the audit report": report,
 }
