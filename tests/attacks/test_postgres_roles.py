@@ -55,6 +55,7 @@ def login(database: PostgresDatabase, name: str) -> Session:
 
 
 TABLES = ["entries", "batches", "bodies", "heads", "state", "fence", "tags", "data_keys", "blobs", "switches", "keys"]
+TABLES += ["tree", "tree_leaves", "tree_tiles", "tree_logs", "checkpoints", "cosignatures", "log_events"]
 
 
 @pytest.mark.parametrize("who", ["pe_writer", "pe_operator", "pe_auditor"])
@@ -210,7 +211,7 @@ APPEND = (
 )
 
 
-REFUSALS = "head of the log|does not say|16 hex digits|instant of the batch"
+REFUSALS = "head of the log|was not opened|does not say|16 hex digits|instant of the batch"
 
 
 @pytest.mark.parametrize(

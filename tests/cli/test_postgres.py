@@ -121,8 +121,32 @@ def test_commands_read_change_and_verify(filled: Installed) -> None:
     logs = json.loads(filled.run("audit", "verify").stdout)["heads"]
     assert len(logs) >= 3
     told = filled.run("audit", "query")
-    assert told.returncode == Code.USAGE
-    assert "log for each writer" in told.stderr
+    assert told.returncode == 0, told.stderr
+    assert "may still come" in told.stderr
+
+
+def test_only_a_machine_with_a_sequencers_login_signs(filled: Installed, tmp_path: Path) -> None:
+    """Without the file of the key, or with another role's login, it does not start; with both the tree is signed."""
+    key = str(tmp_path / "log.key")
+    login = filled.server.url(filled.name, "pe_sequencer")
+    for settings in (
+        {"SEQUENCER_DATABASE": login},
+        {"SEQUENCER_DATABASE": filled.server.url(filled.name, "pe_writer"), "LOG_KEY": key},
+    ):
+        refused = filled.run("check", *PERSON, **settings)
+        assert refused.returncode == Code.REFUSED, refused.stderr
+        assert "POLICY_ENGINE_" in refused.stderr
+    signing = {"SEQUENCER_DATABASE": login, "LOG_KEY": key}
+    assert filled.run("check", *PERSON, **signing).returncode == Code.OK
+    assert Path(key).stat().st_mode & 0o777 == 0o600
+    shown = filled.run("doctor")
+    checks = {check["name"]: check["found"] for check in json.loads(shown.stdout)["checks"]}
+    assert " 0 batches pending" in checks["tree"]
+    assert checks["log key"].startswith("policy-engine.local/")
+    assert filled.run("audit", "verify").returncode == 0
+    another = filled.run("check", *PERSON, **{**signing, "LOG_KEY": str(tmp_path / "other.key")})
+    assert another.returncode == Code.REFUSED
+    assert "put it back" in another.stderr
 
 
 def test_the_demo_does_not_play_on_it(filled: Installed) -> None:
