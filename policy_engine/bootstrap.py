@@ -13,7 +13,6 @@ Left to others: everything that happens afterwards.
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,10 +21,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import structlog
-
 from policy_engine.errors import LogForked, StartRefused
 from policy_engine.ledger.note import KEY_BYTES
+from policy_engine.loopback import check_loopback
 from policy_engine.rules import check_distribution
 from policy_engine.rules.folder import read_folder
 from policy_engine.services.approvals import Approvals
@@ -60,8 +58,6 @@ from policy_engine.world import load_world
 
 WORLD_FOLDER = "world"
 SAMPLE_SERVING_REGION = "US"
-
-log = structlog.get_logger(__name__)
 
 Genesis = tuple[Mapping[str, bytes], tuple[Write, ...]]
 """Release files and register rows to fill an empty database with, instead of the folder's."""
@@ -269,7 +265,7 @@ def _check_fillable(settings: Settings) -> None:
             where="POLICY_ENGINE_OPERATOR_DATABASE",
         )
     if (settings.policies / WORLD_FOLDER).is_dir():
-        _check_loopback(settings, "the policies folder holds a sample world (world/)")
+        check_loopback(settings, "the policies folder holds a sample world (world/)")
 
 
 def _wire(
@@ -379,29 +375,9 @@ def _check_folder(engine: Engine) -> None:
 
 def _check_world(settings: Settings, serving: bool) -> None:
     if serving and (settings.policies / WORLD_FOLDER).is_dir():
-        _check_loopback(settings, "the policies folder holds a sample world (world/)")
+        check_loopback(settings, "the policies folder holds a sample world (world/)")
 
 
 def _check_sample(engine: Engine) -> None:
     if engine.store.state().sample:
-        _check_loopback(engine.settings, "the database was filled with a sample world")
-
-
-def _check_loopback(settings: Settings, problem: str) -> None:
-    if _is_loopback(settings.host) and not settings.on_postgres:
-        return
-    if settings.sample_world != "yes":
-        why = "the database is PostgreSQL" if settings.on_postgres else f"{settings.host} is no loopback address"
-        raise StartRefused(
-            f"{problem}, and {why}: take world/ out and start on an empty database, "
-            "or set POLICY_ENGINE_SAMPLE_WORLD=yes for a demonstration",
-            where="sample world",
-        )
-    log.warning("sample.served", host=settings.host)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        check_loopback(engine.settings, "the database was filled with a sample world")
