@@ -107,7 +107,8 @@ def test_a_decision_replayed_from_the_log_comes_out_the_same(
 def test_generated_decisions_reach_every_outcome_in_earnest(sample_database: Any, compiled: Any) -> None:
     """Of the decisions that the law is tried on, a fifth are allows, a fifth denies, a twentieth errors."""
     SEEN.clear()
-    test_a_decision_replayed_from_the_log_comes_out_the_same(sample_database=sample_database, compiled=compiled)
+    for _ in range(2):  # of one run a share can be small by chance
+        test_a_decision_replayed_from_the_log_comes_out_the_same(sample_database=sample_database, compiled=compiled)
     total = sum(SEEN.values())
     assert total >= 100
     assert SEEN["allow"] >= 0.2 * total
