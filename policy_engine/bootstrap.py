@@ -98,6 +98,11 @@ class Engine:
     sample_keys: tuple[SampleKey, ...] = ()
     witnesses: Witnesses | None = None
 
+    @property
+    def log_key(self) -> str:
+        """Return the verifier key of the log as text, empty before its first checkpoint."""
+        return self.store.tree_state().key
+
     def close(self) -> None:
         """Write what is queued, integrate it, and close the database. Closing twice is no error."""
         self.recorder.close()

@@ -314,7 +314,11 @@ PENDING_EDITS = {
 
 @pytest.mark.parametrize("name", sorted(PENDING_EDITS))
 def test_an_edit_before_it_was_signed_is_refused(database: Database, name: str) -> None:
-    """What was committed and not integrated yet is read once more: an edited entry or header is never signed for."""
+    """What was committed and not integrated yet is read once more: an edited entry or header is never signed for.
+
+    Control: policy_engine/services/growth.py
+    `if len(hashes) != parsed.n or root(hashes).hex() != parsed.root:`
+    """
     store = database.open()
     genesis(store)
     made = sequencer(database)
