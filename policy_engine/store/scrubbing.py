@@ -11,9 +11,11 @@ Left to others: when to scrub (`services.erasure`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from policy_engine.limits import Limits
 from policy_engine.store import faults
@@ -48,11 +50,10 @@ def scrub(path: Path, *, bytes_max: int | None, busy_seconds: float) -> bool:
         return False
     engine = make_engine(path, busy_seconds=busy_seconds)
     try:
-        connection = engine.raw_connection()
-        try:
+        with closing(engine.raw_connection()) as connection:
             return any(_scrubbed(connection.dbapi_connection) for _ in range(ATTEMPTS_COUNT))
-        finally:
-            connection.close()
+    except (faults.DatabaseError, SQLAlchemyError):
+        return False  # a file that is being written cannot even be opened
     finally:
         engine.dispose()
 
