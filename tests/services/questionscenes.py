@@ -57,6 +57,7 @@ class Scene:
         self.database = database
         self.clock = Clock()
         self.random = random.Random(seed)
+        self.said = [self._say() for _ in range(40)]
         self.stores = [database.open(self.clock) for _ in range(1 if database.one_log else 2)]
         self.recorders = [Recorder(store, VAULT) for store in self.stores]
         self.evidence = Evidence(self.stores[0], self.recorders[0], VAULT, load=lambda hash: release())
@@ -101,10 +102,7 @@ class Scene:
 
     def _evaluation(self, state: Any, at: int) -> Any:
         pick = self.random
-        allowed = pick.random() < 0.4
-        subject, model = pick.choice(SUBJECTS), pick.choice(MODELS)
-        denies = tuple(REASONS[name] for name in pick.sample(sorted(REASONS), pick.randint(1, 2)))
-        reasons = (Reason("allowed", "allow"),) if allowed else denies
+        said = pick.choice(self.said) if pick.random() < 0.9 else self._say()
         facets = None
         if pick.random() < 0.9:
             facets = {
@@ -113,22 +111,29 @@ class Scene:
                 "us_person": pick.choice(("yes", "no")),
                 "evidence": pick.choice(("valid", "expired", "declared")),
             }
-        return evaluation(
-            state,
-            at,
-            subject,
-            request=Request(subject, pick.choice(ACTIONS), "m", pick.choice(TENANTS)),
-            outcome=Outcome.ALLOW if allowed else Outcome.DENY,
-            reasons=reasons,
-            model=model,
-            tier=None if model is None else pick.choice((1, 3, 4, 5)),
-            matched=tuple(pick.sample(("row-1", "row-2", "row-3"), pick.randint(0, 2))),
-            missing=("location",) if pick.random() < 0.2 else (),
-            lifted=("seat",) if pick.random() < 0.2 else (),
-            licences=("l-1",) if pick.random() < 0.2 else (),
-            tenant_sealed=pick.random() < 0.2,
-            facets=facets,
-        )
+        subject = pick.choice(SUBJECTS)
+        request = Request(subject, said["action"], "m", said["tenant"])
+        rest = {name: value for name, value in said.items() if name not in ("action", "tenant")}
+        return evaluation(state, at, subject, request=request, facets=facets, **rest)
+
+    def _say(self) -> dict[str, Any]:
+        """Return what a decision says in clear, at random."""
+        pick = self.random
+        allowed, model = pick.random() < 0.4, pick.choice(MODELS)
+        denies = tuple(REASONS[name] for name in pick.sample(sorted(REASONS), pick.randint(1, 2)))
+        return {
+            "action": pick.choice(ACTIONS),
+            "tenant": pick.choice(TENANTS),
+            "outcome": Outcome.ALLOW if allowed else Outcome.DENY,
+            "reasons": (Reason("allowed", "allow"),) if allowed else denies,
+            "model": model,
+            "tier": None if model is None else pick.choice((1, 3, 4, 5)),
+            "matched": tuple(pick.sample(("row-1", "row-2", "row-3"), pick.randint(0, 2))),
+            "missing": ("location",) if pick.random() < 0.2 else (),
+            "lifted": ("seat",) if pick.random() < 0.2 else (),
+            "licences": ("l-1",) if pick.random() < 0.2 else (),
+            "tenant_sealed": pick.random() < 0.2,
+        }
 
     def switch(self) -> None:
         """Engage another switch: the epoch grows."""

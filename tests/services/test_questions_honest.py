@@ -21,6 +21,7 @@ from policy_engine.errors import InputRefused, NotFound
 from policy_engine.services.evidence import Filters, Page
 from policy_engine.services.questions import EVERYTHING, Question
 from policy_engine.services.questiontext import parse_question
+from policy_engine.store.indexinterfaces import Backlog
 from tests.services.evidencesamples import AUDITOR
 from tests.services.questionscenes import COUNTRIES, MODELS, SUBJECTS, TENANTS, Oracle, Scene, Truth, opened
 from tests.store.conftest import KINDS
@@ -186,6 +187,51 @@ def test_pages_joined_are_what_matches(
         assert found == list(reversed(wanted))
     else:
         assert found == scene.expected(oracles)
+
+
+@pytest.mark.parametrize("indexed", [0, 40, 10_000], ids=["no index", "half an index", "all of an index"])
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_term_finds_its_entries(kind: str, indexed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each term alone and beside one other, from both ends, however far the index is: all, once, in order."""
+    scene = opened(KINDS[kind], tmp_path, seed=indexed)
+    for store in scene.stores:  # the recorders would go on with the index by themselves
+        monkeypatch.setattr(store, "index_columns", lambda count: Backlog(0, 0))
+        monkeypatch.setattr(store, "index_tags", lambda count: 0)
+    for round in range(6):
+        scene.decide(10, 0)
+        scene.decide(6, 1)
+        scene.switch()
+        scene.wait(12 + round)
+        scene.sequencer.integrate()
+    for store in scene.stores:
+        for step in range(indexed // 10):  # the index of tags lags behind
+            type(store).index_columns(store, 10)
+            if step % 2:
+                type(store).index_tags(store, 10)
+    for place, (text, oracle) in enumerate(TERMS):
+        other, beside = TERMS[(7 * place + 3) % len(TERMS)]
+        apart = text.lstrip("-")[:3] != other.lstrip("-")[:3]
+        for asked, oracles in ((text, [oracle]), (f"{text} {other}", [oracle, beside])):
+            if asked == text or apart:
+                wanted = scene.expected(oracles)
+                for newest_first in (True, False):
+                    found = paged(scene, asked, newest_first)
+                    assert found == (wanted[::-1] if newest_first else wanted), asked
+    scene.close()
+    scene.database.close()
+    scene.database.drop()
+
+
+def paged(scene: Scene, text: str, newest_first: bool) -> list[tuple[str, int]]:
+    """Return what the pages of a question hold, looked at without an entry about the look."""
+    question, found, after = parse_question(text, scene.clock.now), [], None
+    finder = scene.evidence._finder
+    while True:
+        part = finder.page(question, limit=17, after=after, newest_first=newest_first)
+        found += [(one.log_id, one.seq) for one in part.found]
+        after = part.after
+        if after is None:
+            return found
 
 
 @pytest.fixture(scope="module")
