@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 NAMED_PATH = re.compile(r"`((?:policy_engine|policies|docs|tests|benchmarks|migrations|\.ci)/[\w./*<>-]*)`")
-VARYING = frozenset({"epoch", "valid_for_ms"})
+VARYING = frozenset({"epoch", "seq", "valid_for_ms"})
 """Members of an answer whose number differs from run to run; their kind is compared."""
 
 
