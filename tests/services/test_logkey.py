@@ -84,7 +84,7 @@ def test_a_damaged_or_readable_key_is_refused_without_showing_it(tmp_path: Path)
     """Neither the refusal nor the repr of anything holds a part of the key."""
     path = tmp_path / "log.key"
     key = open_log_key(path, EMPTY, None)
-    secret = path.read_text().strip().rpartition("+")[2]
+    secret = path.read_text().strip().split("+", 4)[-1]  # the key itself may have a plus
     assert secret not in repr(key) + repr(key.signer(EMPTY))
     path.chmod(0o640)
     with pytest.raises(StartRefused, match="0600"):

@@ -329,7 +329,7 @@ def test_nobody_waits_longer_than_the_limit(away: tuple[Desk, Away], form: str) 
     blocked.join()
     store.hang.clear()
     assert isinstance(desk.decide(desk.evaluation())[0], Written)
-    assert len(entries(desk)) == (3 if form == "sync" else 4)
+    assert len(entries(desk)) in ((3,) if form == "sync" else (3, 4))
 
 
 def test_closing_writes_what_is_queued_and_then_refuses(desk: Desk) -> None:

@@ -65,7 +65,7 @@ def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
 
 def test_a_commit_is_integrated_by_itself(store: SqliteStore, sequencer: Sequencer) -> None:
     """The first commit starts the thread, and each is in the tree soon after."""
-    assert not [thread for thread in threading.enumerate() if thread.name == "sequencer"]
+    assert sequencer._thread is None
     for size in (3, 4, 5):
         append(store, 1)
         until(lambda size=size: store.tree_state().size == size)
@@ -94,6 +94,7 @@ def test_what_another_process_wrote_is_found_without_a_wake_up(store: SqliteStor
 
 def test_closing_integrates_what_is_left_once(store: SqliteStore) -> None:
     """At the end nothing is pending; closing again does nothing, and no thread is left."""
+    before = set(threading.enumerate())
     made = Sequencer(store, LogKey(seeded(bytes(32))).signer, limits=QUICK)
     append(store, 1)
     made.close()
@@ -102,7 +103,7 @@ def test_closing_integrates_what_is_left_once(store: SqliteStore) -> None:
     made.close()
     made.wake()
     assert store.tree_state().size == 3
-    assert not [thread for thread in threading.enumerate() if thread.name == "sequencer"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "sequencer" and thread not in before]
 
 
 def test_a_store_that_is_away_is_tried_again(
