@@ -55,7 +55,7 @@ def test_what_only_memory_held_is_written_again(filled: Filled, tmp_path: Path) 
     assert try_places(tmp_path.resolve() / "run", filled("template"), places, random.Random(8)).wrong == []
 
 
-@pytest.mark.xfail(strict=False, reason="SQLite passes over a failed fsync of its checkpoint; open in docs/track-record.md")
+@pytest.mark.xfail(strict=False, reason="SQLite ignores a failed fsync of a checkpoint; see docs/track-record.md")
 def test_a_checkpoint_that_a_reader_split(filled: Filled, tmp_path: Path) -> None:
     """One failed fsync between the two halves of a checkpoint: a loss of power afterwards leaves the database whole.
 
