@@ -188,7 +188,7 @@ def opening(engine: Any) -> list[Any]:
 def test_replay_of_what_was_erased_says_so(sample_database: Any, compiled: Any) -> None:
     """Laws 5 and 6 answer `erased by entry N` for an erased decision, and the others replay as before.
 
-    Control: policy_engine/services/walk.py: `return Closed(entry.log_id, entry.seq, ERASED, gone.message, public)`
+    Control: policy_engine/services/walk.py: `status = PRUNED if gone.message.startswith(PRUNED) else ERASED`
     """
     with opened(sample_database, compiled) as (engine, people):
         numbers = leave_traces(engine, people)

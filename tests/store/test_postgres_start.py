@@ -173,8 +173,13 @@ def test_each_login_is_for_its_own_setting(postgres_database: PostgresDatabase) 
 def test_a_missing_standby_is_warned_of(postgres_database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without synchronous_standby_names the start says loudly what would be lost."""
     monkeypatch.setattr(pgsafety, "log", structlog.get_logger())  # one that no earlier test has bound for good
-    with structlog.testing.capture_logs() as lines:
-        postgres_database.open()
+    before = structlog.get_config()
+    structlog.reset_defaults()
+    try:
+        with structlog.testing.capture_logs() as lines:
+            postgres_database.open()
+    finally:
+        structlog.configure(**before)
     (line,) = [line for line in lines if line["event"] == "postgresql.no-synchronous-standby"]
     assert line["log_level"] == "warning"
     assert "synchronous standby" in line["message"]
