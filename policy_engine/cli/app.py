@@ -15,9 +15,13 @@ from typer.core import TyperGroup
 from policy_engine.cli import (  # noqa: F401  these put their commands on `audit.app`: audit*
     approvals,
     audit,
+    auditerasure,
+    auditexport,
     auditprove,
+    auditquery,
     auditquestions,
     auditreplay,
+    auditreport,
     check,
     demo,
     doctor,

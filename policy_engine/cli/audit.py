@@ -52,6 +52,3 @@ def report_of(found: Report, heads: list[Head]) -> dict[str, Any]:
         "more_findings": found.more,
         "note": found.note,
     }
-
-
-from policy_engine.cli import auditerasure, auditexport, auditquery, auditreport  # noqa: E402, F401  they register
