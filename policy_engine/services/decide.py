@@ -32,7 +32,7 @@ DENY_ON_FIRST_DENY = "deny_on_first_deny"
 PERMIT_ON_FIRST_PERMIT = "permit_on_first_permit"
 
 _AWAY = Reason("log.unavailable", None, "The decision service cannot record decisions at the moment. Try again later.")
-_FORKED = Reason("log.forked", None, "A witness contradicts the record of decisions, so nothing is allowed for now.")
+_FORKED = Reason("log.forked", None, "The record of decisions is contradicted, so nothing is allowed for now.")
 
 
 class KeyAlive(Protocol):

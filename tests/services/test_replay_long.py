@@ -54,7 +54,6 @@ def decisions(history: LongHistory) -> list[Known]:
     return [one for one in history.entries if one.public["kind"] == "decision"]
 
 
-@pytest.mark.nightly
 def test_every_decision_of_the_history_comes_out_the_same(
     history: LongHistory, house: tuple[Engine, Principal]
 ) -> None:
@@ -189,7 +188,6 @@ def test_releases_and_families_of_the_history(history: LongHistory, house: tuple
     assert len(stopped) >= 100
 
 
-@pytest.mark.nightly
 def test_nothing_that_no_rule_reads_decided_in_the_history(
     history: LongHistory, house: tuple[Engine, Principal]
 ) -> None:
