@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from policy_engine.limits import Limits
 from policy_engine.store import faults
+from policy_engine.store.checkpoints import checkpoint
 from policy_engine.store.sessions import make_engine
 
 ATTEMPTS_COUNT = 3
@@ -51,18 +53,16 @@ def scrub(path: Path, *, bytes_max: int | None, busy_seconds: float) -> bool:
     engine = make_engine(path, busy_seconds=busy_seconds)
     try:
         with closing(engine.raw_connection()) as connection:
-            return any(_scrubbed(connection.dbapi_connection) for _ in range(ATTEMPTS_COUNT))
+            return any(_scrubbed(connection.dbapi_connection, path) for _ in range(ATTEMPTS_COUNT))
     except (faults.DatabaseError, SQLAlchemyError):
         return False  # a file that is being written cannot even be opened
     finally:
         engine.dispose()
 
 
-def _scrubbed(connection: object) -> bool:
-    execute = connection.execute  # type: ignore[attr-defined]  # the driver's connection has no type of its own
+def _scrubbed(connection: Any, path: Path) -> bool:
     try:
-        execute("VACUUM")
-        busy, *_ = execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        connection.execute("VACUUM")
+        return checkpoint(connection, path, "TRUNCATE")
     except faults.DatabaseError:
         return False  # busy, or no room for the copy: the file is as it was
-    return bool(busy == 0)

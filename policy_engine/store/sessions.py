@@ -7,8 +7,8 @@ Rules of the room:
 - SQLite is the one that `pysqlite3` brings; the standard library's never opens the database. A SQLite with the
   WAL-reset bug (before 3.51.3, 3.50.7 or 3.44.6) gets a rollback journal and a warning, never WAL.
 - Every connection syncs fully before a commit returns. An existing file is opened, never created, except by `migrate`.
-Left to others: transactions and their outcome (`sqlite`), what errors of the driver mean (`faults`), what a failed disk
-leaves in the write-ahead log (`writeahead`).
+Left to others: transactions and their outcome (`sqlite`), what errors of the driver mean (`faults`), carrying the
+write-ahead log over (`checkpoints`), what a failed disk leaves in it (`writeahead`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql import ClauseElement
 
 from policy_engine.errors import InputRefused, StoreUnavailable
+from policy_engine.store.checkpoints import checkpoint_when_due
 from policy_engine.store.writeahead import settle
 
 _DIALECT = sqlite.dialect(paramstyle="qmark")
@@ -180,6 +181,10 @@ class Writer(Reader):
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
+    def checkpoint_when_due(self, database: Path) -> None:
+        """Carry the write-ahead log into the database file when it has grown. Raises what the disk refuses with."""
+        checkpoint_when_due(self._connection, database)
+
     def close(self) -> None:
         """Close the connection for good."""
         self._connection.close()
@@ -246,7 +251,7 @@ def make_engine(path: Path, *, create: bool = False, look: bool = False, busy_se
         "PRAGMA trusted_schema = OFF",
         "PRAGMA secure_delete = ON",
         f"PRAGMA cache_size = -{READER_CACHE_KIB}",
-        "PRAGMA wal_autocheckpoint = 2000",
+        "PRAGMA wal_autocheckpoint = 0",  # it would pass over errors: see `checkpoints`
         "PRAGMA journal_size_limit = 67108864",
     )
 

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import structlog
+
 from policy_engine.errors import Conflict, StartRefused, StoreUnavailable, VerificationFailed
 from policy_engine.ledger.encoding import Place
 from policy_engine.ledger.sealing import KeyVault
@@ -44,6 +46,8 @@ from policy_engine.store.sqlitetree import SqliteTree
 from policy_engine.store.staging import Occupied, StagedBatch
 from policy_engine.store.tree import Opening
 from policy_engine.store.view import StoreView
+
+log = structlog.get_logger(__name__)
 
 
 class SqliteStore(SqliteTree, SqliteIndex):
@@ -182,6 +186,7 @@ class SqliteStore(SqliteTree, SqliteIndex):
                 yield writer
                 writer.commit_if_open()
                 self._check_file()
+                self._carry_over(writer)
             except BaseException as error:
                 self._abandon(writer, error)
                 if not patient and isinstance(error, faults.DatabaseError) and faults.is_busy(error):
@@ -189,6 +194,14 @@ class SqliteStore(SqliteTree, SqliteIndex):
                 if isinstance(error, faults.DatabaseError):
                     raise StoreUnavailable(faults.sentence(error), where="database") from error
                 raise
+
+    def _carry_over(self, writer: Writer) -> None:
+        """Checkpoint behind a commit. When that fails the commit stands, and the store looks before the next one."""
+        try:
+            writer.checkpoint_when_due(self._path)
+        except (faults.DatabaseError, OSError) as error:
+            self._suspect = True
+            log.error("database.not-carried-over", message=faults.sentence(error))
 
     def _abandon(self, writer: Writer, error: BaseException) -> None:
         if isinstance(error, faults.DatabaseError) and not faults.is_busy(error):

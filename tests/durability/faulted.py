@@ -25,7 +25,7 @@ from policy_engine.errors import PolicyEngineError, StoreUnavailable
 from policy_engine.services.permissions import LOCAL
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.settings import Settings
-from policy_engine.store import entries
+from policy_engine.store import checkpoints, entries
 from policy_engine.store.interfaces import Change, Write
 from tests.durability.layer import Disk, Fault
 from tests.durability.load import ALLOWED, DENIED, POLICIES
@@ -157,8 +157,7 @@ def while_serving(site: Site) -> None:
     """Let the fault come while an engine works."""
     engine = site.open()
     try:
-        store: Any = engine.store
-        store._writer._connection.execute(f"PRAGMA wal_autocheckpoint = {PAGES}").fetchall()
+        checkpoints.FRAMES_COUNT = PAGES
         site.decide(engine, ALLOWED)
         site.arm()
         site.work(engine)

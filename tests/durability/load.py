@@ -25,6 +25,7 @@ from policy_engine.errors import StoreUnavailable
 from policy_engine.services.permissions import LOCAL
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.settings import Settings
+from policy_engine.store import checkpoints
 from policy_engine.store.interfaces import Change, Write
 from tests.durability.layer import Disk, Fault
 
@@ -116,8 +117,7 @@ def main(folder: Path, seed: int, count: int, pages: int, faults: int) -> None:
         if engine.sequencer is not None:
             engine.sequencer.published = lambda checkpoint: disk.mark(f"T {checkpoint.note.decode()}")
         if pages:
-            connection = engine.store._writer._connection  # type: ignore[attr-defined]  # of the SQLite store
-            connection.execute(f"PRAGMA wal_autocheckpoint = {pages}").fetchall()
+            checkpoints.FRAMES_COUNT = pages
         if count:
             asyncio.run(Work(engine, disk, chance, count // 2, faults // 2).run())
         disk.mend()

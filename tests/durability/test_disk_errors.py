@@ -55,11 +55,11 @@ def test_what_only_memory_held_is_written_again(filled: Filled, tmp_path: Path) 
     assert try_places(tmp_path.resolve() / "run", filled("template"), places, random.Random(8)).wrong == []
 
 
-@pytest.mark.xfail(strict=False, reason="SQLite ignores a failed fsync of a checkpoint; see docs/track-record.md")
 def test_a_checkpoint_that_a_reader_split(filled: Filled, tmp_path: Path) -> None:
     """One failed fsync between the two halves of a checkpoint: a loss of power afterwards leaves the database whole.
 
-    Not so yet: the pages of the first half count as clean, nothing writes them again, and the log is reset.
+    Control: policy_engine/store/checkpoints.py
+            _forget_progress(database)
     """
     folder, journal = filled("split"), tmp_path / "journal"
     disk = Disk.of(folder)
