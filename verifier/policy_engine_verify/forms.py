@@ -11,7 +11,7 @@ import re
 from policy_engine_verify.source import is_plain
 
 _INTEGER, _TEXT = rb"[1-8][0-9]{0,15}+|9[0-9]{0,14}+|0", rb'"[^"]*+"'
-_TEXTS = rb"\[(?:%b(?:,%b)*+)?\]" % (_TEXT, _TEXT)
+_TEXTS = rb"\[(?:\]|%b(?:,%b)*+\])" % (_TEXT, _TEXT)
 _REASON = rb"\[(?:%b|null),%b,%b\]" % (_TEXT, _TEXT, _TEXTS)
 _PARTS = {
     b"S": _TEXT,
@@ -20,7 +20,7 @@ _PARTS = {
     b"M": rb"(?:%b|null)" % _INTEGER,
     b"H": rb"[0-9a-f]{64}",
     b"L": _TEXTS,
-    b"R": rb"\[(?:%b(?:,%b)*+)?\]" % (_REASON, _REASON),
+    b"R": rb"\[(?:\]|%b(?:,%b)*+\])" % (_REASON, _REASON),
 }
 """Never going back (`*+`) costs nothing here: what follows a text is a quote, and a text holds none."""
 
@@ -34,12 +34,29 @@ HEADER = _form(
     rb'\{"at":(<I>),"batch":(<I>),"epoch":(<I>),"first":(<I>),"log":"([^"]+)","n":([1-9][0-9]{0,14}),"prev":"(<H>)",'
     rb'"release":(<N>),"root":"(<H>)","v":1\}'
 )
-DECISION = _form(
-    rb'\{"action":<N>,(?:"asked":<S>,)?"at":(<I>),"by":<S>,(?:"clock":"set",)?"commit":"([^"]*+)","epoch":(<I>),'
-    rb'(?:"flags":<L>,)?"id":<S>,"instant":<I>,"kind":"decision","licences":<L>,"lifted":<L>,"log":"([^"]*+)",'
-    rb'"missing":<L>,"model":<N>,"outcome":"(?:allow|deny)","reached":(?:true|false),"reasons":<R>,"release":(<N>),'
-    rb'"rules":<L>,"sealed":"([^"]*+)","seq":(<I>),"tenant":<N>,"tier":<M>,"until":<M>,"v":1\}'
+_DECISION = (
+    rb'\{"action":<N>,(?:"asked":<S>,|)"at":%b,"by":<S>,(?:"clock":"set",|)"commit":"%b","epoch":%b,'
+    rb'(?:"flags":<L>,|)"id":<S>,"instant":<I>,"kind":"decision","licences":<L>,"lifted":<L>,"log":"%b",'
+    rb'"missing":<L>,"model":<N>,"outcome":"(?:allow|deny)","reached":(?:true|false),"reasons":<R>,"release":%b,'
+    rb'"rules":<L>,"sealed":"%b","seq":%b,"tenant":<N>,"tier":<M>,"until":<M>,"v":1\}'
 )
+_NAME = rb'([^"]*+)'
+DECISION = _form(_DECISION % (rb"(<I>)", _NAME, rb"(<I>)", _NAME, rb"(<N>)", _NAME, rb"(<I>)"))
+_DECISIONS = _form(
+    rb'([0-9]+)\n([0-9]+)\n([^"\n]+)\n(<N>)(?:\n"([0-9]+)"%b)+'
+    % (_DECISION % (rb"\1", rb'[^"]*+', rb"\2", rb"\3", rb"\4", rb'[^"]*+', rb"\5"))
+)
+"""A batch at once: the time, epoch, log and release that all its decisions have, then each behind its number.
+
+A text that had no end in its line would end at the quote before the next number, and no number follows a text.
+"""
+
+
+def all_decisions(lines: list[bytes], first: int, at: int, epoch: int, log: bytes, release: bytes) -> bool:
+    """Return whether plain lines are decisions of the usual form with these members, numbered from `first` on."""
+    head = b"%d\n%d\n%b\n%b" % (at, epoch, log, release)
+    numbered = [b'"%d"%b' % each for each in enumerate(lines, first)]
+    return _DECISIONS.fullmatch(b"\n".join([head, *numbered])) is not None
 
 
 def matched(form: re.Pattern[bytes], data: bytes, plain: bool) -> re.Match[bytes] | None:

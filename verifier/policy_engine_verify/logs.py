@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from policy_engine_verify import limits
 from policy_engine_verify.formats import Refused, canonical
-from policy_engine_verify.forms import DECISION, HEADER, matched
+from policy_engine_verify.forms import DECISION, HEADER, all_decisions, matched
 from policy_engine_verify.tree import root_of
 
 FIRST_PREVIOUS = "0" * 64
@@ -156,21 +156,17 @@ def check_batch(
 ) -> tuple[bool, list[Entry], list[tuple[int | None, str]]]:
     """Return whether lines are the entries that a header committed, the entries, and what is wrong at which number.
 
-    `plain`: they are known to need no escape. `epoch` is that of the entry in front. Without `every`, decisions of the
-    usual form at their place are left out of what is returned.
+    `plain`: they are known to need no escape. `epoch` is that of the entry in front. Without `every`, a batch of
+    decisions of the usual form, all at their place, is left out of what is returned.
     """
     own = root_of([sha256(b"\x00" + line).digest() for line in lines]).hex() == header.root and len(lines) == header.n
     entries: list[Entry] = []
     wrong: list[tuple[int | None, str]] = []
-    at, epoch_now, log = b"%d" % header.at, b"%d" % header.epoch, header.log.encode()
-    release = _written(header.release)
-    state: tuple[int, str | None] = (header.epoch, header.release)
-    last = state
+    log, release = header.log.encode(), _written(header.release)
+    if plain and not every and all_decisions(lines, header.first, header.at, header.epoch, log, release):
+        return own, entries, wrong
+    last = state = (header.epoch, header.release)
     for seq, line in enumerate(lines, header.first):
-        usual = None if every else matched(DECISION, line, plain)
-        if usual and usual.group(1, 3, 4, 5, 7) == (at, epoch_now, log, release, b"%d" % seq):
-            epoch, last = header.epoch, state
-            continue
         try:
             entry = parse_entry(line, plain)
             if (entry.log, entry.seq, entry.at) != (header.log, seq, header.at) or not epoch <= entry.epoch <= state[0]:
