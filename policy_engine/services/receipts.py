@@ -17,6 +17,7 @@ from typing import Any
 from policy_engine.ledger.merkle import paths
 from policy_engine.ledger.note import Ed25519Signer
 from policy_engine.ledger.receipts import Receipt, sign_committed
+from policy_engine.ledger.spelling import write_base64
 from policy_engine.store.interfaces import Committed
 
 NAME = "policy-engine.local/receipts/"
@@ -53,6 +54,7 @@ class ReceiptedBatch:
     def __init__(self, key: ReceiptKey, committed: Committed) -> None:
         self._key = key
         self._committed = committed
+        self._spelled: dict[bytes, str] = {}
 
     @cached_property
     def _note(self) -> str:
@@ -71,4 +73,11 @@ class ReceiptedBatch:
         committed = self._committed
         place = seq - committed.seqs[0]
         valid = min(valid_for_ms, self._key.valid_for_ms_max)
-        return Receipt(seq, committed.leaves[place], self._paths[place], valid, self._note).members()
+        return Receipt(seq, committed.leaves[place], self._paths[place], valid, self._note).members(self._spell)
+
+    def _spell(self, hash: bytes) -> str:
+        """Return the base64 of a hash; the paths of a batch share most of theirs."""
+        found = self._spelled.get(hash)
+        if found is None:
+            found = self._spelled[hash] = write_base64(hash)
+        return found

@@ -27,6 +27,9 @@ READ_COUNT: Final = 1_000
 PROBED_COUNT: Final = 128
 """How many of each list are looked at before one is chosen."""
 
+BESIDE_COUNT: Final = 16
+"""Candidates of another list that may be read for each one that is followed: reading an entry costs as much."""
+
 FOLLOWED_COUNT: Final = 64
 """Lists of labels that are followed beside those of tags, or before looking whether reading is quicker."""
 
@@ -101,15 +104,15 @@ class Sources:
         if after >= before:
             return Source(iter(()), lambda candidate: False)
         fitting = self._labels.fitting(self._index, self._question)
-        streams: list[tuple[Iterator[Candidate], Callable[[Candidate], bool]]] = []
+        streams: list[_Stream] = []
         most = FOLLOWED_COUNT if self._sealed else self._limits.merged_labels_count
         if fitting is not None and len(fitting) <= most and not self._is_dense(fitting, after, before):
-            streams.append((self._of_labels(sorted(fitting), after, before), lambda candidate: True))
+            streams.append(_Stream(self._of_labels(sorted(fitting), after, before), lambda candidate: True, tags=False))
         if self._sealed:
             logs = self._index.logs_between(after, before)
             wanted = (lambda candidate: True) if fitting is None else (lambda candidate: candidate.label in fitting)
             for tags in self._sealed.to_look_for(self._question, self._marks, eras):
-                streams.append((self._of_tags(tags, logs), wanted))
+                streams.append(_Stream(self._of_tags(tags, logs), wanted, tags=True))
         if not streams:
             return self.reading(after, before)
         return Source(*_shortest(streams, self._newest_first))
@@ -182,16 +185,55 @@ class Sources:
             after, before = (after, part[-1].position) if self._newest_first else (part[-1].position, before)
 
 
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """The candidates of one list, which of them are worth reading, and whether it is a list of tags."""
+
+    candidates: Iterator[Candidate]
+    fits: Callable[[Candidate], bool]
+    tags: bool
+
+
+class _Beside:
+    """A list that must hold as well, read along the one that is followed, for as long as that is cheap."""
+
+    def __init__(self, candidates: Iterator[Candidate], newest_first: bool) -> None:
+        self._keys = (key_of(candidate.position, newest_first) for candidate in candidates)
+        self._newest_first = newest_first
+        self._at: Position | None = next(self._keys, None)
+        self._asked = self._read = 0
+
+    def may_have(self, candidate: Candidate) -> bool:
+        """Return false when the list does not have a candidate; candidates come in order."""
+        wanted = key_of(candidate.position, self._newest_first)
+        self._asked += 1
+        while self._at is not None and self._at < wanted:
+            self._read += 1
+            if self._read > BESIDE_COUNT * (self._asked + PROBED_COUNT):
+                return True  # too dear so far: the entry itself will tell
+            self._at = next(self._keys, None)
+        return self._at == wanted
+
+
 def _shortest(
-    streams: Sequence[tuple[Iterator[Candidate], Callable[[Candidate], bool]]], newest_first: bool
+    streams: Sequence[_Stream], newest_first: bool
 ) -> tuple[Iterator[Candidate], Callable[[Candidate], bool]]:
-    """Return the stream with the fewest candidates, as far as their beginnings tell."""
+    """Return the stream with the fewest candidates, as far as their beginnings tell, and what the others say of it."""
     if len(streams) == 1:
-        return streams[0]
-    begun = [(list(islice(stream, PROBED_COUNT)), stream, fits) for stream, fits in streams]
+        return streams[0].candidates, streams[0].fits
+    begun = [(list(islice(stream.candidates, PROBED_COUNT)), stream) for stream in streams]
     ended = [item for item in begun if len(item[0]) < PROBED_COUNT]
     if ended:
-        head, stream, fits = min(ended, key=lambda item: len(item[0]))
+        followed = min(ended, key=lambda item: len(item[0]))
     else:  # the one whose beginning reaches farthest is the sparsest
-        head, stream, fits = max(begun, key=lambda item: key_of(item[0][-1].position, newest_first))
-    return chain(head, stream), fits
+        followed = max(begun, key=lambda item: key_of(item[0][-1].position, newest_first))
+    # What labels say of a candidate of tags, `fits` knows without reading their lists.
+    others = [
+        _Beside(chain(head, stream.candidates), newest_first)
+        for head, stream in begun
+        if stream.tags and stream is not followed[1]
+    ]
+    head, stream = followed
+    return chain(
+        head, stream.candidates
+    ), lambda candidate: stream.fits(candidate) and all(other.may_have(candidate) for other in others)

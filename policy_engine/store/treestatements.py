@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, and_, bindparam, exists, func, insert, literal_column, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    LargeBinary,
+    and_,
+    bindparam,
+    cast,
+    exists,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from policy_engine.store.sessions import command, query
 from policy_engine.store.tables import (
@@ -134,6 +147,19 @@ READ_PUBLIC_PARTS = query(
     "first",
     "end",
 )
+_parts = (
+    select(entries.c.public)
+    .where(entries.c.log_id == bindparam("log"), entries.c.seq >= bindparam("first"), entries.c.seq < bindparam("end"))
+    .order_by(entries.c.seq)
+    .subquery()
+)
+JOIN_PUBLIC_PARTS = query(
+    select(func.count(), cast(func.group_concat(_parts.c.public, func.char(literal_column("10"))), LargeBinary)),
+    "log",
+    "first",
+    "end",
+)
+"""On SQLite: how many, and all of them as lines."""
 
 # Writing, on SQLite; PostgreSQL writes through its functions.
 ADD_LEAF = command(insert(tree_leaves), "leaf", "log_id", "batch_no", "data")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pysqlite3.dbapi2 as dbapi
 import pytest
 
 from policy_engine import PolicyEngine
-from policy_engine.errors import StoreUnavailable
+from policy_engine.errors import StoreUnavailable, VerificationFailed
 from policy_engine.ledger.canonical import canonical
 from policy_engine.ledger.leaves import Opened, parse_leaf
 from policy_engine.ledger.note import parse_key
@@ -120,6 +122,28 @@ def test_a_store_that_is_away_is_tried_again(
     assert sequencer.trouble is None
     monkeypatch.undo()
     until(lambda: store.tree_state().size == 3)
+
+
+JOINED = (
+    "UPDATE entries SET public = CAST(public || char(10) || (SELECT public FROM entries AS next WHERE next.seq = 2)"
+    " AS BLOB) WHERE seq = 1",
+    "DELETE FROM entries WHERE seq = 2",
+)
+
+
+@pytest.mark.parametrize("statements", [JOINED[:1], JOINED])
+def test_two_entries_in_one_row_are_not_two_entries(store: SqliteStore, statements: tuple[str, ...]) -> None:
+    """Somebody writes an entry's bytes behind those of the one before, and leaves its row or takes it away: refused."""
+    made = Sequencer(store, LogKey(seeded(bytes(32))).signer, limits=QUICK)
+    append(store, 3)
+    with closing(dbapi.connect(str(store._path))) as connection:
+        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {name}")
+        for statement in statements:
+            assert connection.execute(statement).rowcount == 1
+        connection.commit()
+    with pytest.raises(VerificationFailed, match="entries of a batch are not those"):
+        made.integrate()
 
 
 def test_more_than_one_step_takes_is_taken_in_steps(store: SqliteStore) -> None:
