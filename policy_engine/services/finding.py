@@ -31,6 +31,9 @@ STREAMED_COUNT = 4_096
 
 _NAME = re.compile(r"(?:([0-9a-f]{16}):)?([0-9]{1,18})")
 
+NARROWED_COUNT = 512
+"""Entries of a list that other lists are asked about at a time."""
+
 FETCHED_COUNT = 128
 """Entries read at a time when lists name them."""
 
@@ -142,10 +145,15 @@ class Finder:
             for entry in source.entries:
                 yield _look(entry, marks, question, sealed)
             return
-        while part := list(islice(source.candidates, FETCHED_COUNT)):
-            wanted = [candidate.position for candidate in part if source.fits(candidate)]
-            read = {entry.position: entry for entry in index.fetch(wanted, with_tags=with_tags)}
+        while part := list(islice(source.candidates, NARROWED_COUNT)):
+            wanted = [candidate.position for candidate in source.narrow(part)]
+            places = {position: place for place, position in enumerate(wanted)}
+            read: dict[Position, ReadEntry] = {}
             for candidate in part:
+                place = places.get(candidate.position)
+                if place is not None and place % FETCHED_COUNT == 0:
+                    some = index.fetch(wanted[place : place + FETCHED_COUNT], with_tags=with_tags)
+                    read = {entry.position: entry for entry in some}
                 own = read.get(candidate.position)
                 if own is not None:
                     yield _look(own, marks, question, sealed)

@@ -34,6 +34,9 @@ def merge_lists(
 
     A candidate that is in several lists comes as often.
     """
+    if len(keys) == 1:
+        yield from _one_list(keys[0], listed)
+        return
     waiting: list[tuple[Position, int, int]] = []
     held: dict[int, tuple[Sequence[Candidate], int]] = {}
 
@@ -56,6 +59,19 @@ def merge_lists(
             push(place, listed([key], part[at].position, more)[key], more)
 
 
+def _one_list(
+    key: Key, listed: Callable[[Sequence[Key], Position | None, int], Mapping[Key, Sequence[Candidate]]]
+) -> Iterator[Candidate]:
+    """Yield the candidates of one list, which has nothing to be merged with."""
+    behind, count = None, FIRST_COUNT
+    while True:
+        part = listed([key], behind, count)[key]
+        yield from part
+        if len(part) < count:
+            return
+        behind, count = part[-1].position, min(count * 4, MOST_COUNT)
+
+
 def merge_logs(
     lists: Iterable[tuple[Position, Callable[[], Iterator[Candidate]]]], newest_first: bool
 ) -> Iterator[Candidate]:
@@ -67,6 +83,12 @@ def merge_logs(
     last: Position | None = None
     ahead = sorted(lists, key=lambda item: key_of(item[0], newest_first))
     begun = 0
+    if len(ahead) == 1:
+        for candidate in ahead[0][1]():
+            if candidate.position != last:
+                yield candidate
+            last = candidate.position
+        return
     while waiting or begun < len(ahead):
         while begun < len(ahead) and (not waiting or key_of(ahead[begun][0], newest_first) <= waiting[0][0]):
             stream = ahead[begun][1]()

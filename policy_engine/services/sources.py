@@ -27,8 +27,8 @@ READ_COUNT: Final = 1_000
 PROBED_COUNT: Final = 128
 """How many of each list are looked at before one is chosen."""
 
-BESIDE_COUNT: Final = 16
-"""Candidates of another list that may be read for each one that is followed: reading an entry costs as much."""
+BESIDE_COUNT: Final = 64
+"""Tags of another term that candidates are asked for; with more of them, reading the entries costs as much."""
 
 FOLLOWED_COUNT: Final = 64
 """Lists of labels that are followed beside those of tags, or before looking whether reading is quicker."""
@@ -40,12 +40,16 @@ OF_CHANGES: Final = frozenset({"order", "order_kind", "switch", "proposal"})
 """Columns that the labels of changes do not say."""
 
 
+Narrow = Callable[[Sequence[Candidate]], Sequence[Candidate]]
+"""Leaves those of some candidates that may be what is asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Either candidates, of which `fits` says which are worth reading, or entries that were read already."""
+    """Either candidates, of which `narrow` leaves those that are worth reading, or entries that were read already."""
 
     candidates: Iterator[Candidate]
-    fits: Callable[[Candidate], bool]
+    narrow: Narrow
     entries: Iterator[ReadEntry] | None = None
 
 
@@ -94,7 +98,7 @@ class Sources:
 
     def reading(self, after: Position, before: Position) -> Source:
         """Return every entry between two bounds."""
-        return Source(iter(()), lambda candidate: True, self._read(after, before))
+        return Source(iter(()), _all, self._read(after, before))
 
     def choose(self, after: Position, before: Position) -> Source:
         """Return what the index knows between two bounds, both before its end."""
@@ -102,20 +106,32 @@ class Sources:
         low, high = self._leaves(eras)
         after, before = max(after, (low, -1)), min(before, (high, -1))
         if after >= before:
-            return Source(iter(()), lambda candidate: False)
+            return Source(iter(()), _all)
         fitting = self._labels.fitting(self._index, self._question)
-        streams: list[_Stream] = []
+        streams: list[tuple[Iterator[Candidate], Narrow]] = []
         most = FOLLOWED_COUNT if self._sealed else self._limits.merged_labels_count
         if fitting is not None and len(fitting) <= most and not self._is_dense(fitting, after, before):
-            streams.append(_Stream(self._of_labels(sorted(fitting), after, before), lambda candidate: True, tags=False))
+            streams.append((self._of_labels(sorted(fitting), after, before), _all))
         if self._sealed:
             logs = self._index.logs_between(after, before)
-            wanted = (lambda candidate: True) if fitting is None else (lambda candidate: candidate.label in fitting)
-            for tags in self._sealed.to_look_for(self._question, self._marks, eras):
-                streams.append(_Stream(self._of_tags(tags, logs), wanted, tags=True))
+            terms = self._sealed.to_look_for(self._question, self._marks, eras)
+            for place, tags in enumerate(terms):
+                others = [other for at, other in enumerate(terms) if at != place and len(other) <= BESIDE_COUNT]
+                streams.append((self._of_tags(tags, logs), partial(self._narrow, fitting, others)))
         if not streams:
             return self.reading(after, before)
         return Source(*_shortest(streams, self._newest_first))
+
+    def _narrow(
+        self, fitting: frozenset[int] | None, others: Sequence[Sequence[bytes]], candidates: Sequence[Candidate]
+    ) -> Sequence[Candidate]:
+        """Leave the candidates of a list of tags whose label fits, and that have a tag of each other term."""
+        left = [candidate for candidate in candidates if fitting is None or candidate.label in fitting]
+        for tags in others:
+            if left:
+                having = self._index.having(tags, [(candidate.log_id, candidate.position[1]) for candidate in left])
+                left = [candidate for candidate in left if (candidate.log_id, candidate.position[1]) in having]
+        return left
 
     def _is_dense(self, fitting: frozenset[int], after: Position, before: Position) -> bool:
         """Return whether so many entries are what is asked for that reading all of them costs less than many lists."""
@@ -185,55 +201,20 @@ class Sources:
             after, before = (after, part[-1].position) if self._newest_first else (part[-1].position, before)
 
 
-@dataclass(frozen=True, slots=True)
-class _Stream:
-    """The candidates of one list, which of them are worth reading, and whether it is a list of tags."""
-
-    candidates: Iterator[Candidate]
-    fits: Callable[[Candidate], bool]
-    tags: bool
-
-
-class _Beside:
-    """A list that must hold as well, read along the one that is followed, for as long as that is cheap."""
-
-    def __init__(self, candidates: Iterator[Candidate], newest_first: bool) -> None:
-        self._keys = (key_of(candidate.position, newest_first) for candidate in candidates)
-        self._newest_first = newest_first
-        self._at: Position | None = next(self._keys, None)
-        self._asked = self._read = 0
-
-    def may_have(self, candidate: Candidate) -> bool:
-        """Return false when the list does not have a candidate; candidates come in order."""
-        wanted = key_of(candidate.position, self._newest_first)
-        self._asked += 1
-        while self._at is not None and self._at < wanted:
-            self._read += 1
-            if self._read > BESIDE_COUNT * (self._asked + PROBED_COUNT):
-                return True  # too dear so far: the entry itself will tell
-            self._at = next(self._keys, None)
-        return self._at == wanted
+def _all(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    return candidates
 
 
 def _shortest(
-    streams: Sequence[_Stream], newest_first: bool
-) -> tuple[Iterator[Candidate], Callable[[Candidate], bool]]:
-    """Return the stream with the fewest candidates, as far as their beginnings tell, and what the others say of it."""
+    streams: Sequence[tuple[Iterator[Candidate], Narrow]], newest_first: bool
+) -> tuple[Iterator[Candidate], Narrow]:
+    """Return the stream with the fewest candidates, as far as their beginnings tell."""
     if len(streams) == 1:
-        return streams[0].candidates, streams[0].fits
-    begun = [(list(islice(stream.candidates, PROBED_COUNT)), stream) for stream in streams]
+        return streams[0]
+    begun = [(list(islice(stream, PROBED_COUNT)), stream, narrow) for stream, narrow in streams]
     ended = [item for item in begun if len(item[0]) < PROBED_COUNT]
     if ended:
-        followed = min(ended, key=lambda item: len(item[0]))
+        head, stream, narrow = min(ended, key=lambda item: len(item[0]))
     else:  # the one whose beginning reaches farthest is the sparsest
-        followed = max(begun, key=lambda item: key_of(item[0][-1].position, newest_first))
-    # What labels say of a candidate of tags, `fits` knows without reading their lists.
-    others = [
-        _Beside(chain(head, stream.candidates), newest_first)
-        for head, stream in begun
-        if stream.tags and stream is not followed[1]
-    ]
-    head, stream = followed
-    return chain(
-        head, stream.candidates
-    ), lambda candidate: stream.fits(candidate) and all(other.may_have(candidate) for other in others)
+        head, stream, narrow = max(begun, key=lambda item: key_of(item[0][-1].position, newest_first))
+    return chain(head, stream), narrow

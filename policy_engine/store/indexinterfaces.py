@@ -111,6 +111,10 @@ class IndexReader(Protocol):
     ) -> dict[bytes, list[Candidate]]:
         """Return the first `count` indexed entries of a log with each tag, from number `first` to `last`."""
 
+    def having(self, tags: Sequence[bytes], places: Sequence[tuple[str, int]]) -> set[tuple[str, int]]:
+        """Return those of some indexed entries, each a log and a number, that have any of the tags."""
+        ...
+
     def fetch(self, positions: Sequence[Position], *, with_tags: bool) -> list[ReadEntry]:
         """Return the entries at positions in the tree, in any order."""
 

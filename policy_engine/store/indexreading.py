@@ -165,6 +165,18 @@ class StoreIndex(ReadIndex):
             for tag in tags
         }
 
+    def having(self, tags: Sequence[bytes], places: Sequence[tuple[str, int]]) -> set[tuple[str, int]]:
+        """Return those of some indexed entries that have any of the tags."""
+        numbers: dict[str, list[int]] = {}
+        for log_id, seq in places:
+            numbers.setdefault(log_id, []).append(seq)
+        return {
+            (log_id, int(seq))
+            for log_id, seqs in numbers.items()
+            for tag in tags
+            for (seq,) in self._reader.all(statements.HAVING_TAG, tag, log_id, json.dumps(seqs))
+        }
+
     def fetch(self, positions: Sequence[Position], *, with_tags: bool) -> list[ReadEntry]:
         """Return the entries at positions in the tree. Neighbours in a batch are read together."""
         statement = statements.FETCH_WITH_TAGS if with_tags else statements.FETCH

@@ -181,6 +181,16 @@ _tagged = (
 )
 TAGGED_OLDEST = query(_count(_tagged.order_by(tags.c.seq)), "tag", "log", "first", "last", "count")
 TAGGED_NEWEST = query(_count(_tagged.order_by(tags.c.seq.desc())), "tag", "log", "first", "last", "count")
+_asked = func.json_each(bindparam("seqs")).table_valued("value")
+HAVING_TAG = query(
+    select(tags.c.seq).where(
+        tags.c.tag == bindparam("tag"), tags.c.log_id == bindparam("log"), tags.c.seq.in_(select(_asked.c.value))
+    ),
+    "tag",
+    "log",
+    "seqs",
+)
+"""On SQLite."""
 
 _body = (bodies.c.log_id == entries.c.log_id) & (bodies.c.seq == entries.c.seq)
 _of_span = entries.c.log_id == spans.c.log_id

@@ -32,6 +32,11 @@ _TAGGED = (
 )
 _TAGGED_OLDEST: Final = Query(_TAGGED.format(order="g.seq"))
 _TAGGED_NEWEST: Final = Query(_TAGGED.format(order="g.seq DESC"))
+_HAVING: Final = Query(
+    "SELECT g.log_id, g.seq FROM unnest(?::bytea[]) AS w (tag)"
+    " CROSS JOIN unnest(?::text[], ?::bigint[]) AS p (log_id, seq)"
+    " JOIN policy_engine.tags g ON g.tag = w.tag AND g.log_id = p.log_id AND g.seq = p.seq"
+)
 _FETCH: Final = Query(
     "SELECT p.leaf, s.log_id, p.seq, e.public, CASE WHEN ?::boolean THEN"
     " (SELECT b.tags FROM policy_engine.bodies b WHERE b.log_id = e.log_id AND b.seq = e.seq) END"
@@ -68,6 +73,11 @@ class PostgresStoreIndex(StoreIndex):
         for entries in found.values():
             entries.sort(reverse=newest_first)
         return found
+
+    def having(self, tags: Sequence[bytes], places: Sequence[tuple[str, int]]) -> set[tuple[str, int]]:
+        """Return those of some indexed entries that have any of the tags."""
+        logs, seqs = [log_id for log_id, _ in places], [seq for _, seq in places]
+        return {(str(log_id), int(seq)) for log_id, seq in self._reader.all(_HAVING, list(tags), logs, seqs)}
 
     def fetch(self, positions: Sequence[Position], *, with_tags: bool) -> list[ReadEntry]:
         """Return the entries at positions in the tree, in the order asked for."""
