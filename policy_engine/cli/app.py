@@ -22,6 +22,7 @@ from policy_engine.cli import (  # noqa: F401  these put their commands on `audi
     auditquestions,
     auditreplay,
     auditreport,
+    audittimeline,
     check,
     demo,
     doctor,

@@ -9,7 +9,8 @@ Rules of the room:
 - The store remembers the farthest head and epoch it has seen; a file that holds less is an older copy, and nothing is
   served from it until somebody has looked and restarted.
 - Nothing waits longer than `limits.answer_seconds` for a lock.
-Left to others: what is compared and written (`entries`, `registers`), schema (`migrate`), the key file (`services`).
+Left to others: what is compared and written (`entries`, `registers`), reading (`sqlitereading`), schema (`migrate`),
+the key file (`services`).
 """
 
 from __future__ import annotations
@@ -33,24 +34,21 @@ from policy_engine.store.interfaces import (
     Draft,
     Encoded,
     Head,
-    LogView,
     Moved,
-    Row,
     Staged,
     State,
-    StoredEntry,
 )
 from policy_engine.store.sessions import Reader, Writer, database_path, identity_of, make_engine, make_writer
 from policy_engine.store.sqliteindex import SqliteIndex
+from policy_engine.store.sqlitereading import SqliteReading
 from policy_engine.store.sqlitetree import SqliteTree
 from policy_engine.store.staging import Occupied, StagedBatch
 from policy_engine.store.tree import Opening
-from policy_engine.store.view import StoreView
 
 log = structlog.get_logger(__name__)
 
 
-class SqliteStore(SqliteTree, SqliteIndex):
+class SqliteStore(SqliteReading, SqliteTree, SqliteIndex):
     """A store on a migrated SQLite file (`migrate.prepare`). Safe to use from several threads and processes.
 
     `clock` replaces the system clock in tests, cases and demos; entries then say so. Raises `StartRefused` when the
@@ -238,75 +236,6 @@ class SqliteStore(SqliteTree, SqliteIndex):
         self._seen_head = head
         self._seen_epoch = max(epoch, self._seen_epoch)
         self.on_commit()
-
-    # Reading
-
-    def state(self) -> State:
-        """Return the state row."""
-        with self._reading() as reader:
-            return entries.read_state(reader)
-
-    def head(self) -> Head | None:
-        """Return where the log ends."""
-        with self._reading() as reader:
-            return entries.read_head(reader)
-
-    def row(self, register: str, id: str) -> Row | None:
-        """Return a row, `None` when there is none."""
-        with self._reading() as reader:
-            found = reader.one(statements.REGISTERS[register].read, id)
-        return None if found is None else registers.to_row(register, found)
-
-    def rows(self, register: str, *, after: str = "", limit: int | None = None) -> list[Row]:
-        """Return rows in order of id."""
-        with self._reading() as reader:
-            found = reader.all(statements.REGISTERS[register].page, after, -1 if limit is None else limit)
-        return [registers.to_row(register, columns) for columns in found]
-
-    def rows_by(self, register: str, column: str, value: str) -> list[Row]:
-        """Return the rows whose typed column has a value."""
-        with self._reading() as reader:
-            found = reader.all(statements.REGISTERS[register].by[column], value)
-        return [registers.to_row(register, columns) for columns in found]
-
-    def blob(self, hash: str) -> bytes | None:
-        """Return stored content by its hash."""
-        with self._reading() as reader:
-            found = reader.one(statements.READ_BLOB, hash)
-        return None if found is None else bytes(found[0])
-
-    def data_key(self, key_id: str) -> bytes | None:
-        """Return a wrapped data key."""
-        with self._reading() as reader:
-            found = reader.one(statements.READ_DATA_KEY, key_id)
-        return None if found is None else bytes(found[0])
-
-    def entry(self, log_id: str, seq: int) -> StoredEntry | None:
-        """Return one entry with its sealed part."""
-        with self._reading() as reader:
-            found = reader.one(statements.READ_ENTRY, log_id, seq)
-        return None if found is None else StoredEntry(log_id, seq, *found)
-
-    def entries(
-        self, *, after: int = -1, before: int | None = None, limit: int = 1_000, newest_first: bool = False
-    ) -> Iterator[tuple[str, int, bytes]]:
-        """Yield `(log_id, seq, public)` in commit order, or from the end of the log."""
-        statement = statements.NEWEST_ENTRIES if newest_first else statements.OLDEST_ENTRIES
-        end = 2**62 if before is None else before
-        with self._streaming() as reader:
-            yield from reader.stream(statement, after, end, limit)
-
-    def tagged(self, tags: Sequence[bytes]) -> list[tuple[str, int]]:
-        """Return the places of the entries that carry any of the tags."""
-        with self._streaming() as reader, reader.at_one_moment():
-            head = entries.read_head(reader)
-            return [] if head is None else [(head.log_id, seq) for seq in entries.find_tagged(reader, head, tags)]
-
-    @contextmanager
-    def view(self) -> Iterator[LogView]:
-        """Return everything at one moment."""
-        with self._streaming() as reader, reader.at_one_moment():
-            yield StoreView(reader)
 
     def close(self) -> None:
         """Close every connection."""

@@ -119,3 +119,20 @@ def test_a_story_that_lacks_a_part_is_refused(tmp_path: Path, text: str) -> None
     (tmp_path / "june-2026.toml").write_text(text)
     with pytest.raises(LoadRefused, match="june-2026"):
         read_story(tmp_path)
+
+
+def test_the_timeline_tells_the_incident_from_the_log_alone(played: tuple[Shell, Ran]) -> None:
+    """Letter, easing and end, each with what was decided under it; no allow of an older epoch after any of them."""
+    shell, _ = played
+    ran = shell("audit", "timeline", "--since", "2026-06-12", "--until", "2026-07-02")
+    assert ran.code == Code.OK, ran.err
+    assert "0 allows of an older epoch" in ran.err
+    told = [row for row in ran.json["stretches"] if row["started_at"] is not None]
+    letter = "commerce-letter-2026-06-12"
+    assert [(row["kind"], row["of"]) for row in told if row["of"] == letter] == [
+        ("order.received", letter),
+        ("order.amended", letter),
+        ("order.ended", letter),
+    ]
+    assert [row["denied_by"] for row in told[-3:]] == [{letter: 24}, {letter: 21}, {}]
+    assert all(row["late_count"] == 0 for row in told)

@@ -85,7 +85,7 @@ def test_the_verbs_are_those_of_the_contract() -> None:
         "audit query", "audit show", "audit verify", "audit export", "audit report", "audit prove", "audit erase",
         "audit hold",
         "audit replay", "audit licence", "audit directive", "audit evidence", "audit releases", "audit rows",
-        "audit owners", "audit family",
+        "audit owners", "audit family", "audit timeline",
     }  # fmt: skip
 
 

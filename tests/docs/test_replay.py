@@ -64,7 +64,7 @@ def test_the_page_shows_what_it_promises(told: Shell) -> None:
 def test_every_question_is_a_command_of_the_page() -> None:
     """No command of this room is left out of the page."""
     named = {tuple(shlex.split(command)[1:3]) for command in COMMANDS}
-    verbs = ("replay", "licence", "directive", "evidence", "releases", "owners", "family", "rows")
+    verbs = ("replay", "licence", "directive", "evidence", "releases", "owners", "family", "rows", "timeline")
     assert named == {("audit", verb) for verb in verbs}
 
 
