@@ -198,6 +198,8 @@ class SqliteStore(SqliteReading, SqliteTree, SqliteIndex):
         try:
             writer.checkpoint_when_due(self._path)
         except (faults.DatabaseError, OSError) as error:
+            if faults.is_busy(error):
+                return  # the next commit tries again
             self._suspect = True
             log.error("database.not-carried-over", message=faults.sentence(error))
 
