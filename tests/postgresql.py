@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import count
@@ -95,6 +96,10 @@ class Server:
     def stop(self, mode: str = "immediate") -> None:
         """Stop the server; `immediate` is a crash of all its processes."""
         self._control("stop", "-w", "-t", "30", "-m", mode)
+
+    def promote(self) -> None:
+        """Make a standby the primary, and wait until it is."""
+        self._control("promote", "-w", "-t", "30")
 
     @property
     def _folder(self) -> Path:
@@ -200,6 +205,52 @@ def expendable() -> Server:
     server = _started(binaries)
     atexit.register(_ended, server)
     return _prepared(server)
+
+
+@dataclass
+class Pair:
+    """A primary and its synchronous standby. `either` is both under one URL, of which the writable one answers."""
+
+    primary: Server
+    standby: Server
+    either: Server
+
+
+def started_pair() -> Pair:
+    """Start a primary, prepare it, and have a standby follow it in step; the caller calls `end_pair`."""
+    running()
+    binaries = find_binaries()
+    if binaries is None:
+        pytest.skip(f"the server of {OVERRIDE} is not ours to follow, and no other is installed")
+    primary = _prepared(_started(binaries))
+    folder = Path(tempfile.mkdtemp(prefix="pe-pg-"))
+    if os.geteuid() == 0:
+        shutil.chown(folder, "postgres")
+    copy = [str(binaries / "pg_basebackup"), "-D", str(folder / "data"), "-h", primary.parts["host"], "-U", "postgres"]
+    copy += ["-R", "-X", "stream", "-c", "fast", "--no-sync"]
+    subprocess.run(_as_postgres(copy), check=True, stdout=subprocess.DEVNULL, cwd="/")
+    with (folder / "data" / "postgresql.conf").open("a") as file:
+        file.write(f"unix_socket_directories = '{folder}'\n")
+    standby = Server({"host": str(folder), "user": "postgres"}, folder, binaries)
+    standby.start()
+    with primary.admin() as session:
+        session.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        session.execute("SELECT pg_reload_conf()")
+        until = time.monotonic() + 30
+        while session.execute("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'").fetchone() is None:
+            assert time.monotonic() < until, "the standby does not follow"
+            time.sleep(0.05)
+    hosts = f"{primary.folder},{folder}"
+    return Pair(primary, standby, Server({"host": hosts, "user": "postgres", "target_session_attrs": "read-write"}))
+
+
+def end_pair(pair: Pair) -> None:
+    """Stop whichever of the two runs and remove both."""
+    for server in (pair.primary, pair.standby):
+        with suppress(subprocess.CalledProcessError):
+            server.stop()
+        if server.folder is not None:
+            shutil.rmtree(server.folder, ignore_errors=True)
 
 
 def wait_until_up(server: Server, seconds: float = 20.0) -> None:
