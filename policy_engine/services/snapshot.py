@@ -3,12 +3,13 @@
 Rules of the room: a snapshot is read once per decision and replaced when the epoch moves. Orders that cannot be read
 are not "no orders": an unreadable directive blocks everyone on every model, an unreadable switch covers all it could
 mean, a licence that cannot be read lifts nothing, and an order of unknown kind makes the whole register unreadable.
+Whoever has to hear of a new epoch in this process subscribes; the epoch told never goes back.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -22,6 +23,9 @@ from policy_engine.errors import InputRefused, StoreUnavailable
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.store.interfaces import Row, State
 from policy_engine.store.registerinterfaces import RegisterReader
+
+Hears = Callable[["Snapshot"], object]
+"""Called with the first snapshot of a newer epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,28 @@ class Snapshots:
         self._releases = releases
         self._lock = Lock()
         self._current: Snapshot | None = None
+        self._hearing: tuple[Hears, ...] = ()
+
+    def subscribe(self, hears: Hears) -> Callable[[], None]:
+        """Call `hears` with each first snapshot of a newer epoch, once it decides here; return what ends that.
+
+        It is called in whichever thread met the epoch, an event loop's too, while the next snapshot has to wait for
+        it: it must be quick, must not raise, and asks for no snapshot itself. Epochs come in order; some are skipped.
+        """
+        with self._lock:
+            self._hearing = (*self._hearing, hears)
+
+        def unsubscribe() -> None:
+            with self._lock:
+                self._hearing = tuple(each for each in self._hearing if each is not hears)
+
+        return unsubscribe
+
+    @property
+    def epoch(self) -> int:
+        """Return the epoch that decisions are evaluated under now, 0 before the first snapshot."""
+        snapshot = self._current
+        return 0 if snapshot is None else snapshot.state.epoch
 
     def current(self) -> Snapshot:
         """Return the last snapshot built; builds the first. Raises `StoreUnavailable` when it cannot be known."""
@@ -61,7 +87,10 @@ class Snapshots:
                 state = self._store.state()
                 snapshot = self._with(state)
                 if self._store.state().epoch == state.epoch:
+                    newer = self._current is None or state.epoch > self._current.state.epoch
                     self._current = snapshot
+                    for hears in self._hearing if newer else ():
+                        hears(snapshot)
                     return snapshot
             raise StoreUnavailable("the orders kept changing while they were read; try again")
 
