@@ -48,12 +48,13 @@ from policy_engine.services.sequencer import Sequencer
 from policy_engine.services.snapshot import Snapshots
 from policy_engine.services.switches import Switches
 from policy_engine.services.vocabulary import Vocabulary, vocabulary_of
+from policy_engine.services.withdrawal import Withdrawals
 from policy_engine.services.witness import OwnLog, Witnesses
 from policy_engine.services.witnessclient import WitnessAddress, read_witnesses
 from policy_engine.settings import Settings
 from policy_engine.store.interfaces import Change, Store, Write
 from policy_engine.store.migrate import prepare
-from policy_engine.stores import open_sequencer, open_store, scrub_of
+from policy_engine.stores import open_replicas, open_sequencer, open_store, replica_label, scrub_of
 from policy_engine.world import load_world
 
 WORLD_FOLDER = "world"
@@ -94,6 +95,7 @@ class Engine:
     reports: Reports
     replay: Replay
     disposal: Disposal
+    withdrawals: Withdrawals
     sequencer: Sequencer | None = None
     sample_keys: tuple[SampleKey, ...] = ()
     witnesses: Witnesses | None = None
@@ -106,6 +108,7 @@ class Engine:
     def close(self) -> None:
         """Write what is queued, integrate it, and close the database. Closing twice is no error."""
         self.recorder.close()
+        self.withdrawals.close()
         if self.sequencer is not None and self.store.one_log:
             self.sequencer.close()
         if self.witnesses is not None:
@@ -154,7 +157,8 @@ def open_engine(
 
 
 def _started(engine: Engine, addresses: Sequence[WitnessAddress]) -> Engine:
-    """Let the sequencer look by itself, and the witnesses see what it signs."""
+    """Be one of the replicas, let the sequencer look by itself, and the witnesses see what it signs."""
+    engine.decider.presence = engine.withdrawals.join(engine.snapshots, replica_label())
     engine = _witnessed(engine, addresses) if addresses else engine
     if engine.sequencer is not None:
         engine.sequencer.start()
@@ -311,6 +315,7 @@ def _wire(
         reports=Reports(store, evidence, recorder, vault, releases),
         replay=Replay(store, recorder, vault, releases),
         disposal=Disposal.over(store, approvals, vault, settings.retention_days, scrub_of(settings)),
+        withdrawals=Withdrawals(store, open_replicas(settings, store), settings.valid_for_ms),
     )
 
 

@@ -108,6 +108,12 @@ class LogForked(StoreUnavailable):
     code = "log.forked"
 
 
+class ReplicaCutOff(StoreUnavailable):
+    """Nobody may have heard of this process for too long, and others may count it as gone: it allows nothing."""
+
+    code = "replica.cut-off"
+
+
 class VerificationFailed(PolicyEngineError):
     """The log, its headers or the registers do not agree with each other; `findings` names each place."""
 

@@ -39,6 +39,14 @@ class Limits:
     answer_seconds: float = 1.0
     stale_seconds: float = 1.0
     valid_for_milliseconds: int = 2_000
+    beat_seconds: float = 0.2
+    heartbeat_seconds: float = 1.0
+    cut_off_seconds: float = 0.8
+    silent_seconds: float = 3.0
+    gone_seconds: float = 5.0
+    withdrawal_wait_seconds: float = 90.0
+    withdrawal_http_seconds: float = 15.0
+    withdrawal_waits_count: int = 8
     search_candidates_count: int = 10_000
     query_rows_count: int = 1_000
     question_characters: int = 2_000

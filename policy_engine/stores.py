@@ -6,6 +6,8 @@ has a login for it and the file of the log's key. Left to others: everything ove
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable
 
 from policy_engine.errors import StartRefused
@@ -16,8 +18,10 @@ from policy_engine.services.receipts import ReceiptKey
 from policy_engine.services.sequencer import Sequencer
 from policy_engine.settings import Settings
 from policy_engine.store.interfaces import Store
+from policy_engine.store.replicainterfaces import ReplicaRegister
 from policy_engine.store.scrubbing import no_scrub, scrubber
 from policy_engine.store.sqlite import SqliteStore
+from policy_engine.store.sqlitereplicas import SqliteReplicas
 from policy_engine.store.tree import Opening
 
 
@@ -41,6 +45,20 @@ def open_store(
         clock=clock,
         opening=opening,
     )
+
+
+def open_replicas(settings: Settings, store: Store) -> ReplicaRegister:
+    """Return the register of the processes that serve this store; on PostgreSQL it connects when it is first asked."""
+    if isinstance(store, SqliteStore):
+        return SqliteReplicas(store)
+    from policy_engine.store.pgreplicas import PostgresReplicas
+
+    return PostgresReplicas(settings.database)
+
+
+def replica_label() -> str:
+    """Return what people know this process by: its machine and its number there."""
+    return f"{socket.gethostname()}/{os.getpid()}"
 
 
 def scrub_of(settings: Settings) -> Callable[[], None]:

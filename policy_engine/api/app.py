@@ -46,7 +46,7 @@ class Door:
         self._under_way = 0
         keys = CurrentKeys(engine)
         metrics = Metrics(lambda: gauges(read_condition(engine)), GAUGES, lambda model: tier_label(engine, model))
-        self._decisions = DecisionApp(engine.decider, keys, metrics, limits)
+        self._decisions = DecisionApp(engine.decider, keys, metrics, limits, answering=engine.decider.answering)
         self.management = management_app(engine, metrics)
         large = {"/v1/releases": LargeBody("policy:write", limits.table_bytes)}
         self._management = Envelope(self.management, keys, limits, large)

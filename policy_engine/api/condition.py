@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from policy_engine.api.metrics import UNKNOWN_TIER
 from policy_engine.errors import PolicyEngineError
+from policy_engine.services.replica import CUT_OFF
 
 if TYPE_CHECKING:
     from policy_engine.bootstrap import Engine
@@ -24,6 +25,8 @@ GAUGES: Final[Mapping[str, str]] = {
     "policy_engine_sample": "1 on a database that was filled with the sample world.",
     "policy_engine_witnesses_failing": "Witnesses whose last exchange failed.",
 }
+
+_CUT_OFF: Final = "This replica is cut off: nothing confirms its epoch, so it allows nothing."
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +45,17 @@ class Condition:
 
 def read_condition(engine: Engine) -> Condition:
     """Return the condition now; never raises."""
-    reasons: list[tuple[str, str]] = []
     queued, away = engine.recorder.queued, engine.recorder.away
+    witnesses, presence = engine.witnesses, engine.decider.presence
+    if presence is not None and not presence.confirmed():  # asked first: a database that hangs is not asked at all
+        epoch = engine.snapshots.epoch
+        return Condition(epoch=epoch, queued=queued, log_away=True, reasons=((CUT_OFF, _CUT_OFF),))
+    reasons: list[tuple[str, str]] = []
     try:
         state = engine.store.state()
     except PolicyEngineError:
         reasons.append(("store.unreadable", "The state of the database cannot be read."))
         return Condition(queued=queued, log_away=True, reasons=tuple(reasons))
-    witnesses = engine.witnesses
     fork = None if witnesses is None else witnesses.fork
     failing = 0 if witnesses is None else sum(bool(each.problem) for each in witnesses.states())
     if fork is not None:

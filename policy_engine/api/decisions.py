@@ -12,7 +12,8 @@ Left to others: entries and validity (`services.decide`), what is counted (`metr
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Protocol
 
 import structlog
@@ -43,6 +44,7 @@ from policy_engine.api.exchange import (
 )
 from policy_engine.api.metrics import Metrics
 from policy_engine.api.parse import parse_object
+from policy_engine.api.problems import Headers
 from policy_engine.core.decision import Decision, Principal, Request
 from policy_engine.errors import InputRefused, PolicyEngineError, StoreUnavailable
 from policy_engine.limits import LIMITS, Limits
@@ -71,7 +73,17 @@ class Decider(Protocol):
 class DecisionApp:
     """The raw ASGI application of both endpoints. The caller routes `PATHS`, and nothing else, to it."""
 
-    def __init__(self, decider: Decider, keys: Keys, metrics: Metrics, limits: Limits = LIMITS) -> None:
+    def __init__(
+        self,
+        decider: Decider,
+        keys: Keys,
+        metrics: Metrics,
+        limits: Limits = LIMITS,
+        *,
+        answering: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """`answering` is held from before a decision until its answer was handed to the transport."""
+        self._answering = answering
         self._decider = decider
         self._keys = keys
         self._metrics = metrics
@@ -108,19 +120,24 @@ class DecisionApp:
             asked = read_evaluations(parsed, self._limits)  # 6
         else:
             asked = read_evaluation(parsed, self._limits)
+        with self._answering():
+            body, headers = await self._answered(asked, head, caller, began)  # 7
+            await answer(send, 200, body, headers, head.request_id)  # 8
+
+    async def _answered(
+        self, asked: Request | Batch, head: Head, caller: Authenticated, began: float
+    ) -> tuple[bytes, Headers]:
+        """Decide, count, and return the answer's body and headers."""
         if isinstance(asked, Batch):
-            results = await decide_batch(self._decider, asked, caller.principal)  # 7
+            results = await decide_batch(self._decider, asked, caller.principal)
             decisions = [each for each in results if isinstance(each, Decision)]
             models = [item.model for item in asked.items[: len(results)] if isinstance(item, Request)]
             self._settle(models, decisions, head, caller, began)
             headers = [JSON, NO_STORE, *answers.batch_headers(results)]
-            body = answers.batch(results, asked.explain, asked.receipts)
-        else:
-            decision = await self._decide_one(asked, caller.principal)  # 7
-            self._settle((asked.model,), (decision,), head, caller, began)
-            headers = [JSON, NO_STORE]
-            body = answers.single(decision)
-        await answer(send, 200, body, headers, head.request_id)  # 8
+            return answers.batch(results, asked.explain, asked.receipts), headers
+        decision = await self._decide_one(asked, caller.principal)
+        self._settle((asked.model,), (decision,), head, caller, began)
+        return answers.single(decision), [JSON, NO_STORE]
 
     def _settle(
         self, models: Sequence[str], decisions: Sequence[Decision], head: Head, caller: Authenticated, began: float

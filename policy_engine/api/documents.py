@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -46,10 +46,33 @@ Words = Annotated[str, Field(max_length=LIMITS.text_characters)]
 Instant = Annotated[str, Field(max_length=35), AfterValidator(_instant)]
 
 
+Reached = Literal["committed", "drained", "settled"]
+"""How far a change has taken hold."""
+
+
+class WithdrawalShown(Shown):
+    """How far a change has taken hold: what each stage took, in milliseconds, and which replicas it waits for.
+
+    A stage without a time is not reached, or nobody saw when it was; `stage` is the last one reached.
+    """
+
+    epoch: int
+    stage: Reached
+    committed_at: str
+    committed_ms: float | None = None
+    drained_ms: float | None = None
+    settled_ms: float | None = None
+    settles_after_ms: float
+    replicas: int
+    slowest: str | None = None
+    waits_for: list[str]
+
+
 class Done(Shown):
     """Where a change stands in the log. Without `log`, `seq` and `at` nothing has taken effect yet.
 
-    `status` is `committed`, `waiting` (for a second person, who approves `proposal`), or `partly waiting`.
+    `status` is `committed`, `waiting` (for a second person, who approves `proposal`), or `partly waiting`. `withdrawal`
+    says how far what is committed has taken hold.
     """
 
     id: str
@@ -59,6 +82,7 @@ class Done(Shown):
     at: str | None = None
     proposal: str | None = None
     hash: str | None = None
+    withdrawal: WithdrawalShown | None = None
 
 
 def done(id: str, committed: Committed | None, proposal: str | None = None, hash: str | None = None) -> Done:

@@ -10,6 +10,7 @@ from policy_engine.cli import output
 from policy_engine.cli.options import ProposalStatus
 from policy_engine.cli.output import FormOption
 from policy_engine.cli.session import opened
+from policy_engine.cli.withdrawing import Wait, WaitOption, require_reached, taken_hold
 
 app = typer.Typer(name="approvals", help="See and decide what waits for a second person.", no_args_is_help=True)
 
@@ -54,12 +55,17 @@ def approve(
     hash: Annotated[
         str | None, typer.Option("--hash", help="The content hash you read; another content is not approved.")
     ] = None,
+    wait: WaitOption = Wait.COMMITTED,
     form: FormOption = None,
 ) -> None:
     """Approve a proposal of another person, and apply it."""
     with opened() as session:
+        followed = session.engine.withdrawals.follow()
         ruled = session.engine.approvals.approve(session.principal, id, hash=hash)
-    output.emit_record({"proposal": id, "status": ruled.proposal.status, **output.entry(ruled.committed)}, form)
+        held = taken_hold(followed, ruled.committed, wait)
+    done = {"proposal": id, "status": ruled.proposal.status, **output.entry(ruled.committed), **held}
+    output.emit_record(done, form)
+    require_reached(held, wait)
 
 
 @app.command("refuse")

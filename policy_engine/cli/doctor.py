@@ -22,6 +22,7 @@ from policy_engine.cli.output import FormOption
 from policy_engine.cli.session import read_settings
 from policy_engine.core.instants import ENDLESS, format_instant, parse_instant
 from policy_engine.errors import PolicyEngineError
+from policy_engine.limits import LIMITS
 
 if TYPE_CHECKING:
     from policy_engine.settings import Settings
@@ -136,6 +137,7 @@ def _database(settings: Settings, folder: Check) -> Iterator[Check]:
             yield _tree(view)
             yield _log_key(view)
             yield from _witnesses(settings, view)
+            yield _replicas(view)
     except PolicyEngineError as refused:
         yield Check("database", Health.BROKEN, str(refused))
 
@@ -242,6 +244,20 @@ def _witnesses(settings: Settings, view: LogView) -> Iterator[Check]:
         behind = last[0] < size and age > WITNESS_SECONDS_MAX
         found = f"cosigned a tree of {last[0]} of {size} leaves {age} s ago"
         yield Check(name, Health.NOTE if behind else Health.OK, found)
+
+
+def _replicas(view: LogView) -> Check:
+    """Say who serves, and whether one of them stands in the way of a withdrawal."""
+    name, epoch = "replicas", view.state().epoch
+    live = [replica for replica in view.replicas() if replica.ended is None]
+    if not live:
+        return Check(name, Health.OK, "none serves now")
+    now, slowest = time.time_ns() // 1_000, live[0]
+    age = max(0, now - min(replica.heartbeat for replica in live)) / 1_000_000
+    found = f"{len(live)} serve; the slowest is {slowest.label} at epoch {slowest.epoch} of {epoch}"
+    if age > LIMITS.gone_seconds:
+        return Check(name, Health.NOTE, f"{found}. One was last heard {age:.0f} s ago: it is stopped, cut off, or gone")
+    return Check(name, Health.OK if slowest.epoch == epoch else Health.NOTE, found)
 
 
 def _log(view: LogView, reader: Reader) -> Check:

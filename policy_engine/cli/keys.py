@@ -10,6 +10,7 @@ from policy_engine.cli import exits, output
 from policy_engine.cli.options import SubjectType, instant_of, names_of
 from policy_engine.cli.output import FormOption
 from policy_engine.cli.session import opened
+from policy_engine.cli.withdrawing import Wait, WaitOption, require_reached, taken_hold
 
 app = typer.Typer(name="keys", help="Make, list and revoke API keys.", no_args_is_help=True)
 
@@ -91,9 +92,13 @@ def list_keys(form: FormOption = None) -> None:
 def revoke(
     id: Annotated[str, typer.Argument(metavar="KEY", help="The id of the key, such as key-1f0c9a3b5d7e.")],
     reason: Annotated[str, typer.Option(help="Why; kept with the revocation.")] = "",
+    wait: WaitOption = Wait.COMMITTED,
     form: FormOption = None,
 ) -> None:
     """Revoke a key at once."""
     with opened() as session:
+        followed = session.engine.withdrawals.follow()
         committed = session.engine.keys.revoke(session.principal, id, reason)
-    output.emit_record({"key": id, "status": "revoked", **output.entry(committed)}, form)
+        held = taken_hold(followed, committed, wait)
+    output.emit_record({"key": id, "status": "revoked", **output.entry(committed), **held}, form)
+    require_reached(held, wait)

@@ -15,6 +15,7 @@ from policy_engine.cli import exits, output
 from policy_engine.cli.options import OrderKind, OrderStatus, text_of, toml_of
 from policy_engine.cli.output import FormOption
 from policy_engine.cli.session import opened
+from policy_engine.cli.withdrawing import Wait, WaitOption, require_reached, taken_hold
 from policy_engine.errors import InputRefused
 
 if TYPE_CHECKING:
@@ -46,16 +47,19 @@ def receive(
     text: TextOption = None,
     reference: ReferenceOption = "",
     reason: ReasonOption = "",
+    wait: WaitOption = Wait.COMMITTED,
     form: FormOption = None,
 ) -> None:
     """Enter an order. A directive denies from now on; its exemptions, and a licence, wait for a second person."""
     kind, document = read_order(file)
     wording = None if text is None else text_of(text, "--text")
     with opened() as session:
+        followed = session.engine.withdrawals.follow()
         receipt = session.engine.orders.receive(
             session.principal, kind, document, text=wording, reference=reference, reason=reason
         )
-    _finish(receipt, form)
+        held = taken_hold(followed, receipt.committed, wait)
+    _finish(receipt, held, wait, form)
 
 
 @app.command("amend")
@@ -65,31 +69,37 @@ def amend(
     text: TextOption = None,
     reference: ReferenceOption = "",
     reason: ReasonOption = "",
+    wait: WaitOption = Wait.COMMITTED,
     form: FormOption = None,
 ) -> None:
     """Replace an order's members by those of a file. What tightens takes effect now; what loosens waits."""
     kind, document = read_order(file)
     wording = None if text is None else text_of(text, "--text")
     with opened() as session:
-        held = session.engine.orders.show(session.principal, id)
-        if held.kind != kind:
-            raise InputRefused(f"must be {held.kind}, as the order {id} is", where=f"{file}: kind")
+        before = session.engine.orders.show(session.principal, id)
+        if before.kind != kind:
+            raise InputRefused(f"must be {before.kind}, as the order {id} is", where=f"{file}: kind")
+        followed = session.engine.withdrawals.follow()
         receipt = session.engine.orders.amend(
             session.principal, id, document, text=wording, reference=reference, reason=reason
         )
-    _finish(receipt, form)
+        held = taken_hold(followed, receipt.committed, wait)
+    _finish(receipt, held, wait, form)
 
 
 @app.command("end")
 def end(
     id: OrderArgument,
     reason: Annotated[str, typer.Option(help="Why; kept with the order.")],
+    wait: WaitOption = Wait.COMMITTED,
     form: FormOption = None,
 ) -> None:
     """End an order: a directive when a second person has approved, a licence (revoked), grant or override now."""
     with opened() as session:
+        followed = session.engine.withdrawals.follow()
         receipt = session.engine.orders.end(session.principal, id, reason)
-    _finish(receipt, form)
+        held = taken_hold(followed, receipt.committed, wait)
+    _finish(receipt, held, wait, form)
 
 
 @app.command("list")
@@ -121,11 +131,12 @@ def read_order(file: Path) -> tuple[str, dict[str, Any]]:
     return kind, members
 
 
-def _finish(receipt: Receipt, form: FormOption) -> None:
-    """Write what took effect and what waits; a change that waits exits 8."""
+def _finish(receipt: Receipt, held: dict[str, Any], wait: Wait, form: FormOption) -> None:
+    """Write what took effect and what waits; a change that waits exits 8, one that has not taken hold as asked 7."""
     done = {} if receipt.committed is None else output.entry(receipt.committed)
     status = "committed" if receipt.proposal is None else "waiting" if receipt.committed is None else "partly waiting"
-    output.emit_record({"order": receipt.id, "status": status, **done, "proposal": receipt.proposal}, form)
+    output.emit_record({"order": receipt.id, "status": status, **done, "proposal": receipt.proposal, **held}, form)
+    require_reached(held, wait)
     if receipt.proposal is not None:
         output.note(f"What loosens waits until another person has approved {receipt.proposal}.")
         raise typer.Exit(exits.Code.APPROVAL_MISSING)

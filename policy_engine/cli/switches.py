@@ -10,6 +10,7 @@ from policy_engine.cli import exits, output
 from policy_engine.cli.options import instant_of
 from policy_engine.cli.output import FormOption
 from policy_engine.cli.session import opened
+from policy_engine.cli.withdrawing import Wait, WaitOption, record, require_reached, taken_hold
 from policy_engine.errors import InputRefused
 
 if TYPE_CHECKING:
@@ -53,14 +54,18 @@ def engage(
     reason: Annotated[str, typer.Option(help="Why; shown to every reader of the register.")],
     until: Annotated[str | None, typer.Option(help="When it ends by itself, such as 2026-07-01T00:00:00Z.")] = None,
     reference: Annotated[str, typer.Option(help="Ticket, letter or call that it rests on.")] = "",
+    wait: WaitOption = Wait.COMMITTED,
     form: FormOption = None,
 ) -> None:
     """Engage a kill switch. When the command returns, the change is committed: no new allow passes it."""
     named = parse_scope(scope)
     ends = instant_of(until, "--until")
     with opened() as session:
+        followed = session.engine.withdrawals.follow()
         made = session.engine.switches.engage(session.principal, id, named, reason, reference=reference, until=ends)
-    output.emit_record({"switch": id, "status": "committed", **output.entry(made.committed)}, form)
+        held = taken_hold(followed, made.committed, wait)
+    output.emit_record({"switch": id, "status": "committed", **output.entry(made.committed), **held}, form)
+    require_reached(held, wait)
 
 
 @app.command("release")
@@ -88,9 +93,10 @@ def list_switches(form: FormOption = None) -> None:
 
 @app.command("show")
 def show(id: SwitchArgument, form: FormOption = None) -> None:
-    """Show one switch."""
+    """Show one switch, with how far its last change has taken hold and which replica is the slowest."""
     with opened() as session:
         row = _row(session.engine.switches.show(session.principal, id), session.engine.store.now())
+        row["withdrawal"] = record(session.engine.withdrawals.of_row("switches", id))
     output.emit_record(row, form)
 
 

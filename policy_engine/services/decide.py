@@ -6,13 +6,15 @@ evaluated under; if anything moved, evaluate again. 10. The answer leaves with i
 
 Rules of the room: only a positive commit answer lets an allow out (law 3). What moved is evaluated again a bounded
 number of times and then denied as `stale`. While the log is away every answer is a deny; the recorder counts those
-and writes one `gap` entry on return. Deciding never raises for policy reasons.
+and writes one `gap` entry on return. A replica that others may count as gone allows nothing, and an allow that could
+not leave in time is withheld. Deciding never raises for policy reasons.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -20,10 +22,11 @@ from typing import Any, Protocol
 from policy_engine.core.decision import Decision, Evaluation, Outcome, Principal, Reason, Request
 from policy_engine.core.instants import ENDLESS
 from policy_engine.core.plain import AnyRelease
-from policy_engine.errors import LoadRefused, LogForked, StoreUnavailable
+from policy_engine.errors import LoadRefused, LogForked, ReplicaCutOff, StoreUnavailable
 from policy_engine.services.evaluate import Evaluator
 from policy_engine.services.explain import explain
 from policy_engine.services.record import Recorder, Written
+from policy_engine.services.replica import CUT_OFF, Presence, boottime
 from policy_engine.services.snapshot import Snapshot, Snapshots
 
 ATTEMPTS_COUNT = 8
@@ -32,6 +35,7 @@ DENY_ON_FIRST_DENY = "deny_on_first_deny"
 PERMIT_ON_FIRST_PERMIT = "permit_on_first_permit"
 
 _AWAY = Reason("log.unavailable", None, "The decision service cannot record decisions at the moment. Try again later.")
+_CUT_OFF = Reason(CUT_OFF, None, "This replica is cut off from the others, so it allows nothing. Ask another one.")
 _FORKED = Reason("log.forked", None, "The record of decisions is contradicted, so nothing is allowed for now.")
 
 
@@ -48,6 +52,7 @@ class _Open:
     request: Request
     evaluation: Evaluation | None = None
     decision: Decision | None = None
+    evaluated: float = 0.0
 
 
 class Decider:
@@ -69,6 +74,12 @@ class Decider:
         self._clock = clock
         self._key_alive = key_alive
         self._valid_for_ms = valid_for_ms
+        self.presence: Presence | None = None
+        """This process among the replicas, once it serves; a process that only looks is none."""
+
+    def answering(self) -> AbstractContextManager[None]:
+        """Return what a door holds from before it decides until it has handed the answer on."""
+        return nullcontext() if self.presence is None else self.presence.answering()
 
     def evaluate(self, request: Request, principal: Principal, *, at: int | None = None) -> Evaluation:
         """Return what a decision would be now (or, hypothetically, at an instant), writing no entry.
@@ -88,33 +99,35 @@ class Decider:
         """The same, waiting on the running event loop."""
         item = _Open(request)
         open_ = (item,)
-        try:
-            for _ in range(ATTEMPTS_COUNT):
-                snapshot, drafts = self._prepare(open_, principal)
-                (result,) = await self._recorder.write_async(drafts, snapshot.state)
-                if isinstance(result, Written) and item.evaluation is not None:
-                    return self._decision(item.evaluation, drafts[0].id, explained, result)
-            return self._stale(item)
-        except (StoreUnavailable, LoadRefused) as error:
-            return self._away(open_, error)[0]
+        with self.answering():
+            try:
+                for _ in range(ATTEMPTS_COUNT):
+                    snapshot, drafts = self._prepare(open_, principal)
+                    (result,) = await self._recorder.write_async(drafts, snapshot.state)
+                    if isinstance(result, Written) and item.evaluation is not None:
+                        return self._leaving(item, self._decision(item.evaluation, drafts[0].id, explained, result))
+                return self._stale(item)
+            except (StoreUnavailable, LoadRefused) as error:
+                return self._away(open_, error)[0]
 
     def decide_many(
         self, requests: Sequence[Request], principal: Principal, *, semantic: str = EXECUTE_ALL, explained: bool = False
     ) -> list[Decision]:
         """Return one decision a request, in order; fewer where the AuthZEN semantic ends early."""
         found: list[Decision] = []
-        for part in _parts(requests, semantic):
-            open_ = [_Open(request) for request in part]
-            try:
-                for _ in range(ATTEMPTS_COUNT):
-                    snapshot, drafts = self._prepare(open_, principal)
-                    if self._settle(open_, drafts, self._recorder.write(drafts, snapshot.state), explained):
-                        break
-                found += self._answers(open_)
-            except (StoreUnavailable, LoadRefused) as error:
-                found += self._away(open_, error)
-            if _ends(semantic, found[-1]):
-                break
+        with self.answering():
+            for part in _parts(requests, semantic):
+                open_ = [_Open(request) for request in part]
+                try:
+                    for _ in range(ATTEMPTS_COUNT):
+                        snapshot, drafts = self._prepare(open_, principal)
+                        if self._settle(open_, drafts, self._recorder.write(drafts, snapshot.state), explained):
+                            break
+                    found += self._answers(open_)
+                except (StoreUnavailable, LoadRefused) as error:
+                    found += self._away(open_, error)
+                if _ends(semantic, found[-1]):
+                    break
         return found
 
     async def decide_many_async(
@@ -122,19 +135,20 @@ class Decider:
     ) -> list[Decision]:
         """The same, waiting on the running event loop."""
         found: list[Decision] = []
-        for part in _parts(requests, semantic):
-            open_ = [_Open(request) for request in part]
-            try:
-                for _ in range(ATTEMPTS_COUNT):
-                    snapshot, drafts = self._prepare(open_, principal)
-                    results = await self._recorder.write_async(drafts, snapshot.state)
-                    if self._settle(open_, drafts, results, explained):
-                        break
-                found += self._answers(open_)
-            except (StoreUnavailable, LoadRefused) as error:
-                found += self._away(open_, error)
-            if _ends(semantic, found[-1]):
-                break
+        with self.answering():
+            for part in _parts(requests, semantic):
+                open_ = [_Open(request) for request in part]
+                try:
+                    for _ in range(ATTEMPTS_COUNT):
+                        snapshot, drafts = self._prepare(open_, principal)
+                        results = await self._recorder.write_async(drafts, snapshot.state)
+                        if self._settle(open_, drafts, results, explained):
+                            break
+                    found += self._answers(open_)
+                except (StoreUnavailable, LoadRefused) as error:
+                    found += self._away(open_, error)
+                if _ends(semantic, found[-1]):
+                    break
         return found
 
     def _prepare(self, open_: Sequence[_Open], principal: Principal) -> tuple[Snapshot, list[Any]]:
@@ -142,11 +156,14 @@ class Decider:
         waiting = [item for item in open_ if item.decision is None]
         again = any(item.evaluation is not None for item in waiting)
         snapshot = self._snapshots.refresh() if again else self._snapshots.current()
-        at = self._clock()
+        if self.presence is not None and not self.presence.may_allow():
+            raise ReplicaCutOff("nobody has heard of this replica for too long", where="replica")
+        at, evaluated = self._clock(), boottime()
         # The caller was authenticated under some epoch; its key must hold under the one that the entry is written in.
         alive = self._key_alive(principal, at, epoch=snapshot.state.epoch)
         drafts = []
         for item in waiting:
+            item.evaluated = evaluated
             item.evaluation = judged(self._evaluator, item.request, principal, snapshot, at, alive=alive)
             raw = _raw(item.request) if snapshot.release is not None and snapshot.release.reads_paths else None
             drafts.append(self._recorder.decision(item.evaluation, principal, snapshot.state.facts_revision, raw=raw))
@@ -159,7 +176,7 @@ class Decider:
         waiting = [item for item in open_ if item.decision is None]
         for item, draft, result in zip(waiting, drafts, results, strict=True):
             if isinstance(result, Written) and item.evaluation is not None:  # nothing else lets an answer out
-                item.decision = self._decision(item.evaluation, draft.id, explained, result)
+                item.decision = self._leaving(item, self._decision(item.evaluation, draft.id, explained, result))
         return all(item.decision is not None for item in open_)
 
     def _decision(self, evaluation: Evaluation, id: str, explained: bool, written: Written | None = None) -> Decision:
@@ -185,6 +202,16 @@ class Decider:
             proof=_proof(written, valid_for_ms) if allowed else None,
         )
 
+    def _leaving(self, item: _Open, decision: Decision) -> Decision:
+        """Return what may leave now: a deny in the place of an allow that was held up until others may not count on us.
+
+        Its entry stands and nobody was allowed on it, as when an answer is lost on its way.
+        """
+        if not decision.allowed or self.presence is None or self.presence.may_leave(item.evaluated):
+            return decision
+        item.decision = None
+        return self._away((item,), ReplicaCutOff("an allow was held up for too long", where="replica"))[0]
+
     def _answers(self, open_: Sequence[_Open]) -> list[Decision]:
         """Return the decisions; what kept moving is denied as stale, on the record when that can be written."""
         return [self._stale(item) if item.decision is None else item.decision for item in open_]
@@ -199,7 +226,8 @@ class Decider:
 
     def _away(self, open_: Sequence[_Open], error: Exception | None = None) -> list[Decision]:
         """Deny everything undecided: it is not known to be recorded. The recorder counts each for its gap entry."""
-        reason = _FORKED if isinstance(error, LogForked) else _AWAY
+        cut_off = isinstance(error, ReplicaCutOff) or not (self.presence is None or self.presence.confirmed())
+        reason = _FORKED if isinstance(error, LogForked) else _CUT_OFF if cut_off else _AWAY
         answers = []
         for item in open_:
             if item.decision is not None:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from policy_engine.store.erasureinterfaces import Erasure, MarkReader, Pruning
 from policy_engine.store.indexinterfaces import FilledStore, FindingStore, IndexViewer
+from policy_engine.store.replicainterfaces import ReplicaViewer
 from policy_engine.store.treeinterfaces import TreeReader, WholeTree
 
 REGISTERS = ("persons", "tenants", "orders", "switches", "keys", "approvals", "releases")
@@ -236,7 +237,7 @@ class Staged(Protocol):
         ...
 
 
-class LogView(WholeTree, MarkReader, IndexViewer, Protocol):
+class LogView(WholeTree, MarkReader, IndexViewer, ReplicaViewer, Protocol):
     """Everything a store holds, at one moment, for verifying: nothing written later is seen. Streams in order."""
 
     one_log: bool  # as `ReadStore.one_log`

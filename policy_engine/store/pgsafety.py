@@ -23,7 +23,7 @@ VERSION_MIN = 140_000
 TABLES = (
     "state", "fence", "heads", "entries", "bodies", "tags", "data_keys", "batches", "blobs", "persons", "tenants",
     "orders", "switches", "keys", "approvals", "releases", "tree", "tree_leaves", "tree_tiles", "checkpoints",
-    "cosignatures", "log_events", "tree_logs",
+    "cosignatures", "log_events", "tree_logs", "replicas",
 )  # fmt: skip
 
 WRITER = "policy_engine_writer"

@@ -202,6 +202,12 @@ class Link:
         self._connection = connection
         return connection
 
+    @property
+    def opened(self) -> Connection | None:
+        """Return the connection if it is open; nothing is tried."""
+        connection = self._connection
+        return None if connection is None or connection.closed else connection
+
     def drop(self) -> None:
         """Close the connection, whatever state it is in."""
         connection, self._connection = self._connection, None

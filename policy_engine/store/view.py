@@ -8,6 +8,8 @@ from policy_engine.store import entries, erasuretables, statements
 from policy_engine.store.erasureinterfaces import ErasedKey, PrunedRange
 from policy_engine.store.indexreading import ReadIndex
 from policy_engine.store.interfaces import Head, State, StoredBatch, StoredEntry, StoredRow
+from policy_engine.store.replicainterfaces import Replica
+from policy_engine.store.replicatables import READ_REPLICAS
 from policy_engine.store.sessions import Reader
 from policy_engine.store.tables import TYPED
 from policy_engine.store.tree import ReadTree
@@ -47,6 +49,10 @@ class StoreView(ReadTree, ReadIndex):
         ):
             columns = dict(zip(names, typed, strict=True))
             yield StoredRow(register, id, revision, document, salt, log_id, seq, item, columns)
+
+    def replicas(self) -> list[Replica]:
+        """Return every replica that serves or did, the slowest first."""
+        return [Replica(*row) for row in self._reader.all(READ_REPLICAS)]
 
     def scan_blobs(self) -> Iterator[tuple[str, bytes]]:
         """Yield `(hash, content)` of every blob."""

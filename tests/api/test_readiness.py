@@ -116,6 +116,12 @@ class Standing:
     gap: bool
     witnesses: Any = None
     sequencer: Any = None
+    confirmed: bool = True
+
+    @property
+    def decider(self) -> Any:
+        """Return a decider of a replica that is cut off, or is not."""
+        return SimpleNamespace(presence=SimpleNamespace(confirmed=lambda: self.confirmed))
 
     @property
     def store(self) -> Any:
@@ -130,7 +136,7 @@ class Standing:
     @property
     def snapshots(self) -> Any:
         """Return snapshots without a release."""
-        return SimpleNamespace(current=lambda: SimpleNamespace(release=None))
+        return SimpleNamespace(epoch=3, current=lambda: SimpleNamespace(release=None))
 
 
 def contradicting() -> Any:
@@ -159,6 +165,7 @@ def test_the_word_of_a_witness_is_in_the_metrics() -> None:
         (Standing("sha256:1", True, contradicting()), ["log.forked"]),
         (Standing("sha256:1", False, sequencer=SimpleNamespace(trouble="it is smaller")), ["tree.refused"]),
         (Standing("sha256:1", False, sequencer=SimpleNamespace(trouble=None)), []),
+        (Standing("sha256:1", True, confirmed=False), ["replica.cut-off"]),
     ],
 )
 def test_each_reason_against_being_ready_has_its_code(standing: Any, codes: list[str]) -> None:

@@ -55,7 +55,7 @@ def login(database: PostgresDatabase, name: str) -> Session:
 
 
 TABLES = ["entries", "batches", "bodies", "heads", "state", "fence", "tags", "data_keys", "blobs", "switches", "keys"]
-TABLES += ["tree", "tree_leaves", "tree_tiles", "tree_logs", "checkpoints", "cosignatures", "log_events"]
+TABLES += ["tree", "tree_leaves", "tree_tiles", "tree_logs", "checkpoints", "cosignatures", "log_events", "replicas"]
 
 
 @pytest.mark.parametrize("who", ["pe_writer", "pe_operator", "pe_auditor"])

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from policy_engine.api.access import CHANGING, READING, READING_ONE, Caller, OpenEngine, route_options
 from policy_engine.api.documents import Done, Id, Shown, Strict, Words, plain
+from policy_engine.api.withdrawal import WaitQuery, with_withdrawal
 from policy_engine.core.instants import format_instant
 from policy_engine.services.approvals import Ruled
 
@@ -82,9 +83,11 @@ def show_approval(engine: OpenEngine, principal: Caller, id: Id) -> ProposalShow
 
 
 @router.post("/{id}/approve", **route_options("approve", problems=CHANGING))
-def approve(engine: OpenEngine, principal: Caller, id: Id, body: Approval) -> Done:
+def approve(engine: OpenEngine, principal: Caller, id: Id, body: Approval, waiting: WaitQuery) -> Done:
     """Approve a proposal of another person and apply it, in one change."""
-    return _done(engine.approvals.approve(principal, id, hash=body.hash))
+    followed = engine.withdrawals.follow()
+    ruled = engine.approvals.approve(principal, id, hash=body.hash)
+    return with_withdrawal(_done(ruled), followed, ruled.committed, waiting)
 
 
 @router.post("/{id}/refuse", **route_options(problems=CHANGING))

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from policy_engine.api.access import CHANGING, READING, READING_ONE, Caller, OpenEngine, route_options
 from policy_engine.api.documents import Done, Id, Shown, Strict, Words, done, plain
+from policy_engine.api.withdrawal import WaitQuery, with_withdrawal
 from policy_engine.limits import LIMITS
 from policy_engine.services.orders import READERS, Receipt
 
@@ -86,27 +87,37 @@ def show_order(engine: OpenEngine, principal: Caller, id: Id) -> OrderShown:
 
 
 @router.post("", status_code=201, **route_options("orders:write", problems=CHANGING, waits=Done))
-def receive_order(engine: OpenEngine, principal: Caller, body: OrderReceived, response: Response) -> Done:
+def receive_order(
+    engine: OpenEngine, principal: Caller, body: OrderReceived, response: Response, waiting: WaitQuery
+) -> Done:
     """Enter an order: a directive, grant or override at once; a licence and a directive's exemptions as a proposal."""
+    followed = engine.withdrawals.follow()
     receipt = engine.orders.receive(
         principal, body.kind, body.document, text=body.text, reference=body.reference, reason=body.reason
     )
-    return _done(receipt, response)
+    return with_withdrawal(_done(receipt, response), followed, receipt.committed, waiting)
 
 
 @router.post("/{id}/amend", **route_options("orders:write", problems=CHANGING, waits=Done))
-def amend_order(engine: OpenEngine, principal: Caller, id: Id, body: OrderText, response: Response) -> Done:
+def amend_order(
+    engine: OpenEngine, principal: Caller, id: Id, body: OrderText, response: Response, waiting: WaitQuery
+) -> Done:
     """Replace an order's members: at once where that only tightens, else as a proposal."""
+    followed = engine.withdrawals.follow()
     receipt = engine.orders.amend(
         principal, id, body.document, text=body.text, reference=body.reference, reason=body.reason
     )
-    return _done(receipt, response)
+    return with_withdrawal(_done(receipt, response), followed, receipt.committed, waiting)
 
 
 @router.post("/{id}/end", **route_options("orders:write", problems=CHANGING, waits=Done))
-def end_order(engine: OpenEngine, principal: Caller, id: Id, body: OrderEnd, response: Response) -> Done:
+def end_order(
+    engine: OpenEngine, principal: Caller, id: Id, body: OrderEnd, response: Response, waiting: WaitQuery
+) -> Done:
     """End an order: a directive by a proposal; a licence (which is thereby revoked), grant or override at once."""
-    return _done(engine.orders.end(principal, id, body.reason), response)
+    followed = engine.withdrawals.follow()
+    receipt = engine.orders.end(principal, id, body.reason)
+    return with_withdrawal(_done(receipt, response), followed, receipt.committed, waiting)
 
 
 def _done(receipt: Receipt, response: Response) -> Done:

@@ -11,7 +11,8 @@ from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from policy_engine.api.access import CHANGING, READING_ONE, Caller, OpenEngine, route_options
-from policy_engine.api.documents import Done, Id, Instant, Shown, Strict, Words, done, plain
+from policy_engine.api.documents import Done, Id, Instant, Shown, Strict, WithdrawalShown, Words, done, plain
+from policy_engine.api.withdrawal import WaitQuery, shown, with_withdrawal
 from policy_engine.core.instants import parse_instant
 from policy_engine.limits import LIMITS
 from policy_engine.services.switches import Switch
@@ -64,6 +65,7 @@ class SwitchShown(Shown):
     released_by: str | None = None
     approved_by: str | None = None
     revision: int
+    withdrawal: WithdrawalShown | None = None
 
 
 class SwitchesShown(Shown):
@@ -88,17 +90,20 @@ def list_switches(engine: OpenEngine, principal: Caller, only: Annotated[OnlySwi
 
 @router.get("/{id}", **route_options(problems=READING_ONE))
 def show_switch(engine: OpenEngine, principal: Caller, id: str) -> SwitchShown:
-    """Show one switch."""
-    return _shown(engine.switches.show(principal, id), engine.store.now())
+    """Show one switch, with how far its last change has taken hold."""
+    found = _shown(engine.switches.show(principal, id), engine.store.now())
+    progress = engine.withdrawals.of_row("switches", id)
+    return found.model_copy(update={"withdrawal": shown(progress)})
 
 
 @router.post("", status_code=201, **route_options("switch:engage", problems=CHANGING))
-def engage_switch(engine: OpenEngine, principal: Caller, body: SwitchToEngage) -> Done:
+def engage_switch(engine: OpenEngine, principal: Caller, body: SwitchToEngage, waiting: WaitQuery) -> Done:
     """Engage a switch. When this is answered it is committed: no allow of an older state is written after it."""
+    followed = engine.withdrawals.follow()
     until = None if body.until is None else parse_instant(body.until)
     scope = body.scope.model_dump(exclude_none=True)
     engaged = engine.switches.engage(principal, body.id, scope, body.reason, reference=body.reference, until=until)
-    return done(engaged.id, engaged.committed)
+    return with_withdrawal(done(engaged.id, engaged.committed), followed, engaged.committed, waiting)
 
 
 @router.post("/{id}/release", status_code=202, **route_options("switch:release", problems=CHANGING))
