@@ -66,6 +66,11 @@ class Progress:
     slowest: str | None
     waits_for: tuple[str, ...]
 
+    def has_reached(self, stage: Stage) -> bool:
+        """Return whether somebody saw the stage reached; a settled change need not have drained."""
+        seen = {Stage.COMMITTED: 0.0, Stage.DRAINED: self.drained_ms, Stage.SETTLED: self.settled_ms}
+        return seen[stage] is not None
+
 
 class Withdrawals:
     """Follows changes over a register of replicas. `presence` is this process's own part in it, where it serves."""
@@ -210,7 +215,7 @@ class Followed:
         with self._withdrawals.a_place() as free:
             while True:
                 found = self.look()
-                if _reached(found.stage, stage) or not free or boottime() >= until:
+                if found.has_reached(stage) or not free or boottime() >= until:
                     return found
                 rest(LOOK_SECONDS if found.drained_ms is None else SETTLING_SECONDS)
 
@@ -243,13 +248,6 @@ class Followed:
         except PolicyEngineError:
             return False
         return True
-
-
-_ORDER = tuple(Stage)
-
-
-def _reached(stage: Stage, wanted: Stage) -> bool:
-    return _ORDER.index(stage) >= _ORDER.index(wanted)
 
 
 def _rounded(milliseconds: float | None) -> float | None:

@@ -97,11 +97,11 @@ class Served:
 
 
 @contextmanager
-def serving(folder: Path, policies: Path = POLICIES, **settings: Any) -> Iterator[Served]:
+def serving(folder: Path, policies: Path = POLICIES, *, replica: bool = False, **settings: Any) -> Iterator[Served]:
     """Open an engine on a new database with a folder and its world, serve it on a free port, and end both."""
     logs.configure(level="info", stream=io.StringIO())  # the suite keeps each line at its source
     database = f"sqlite:///{folder / 'engine.db'}"
-    engine = open_engine(Settings(database=database, policies=policies, port=0, **settings))
+    engine = open_engine(Settings(database=database, policies=policies, port=0, **settings), serving=replica)
     running = server(engine, host="127.0.0.1", port=0)
     thread = threading.Thread(target=running.run, name="server")
     thread.start()
