@@ -98,7 +98,10 @@ class Served:
 
 @contextmanager
 def serving(folder: Path, policies: Path = POLICIES, *, replica: bool = False, **settings: Any) -> Iterator[Served]:
-    """Open an engine on a new database with a folder and its world, serve it on a free port, and end both."""
+    """Open an engine on a new database with a folder and its world, serve it on a free port, and end both.
+
+    `replica` makes it one of the replicas, as `policy-engine serve` is.
+    """
     logs.configure(level="info", stream=io.StringIO())  # the suite keeps each line at its source
     database = f"sqlite:///{folder / 'engine.db'}"
     engine = open_engine(Settings(database=database, policies=policies, port=0, **settings), serving=replica)

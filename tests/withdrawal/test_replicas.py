@@ -76,7 +76,11 @@ def test_a_change_is_committed_then_drained_then_settled(database: Database) -> 
 
 
 def test_an_answer_on_its_way_holds_drained_back(database: Database) -> None:
-    """An answer that was begun under the older epoch keeps its replica from acknowledging until it was handed on."""
+    """An answer that was begun under the older epoch keeps its replica from acknowledging until it was handed on.
+
+    Control: policy_engine/services/replica.py:
+    `return min((each for each, (_, last) in self._under_way.items() if last > expired), default=epoch)`
+    """
     with serving(database, "busy", budget_ms=60_000) as busy, serving(database, "other") as made:
         begun = busy.presence.begin_answer()
         found = engage(made, "stop", Stage.DRAINED, 0.7)
