@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.house import controls
-from tests.house.controls import Control
+from tests.house.controls import Control, Trials
 
 CONTROLS = controls.read_controls()
 LAWS = range(1, 12)
 
 
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
+    """One copy of the product and one warm session in it for all controls that this process tries."""
+    opened = Trials(tmp_path_factory.mktemp("trials"), (control.test for control in CONTROLS))
+    yield opened
+    opened.close()
+
+
 @pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
-def test_the_test_of_a_law_fails_under_its_control(control: Control, tmp_path: Path) -> None:
+def test_the_test_of_a_law_fails_under_its_control(control: Control, trials: Trials) -> None:
     """With one line of the product patched, the very test that guards the law fails."""
-    run = controls.tried(tmp_path, control)
+    run = trials.tried(control)
     assert run.failed, f"{control.name} (exit {run.code}):\n{run.output[-3_000:]}"
 
 
 @pytest.mark.nightly  # the suite itself runs these tests on the unpatched product; here they run in the copy as well
-def test_the_tests_of_the_laws_pass_without_a_patch(tmp_path: Path) -> None:
-    """In an unpatched copy all of them pass, so that it is the patch that a failure speaks of."""
-    run = controls.run(controls.copy_product(tmp_path), *sorted({control.test for control in CONTROLS}))
+@pytest.mark.parametrize("warm", [True, False])
+def test_the_tests_of_the_laws_pass_without_a_patch(warm: bool, trials: Trials) -> None:
+    """In an unpatched copy all of them pass, in a fork and afresh, so that it is the patch that a failure speaks of."""
+    tests = sorted({control.test for control in CONTROLS})
+    run = trials.asked(tests, trials.root, "", "") if warm else controls.run(trials.root, *tests)
     assert run.passed, f"exit {run.code}:\n{run.output[-3_000:]}"
 
 
@@ -46,18 +57,39 @@ def test_no_control_is_registered_twice() -> None:
 IDLE = replace(CONTROLS[0], replacement=f"{CONTROLS[0].line}  # the same")
 
 
-def test_a_control_that_changes_nothing_is_found_out(tmp_path: Path) -> None:
+def test_a_control_that_changes_nothing_is_found_out(trials: Trials) -> None:
     """Under a patch that leaves the product as it was, the test passes and the control is no control."""
-    run = controls.tried(tmp_path, IDLE)
+    run = trials.tried(IDLE)
     assert run.passed
     assert not run.failed
 
 
-def test_a_control_that_breaks_the_import_is_no_failure_of_the_test(tmp_path: Path) -> None:
+def test_a_control_that_breaks_the_import_is_no_failure_of_the_test(trials: Trials) -> None:
     """A patch that does not even parse proves nothing about the test."""
-    run = controls.tried(tmp_path, replace(CONTROLS[0], replacement="this is no Python"))
+    run = trials.tried(replace(CONTROLS[0], replacement="this is no Python"))
     assert not run.failed
     assert not run.passed
+
+
+LOUD = replace(CONTROLS[0], replacement='    raise LookupError("the patched line ran")')
+
+
+def test_the_patched_line_is_what_a_fork_runs(trials: Trials) -> None:
+    """A patch that raises is seen raising, in the patched line of the copy; the next fork knows nothing of it."""
+    run = trials.tried(LOUD)
+    assert run.failed
+    assert "in place: 1 functions of authorizer.py" in run.output
+    assert "LookupError: the patched line ran" in run.output
+    assert trials.tried(IDLE).passed
+
+
+def test_a_patch_that_no_fork_can_run_is_tried_afresh(trials: Trials) -> None:
+    """A constant was read when the product was imported: such a patch gets a process of its own, and fails the test."""
+    (stale,) = [control for control in CONTROLS if control.line.startswith("    stale |= {country for region")]
+    control = replace(stale, line="_COUNTRY_OF = {", replacement="_COUNTRY_OF = {} and {")
+    run = trials.tried(control)
+    assert run.failed
+    assert "in place" not in run.output
 
 
 @pytest.mark.parametrize("line", ["from __future__ import annotation", ""])

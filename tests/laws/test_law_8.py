@@ -118,7 +118,7 @@ def test_an_erased_subject_is_in_no_byte_of_the_database(sample_database: Any, c
 def test_a_page_that_was_split_keeps_no_copy(sample_database: Any, compiled: Any) -> None:
     """Writing the file anew after an erasure is what clears stale copies in unused parts of pages.
 
-    Control: policy_engine/store/scrubbing.py: `execute("VACUUM")`
+    Control: policy_engine/store/scrubbing.py: `connection.execute("VACUUM")`
     """
     with opened(sample_database, compiled) as (engine, people):
         leave_traces(engine, people)
