@@ -8,10 +8,13 @@ entry was about. It is made once for all tests of a run, whichever process comes
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import random
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ POLICIES = Path(__file__).parents[2] / "policies"
 START = parse_instant("2026-06-01T08:00:00Z")
 DIRECTIVE_AT = parse_instant("2026-06-12T21:21:00Z")
 ENTRIES_COUNT = 200_000
+READ_AT_ONCE = 2_000
 SEALED = ("location", "counted", "us_person", "evidence")
 
 HOMES = {
@@ -68,13 +72,18 @@ class Known:
     facets: Facets
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LongHistory:
     """The database, the secrets of its sample keys by label, and what is known of every entry, oldest first."""
 
     database: Path
     keys: Mapping[str, str]
     entries: tuple[Known, ...]
+
+    @cached_property
+    def decisions(self) -> list[Known]:
+        """What is known of every decision."""
+        return [one for one in self.entries if one.public["kind"] == "decision"]
 
 
 def long_history(folder: Path, count: int = ENTRIES_COUNT) -> LongHistory:
@@ -83,10 +92,13 @@ def long_history(folder: Path, count: int = ENTRIES_COUNT) -> LongHistory:
     with (folder / "history.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not remembered.exists():
-            remembered.write_text(json.dumps(_made(folder / "history.db", count), default=sorted))
+            with kept_for_good():
+                made = _made(folder / "history.db", count)
+            remembered.write_text(json.dumps(made, default=sorted))
     keys, facets, sealed = json.loads(remembered.read_text())
     database = folder / "history.db"
-    return LongHistory(database, keys, tuple(_known(database, facets, sealed)))
+    with kept_for_good():
+        return LongHistory(database, keys, tuple(_known(database, facets, sealed)))
 
 
 def _known(database: Path, facets: list[dict[str, list[str]]], sealed: dict[str, Sealed]) -> Iterator[Known]:
@@ -94,10 +106,25 @@ def _known(database: Path, facets: list[dict[str, list[str]]], sealed: dict[str,
     connection = pysqlite3.connect(str(database))
     sets = [{name: frozenset(values) for name, values in one.items()} for one in facets]
     last = max(map(int, sealed))
-    for seq, public in connection.execute("SELECT seq, public FROM entries WHERE seq <= ? ORDER BY seq", (last,)):
-        subject, place = sealed.get(str(seq), ("", 0))
-        yield Known(json.loads(public), subject, sets[place])
+    rows = connection.execute("SELECT seq, public FROM entries WHERE seq <= ? ORDER BY seq", (last,))
+    while chunk := rows.fetchmany(READ_AT_ONCE):
+        parsed = json.loads(b"[%b]" % b",".join(public for _, public in chunk))  # faster than one by one
+        for (seq, _), public in zip(chunk, parsed, strict=True):
+            subject, place = sealed.get(str(seq), ("", 0))
+            yield Known(public, subject, sets[place])
     connection.close()
+
+
+@contextmanager
+def kept_for_good() -> Iterator[None]:
+    """Build what stays until the process ends without looking for garbage in it over and over, then or later."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _made(place: Path, count: int) -> tuple[dict[str, str], list[Facets], dict[int, Sealed]]:

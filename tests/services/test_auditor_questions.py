@@ -146,17 +146,6 @@ def commands() -> Iterator[tuple[int, int, list[str]]]:
 
 
 @pytest.fixture(scope="module")
-def history(tmp_path_factory: pytest.TempPathFactory) -> LongHistory:
-    """The history, shared by all processes of a test run."""
-    folder = tmp_path_factory.getbasetemp()
-    if "gw" in folder.name:  # a worker's own folder, beside those of the others
-        folder = folder.parent
-    place = folder / "long-history"
-    place.mkdir(exist_ok=True)
-    return long_history(place)
-
-
-@pytest.fixture(scope="module")
 def shell(history: LongHistory) -> Shell:
     """A shell on the history's database."""
     return Shell(history.database, dict(history.keys))

@@ -21,23 +21,12 @@ from policy_engine.services.questiontext import parse_question
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.supposed import Correction
 from policy_engine.settings import Settings
-from tests.services.longhistory import DIRECTIVE_AT, Known, LongHistory, long_history
+from tests.services.longhistory import DIRECTIVE_AT, LongHistory
 
 POLICIES = Path(__file__).parents[2] / "policies"
 DIRECTIVE, LICENCE = "june-2026", "deemed-export-2026-014"
 REACHED = ("fable-5", "mythos-5")
 JULY, QUIET = parse_instant("2026-07-15"), parse_instant("2026-07-20")
-
-
-@pytest.fixture(scope="module")
-def history(tmp_path_factory: pytest.TempPathFactory) -> LongHistory:
-    """The history, shared by all processes of a test run."""
-    folder = tmp_path_factory.getbasetemp()
-    if "gw" in folder.name:  # a worker's own folder, beside those of the others
-        folder = folder.parent
-    place = folder / "long-history"
-    place.mkdir(exist_ok=True)
-    return long_history(place)
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +36,6 @@ def house(history: LongHistory, compiled: ReleaseLoader) -> Iterator[tuple[Engin
     engine = open_engine(settings, releases=compiled)
     yield engine, engine.keys.authenticate(history.keys["auditor"])
     engine.close()
-
-
-def decisions(history: LongHistory) -> list[Known]:
-    """Return what is known of every decision."""
-    return [one for one in history.entries if one.public["kind"] == "decision"]
 
 
 def test_every_decision_of_the_history_comes_out_the_same(
@@ -65,7 +49,7 @@ def test_every_decision_of_the_history_comes_out_the_same(
     ):
         asked = parse_question(text, engine.store.now())
         found = Counter(one.status for one in engine.replay.all(auditor, asked))
-        expected = sum(wanted(one) for one in decisions(history))
+        expected = sum(wanted(one) for one in history.decisions)
         assert found == Counter({"same": expected})
         assert expected >= 10_000
 
@@ -73,7 +57,7 @@ def test_every_decision_of_the_history_comes_out_the_same(
 def test_one_decision_of_the_history_is_replayed(history: LongHistory, house: tuple[Engine, Principal]) -> None:
     """The last one, behind every change, is the same, and the read is the newest entry."""
     engine, auditor = house
-    last = decisions(history)[-1]
+    last = history.decisions[-1]
     found = engine.replay.one(auditor, str(last.public["id"]))
     assert (found.entry, found.status) == (str(last.public["seq"]), "same")
 
@@ -81,7 +65,7 @@ def test_one_decision_of_the_history_is_replayed(history: LongHistory, house: tu
 def test_uses_of_a_licence_of_the_history(history: LongHistory, house: tuple[Engine, Principal]) -> None:
     """Every use, by whom, all within scope and dates, none after its end."""
     engine, auditor = house
-    expected = [one for one in decisions(history) if LICENCE in one.public["licences"]]
+    expected = [one for one in history.decisions if LICENCE in one.public["licences"]]
     found = AsOf(engine.replay).licence(auditor, LICENCE)
     assert [use.entry for use in found.uses] == [str(one.public["seq"]) for one in expected]
     assert found.by == Counter(one.subject for one in expected)
@@ -94,7 +78,7 @@ def test_a_directive_of_the_history(history: LongHistory, house: tuple[Engine, P
     engine, auditor = house
     asof = AsOf(engine.replay)
     found = asof.let_through(auditor, DIRECTIVE)
-    naming = [one for one in decisions(history) if any(DIRECTIVE in orders for _, _, orders in one.public["reasons"])]
+    naming = [one for one in history.decisions if any(DIRECTIVE in orders for _, _, orders in one.public["reasons"])]
     assert found.receipt is not None
     assert found.receipt.received_at == DIRECTIVE_AT
     assert found.receipt.enforced_entry == str(naming[0].public["seq"])
@@ -103,7 +87,7 @@ def test_a_directive_of_the_history(history: LongHistory, house: tuple[Engine, P
     between = asof.let_through(auditor, DIRECTIVE, earlier)
     allowed = [
         one
-        for one in decisions(history)
+        for one in history.decisions
         if earlier <= one.public["instant"] < DIRECTIVE_AT
         and one.public["outcome"] == "allow"
         and one.public["model"] in REACHED
@@ -121,7 +105,7 @@ def test_a_directive_of_the_history(history: LongHistory, house: tuple[Engine, P
         for one in history.entries
         if one.public["kind"] == "order.ended" and one.public["order"] == DIRECTIVE
     )
-    for one in decisions(history):
+    for one in history.decisions:
         if DIRECTIVE_AT <= one.public["instant"] < end and one.public["model"] in REACHED:
             kept[one.subject] += one.public["outcome"] == "allow"
     for one in naming:
@@ -142,7 +126,7 @@ def test_evidence_of_the_history(history: LongHistory, house: tuple[Engine, Prin
     since = parse_instant("2026-07-10")
     asked = [
         one
-        for one in decisions(history)
+        for one in history.decisions
         if one.public["reached"] and (one.public["tier"] or 0) >= 4 and one.public["at"] >= since
     ]
     assert sum(found.kinds.values()) == len(asked) >= 10_000
@@ -163,14 +147,12 @@ def test_a_corrected_fact_of_the_history(history: LongHistory, house: tuple[Engi
     since = parse_instant("2026-07-01")
     found = AsOf(engine.replay).corrected(auditor, Correction("persons", "alice", {"us_status": "none"}, since))
     own = {
-        str(one.public["seq"])
-        for one in decisions(history)
-        if one.subject == "alice" and one.public["instant"] >= since
+        str(one.public["seq"]) for one in history.decisions if one.subject == "alice" and one.public["instant"] >= since
     }
     assert found.considered_count == len(own) >= 1_000
     assert {one.entry for one in found.otherwise} <= own
-    allowed = {str(one.public["seq"]) for one in decisions(history) if one.public["outcome"] == "allow"}
-    frontier = {str(one.public["seq"]) for one in decisions(history) if (one.public["tier"] or 0) >= 4}
+    allowed = {str(one.public["seq"]) for one in history.decisions if one.public["outcome"] == "allow"}
+    frontier = {str(one.public["seq"]) for one in history.decisions if (one.public["tier"] or 0) >= 4}
     assert own & allowed & frontier <= {one.entry for one in found.otherwise if one.would_be == "deny"}
 
 
@@ -179,11 +161,11 @@ def test_releases_and_families_of_the_history(history: LongHistory, house: tuple
     engine, auditor = house
     asof = AsOf(engine.replay)
     (release,) = asof.releases(auditor)
-    outcomes = Counter(one.public["outcome"] for one in decisions(history))
+    outcomes = Counter(one.public["outcome"] for one in history.decisions)
     assert (release.allows_count, release.denies_count) == (outcomes["allow"], outcomes["deny"])
     found = asof.family(auditor, "mythos-5")
     drill = found.controls["drill-1", "mythos-5"]
-    stopped = [one for one in decisions(history) if any("drill-1" in orders for _, _, orders in one.public["reasons"])]
+    stopped = [one for one in history.decisions if any("drill-1" in orders for _, _, orders in one.public["reasons"])]
     assert (drill.denies_count, drill.allows_count, drill.missed) == (len(stopped), 0, False)
     assert len(stopped) >= 100
 
@@ -198,7 +180,7 @@ def test_nothing_that_no_rule_reads_decided_in_the_history(
     found = AsOf(engine.replay).forgotten(auditor, unread, asked)
     expected = [
         one
-        for one in decisions(history)
+        for one in history.decisions
         if one.public["outcome"] == "allow" and (one.public["tier"] or 0) >= 4 and one.public["at"] >= JULY
     ]
     assert found.considered_count == len(expected) >= 2_000
