@@ -40,6 +40,7 @@ from policy_engine.services.orders import Orders
 from policy_engine.services.publish import Publish
 from policy_engine.services.receipts import ReceiptKey
 from policy_engine.services.record import Recorder
+from policy_engine.services.recovery import Recovery
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.replay import Replay
 from policy_engine.services.report.service import Reports
@@ -96,6 +97,7 @@ class Engine:
     replay: Replay
     disposal: Disposal
     withdrawals: Withdrawals
+    recovery: Recovery
     sequencer: Sequencer | None = None
     sample_keys: tuple[SampleKey, ...] = ()
     witnesses: Witnesses | None = None
@@ -108,6 +110,7 @@ class Engine:
     def close(self) -> None:
         """Write what is queued, integrate it, and close the database. Closing twice is no error."""
         self.recorder.close()
+        self.recovery.finish()
         self.withdrawals.close()
         if self.sequencer is not None and self.store.one_log:
             self.sequencer.close()
@@ -149,10 +152,12 @@ def open_engine(
     sample = empty and genesis is None and (settings.policies / WORLD_FOLDER).is_dir()
     with _closed_on_error(_open(settings, vault, clock, releases, sample=sample)) as engine:
         if empty:
+            engine.recovery.check_begun()
             engine = _filled(engine, genesis)
         elif serving:
             _check_folder(engine)
             _check_sample(engine)
+        engine.recovery.examine(engine.snapshots)
         return _started(engine, addresses) if asked else engine
 
 
@@ -218,7 +223,7 @@ def copy_template(template: Path, place: Path) -> None:
 
 
 def _copy_database(template: Path, place: Path) -> None:
-    for suffix in ("-wal", "-shm"):
+    for suffix in ("-wal", "-shm", ".keys.epoch"):
         Path(f"{place}{suffix}").unlink(missing_ok=True)
     shutil.copyfile(template, place)
 
@@ -293,9 +298,8 @@ def _wire(
         return vocabulary_of(releases.stored(store, hash))
 
     keys, evidence = Keys(store, approvals), Evidence(store, recorder, vault, load=partial(releases.stored, store))
-    decider = Decider(
-        snapshots, evaluator, recorder, store.now, key_alive=keys.still_alive, valid_for_ms=settings.valid_for_ms
-    )
+    budget, recovery = settings.valid_for_ms, Recovery(store, approvals, settings.remembered)
+    decider = Decider(snapshots, evaluator, recorder, store.now, keys.still_alive, budget, recovery)
     return Engine(
         settings=settings,
         store=store,
@@ -316,6 +320,7 @@ def _wire(
         replay=Replay(store, recorder, vault, releases),
         disposal=Disposal.over(store, approvals, vault, settings.retention_days, scrub_of(settings)),
         withdrawals=Withdrawals(store, open_replicas(settings, store), settings.valid_for_ms),
+        recovery=recovery,
     )
 
 

@@ -114,6 +114,12 @@ class ReplicaCutOff(StoreUnavailable):
     code = "replica.cut-off"
 
 
+class RollbackSuspected(StoreUnavailable):
+    """The database is older than one that was served here: it allows nothing until two persons have recovered it."""
+
+    code = "rollback.suspected"
+
+
 class VerificationFailed(PolicyEngineError):
     """The log, its headers or the registers do not agree with each other; `findings` names each place."""
 

@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     policies: Path = Path("policies")
     keys: Path | None = None
     """The key file; by default `<database>.keys` beside an SQLite database."""
+    epoch_file: Path | None = None
+    """Where the farthest epoch is remembered; by default beside the key file of an SQLite database, else nowhere."""
     witnesses: Path | None = None
     """The file of witnesses that cosign our checkpoints; without one nobody outside remembers our tree."""
     key: SecretStr | None = None
@@ -90,6 +92,13 @@ class Settings(BaseSettings):
     def database_path(self) -> Path:
         """Return the SQLite file of the database URL."""
         return Path(self.database.removeprefix("sqlite:///"))
+
+    @property
+    def remembered(self) -> Path | None:
+        """Return the file that remembers the farthest epoch, `None` on PostgreSQL where no setting names one."""
+        if self.epoch_file is not None or self.on_postgres:
+            return self.epoch_file
+        return Path(f"{self.key_file}.epoch")
 
     @property
     def key_file(self) -> Path:

@@ -27,6 +27,7 @@ GAUGES: Final[Mapping[str, str]] = {
 }
 
 _CUT_OFF: Final = "This replica is cut off: nothing confirms its epoch, so it allows nothing."
+_OLDER: Final = ("rollback.suspected", "The database is older than it was here, so nothing is allowed.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,8 @@ def read_condition(engine: Engine) -> Condition:
     queued, away = engine.recorder.queued, engine.recorder.away
     witnesses, presence = engine.witnesses, engine.decider.presence
     if presence is not None and not presence.confirmed():  # asked first: a database that hangs is not asked at all
-        epoch = engine.snapshots.epoch
-        return Condition(epoch=epoch, queued=queued, log_away=True, reasons=((CUT_OFF, _CUT_OFF),))
+        epoch, why = engine.snapshots.epoch, _OLDER if presence.older else (CUT_OFF, _CUT_OFF)
+        return Condition(epoch=epoch, queued=queued, log_away=True, reasons=(why,))
     reasons: list[tuple[str, str]] = []
     try:
         state = engine.store.state()
@@ -60,6 +61,13 @@ def read_condition(engine: Engine) -> Condition:
     failing = 0 if witnesses is None else sum(bool(each.problem) for each in witnesses.states())
     if fork is not None:
         reasons.append((fork.code, f"Nothing is allowed: {fork.message}."))
+    elif engine.recovery.suspicion is not None:
+        reasons.append(
+            (
+                "rollback.suspected",
+                f"Nothing is allowed: the database is not believed, {engine.recovery.suspicion.sentence}.",
+            )
+        )
     elif away:
         reasons.append(("log.unavailable", "Entries cannot be written, so nothing is allowed."))
     if engine.sequencer is not None and engine.sequencer.trouble is not None:

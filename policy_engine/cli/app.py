@@ -20,6 +20,7 @@ from policy_engine.cli import (  # noqa: F401  these put their commands on `audi
     auditprove,
     auditquery,
     auditquestions,
+    auditrecover,
     auditreplay,
     auditreport,
     audittimeline,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from policy_engine.store.interfaces import State
 
 MODEL_TYPE = "model"
-AWAY = frozenset(("log.unavailable", "log.forked", "stale"))
+AWAY = frozenset(("log.unavailable", "log.forked", "stale", "rollback.suspected", "replica.cut-off"))
 """Reason codes that say nothing of the policy: nothing could be recorded, or the state would not hold still."""
 
 _REASONS: output.Columns = (

@@ -138,6 +138,7 @@ def _database(settings: Settings, folder: Check) -> Iterator[Check]:
             yield _log_key(view)
             yield from _witnesses(settings, view)
             yield _replicas(view)
+            yield _remembered(settings, state)
     except PolicyEngineError as refused:
         yield Check("database", Health.BROKEN, str(refused))
 
@@ -244,6 +245,25 @@ def _witnesses(settings: Settings, view: LogView) -> Iterator[Check]:
         behind = last[0] < size and age > WITNESS_SECONDS_MAX
         found = f"cosigned a tree of {last[0]} of {size} leaves {age} s ago"
         yield Check(name, Health.NOTE if behind else Health.OK, found)
+
+
+def _remembered(settings: Settings, state: State) -> Check:
+    """Say which epoch this machine remembers, so that an older copy would be noticed."""
+    from policy_engine.services.epochfile import EpochFile
+
+    name = "epoch file"
+    if settings.remembered is None:
+        return Check(name, Health.NOTE, "none: without POLICY_ENGINE_EPOCH_FILE an older copy is not noticed here")
+    try:
+        found = EpochFile(settings.remembered).read()
+    except PolicyEngineError as refused:
+        return Check(name, Health.BROKEN, str(refused))
+    if found is None:
+        return Check(name, Health.NOTE, "not there yet; the next start writes it")
+    if state.epoch < found.epoch:
+        problem = f"epoch {found.epoch} is remembered and the database is at {state.epoch}: an older copy was restored"
+        return Check(name, Health.BROKEN, f"{problem}. See `policy-engine audit recover`")
+    return Check(name, Health.OK, f"epoch {found.epoch} is remembered")
 
 
 def _replicas(view: LogView) -> Check:

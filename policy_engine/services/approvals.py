@@ -69,7 +69,7 @@ class Effect:
     """What an approved proposal does: the rows to write, the entry's kind and its public members.
 
     `removes` is what goes for good. `redacts` keeps the approved proposal without what it asked for, which named
-    somebody. `after` is called once all of it is durable.
+    somebody. `beyond` is as in `Change`. `after` is called once all of it is durable.
     """
 
     kind: str
@@ -78,6 +78,7 @@ class Effect:
     activate: str | None = None
     removes: Erasure | Pruning | None = None
     redacts: bool = False
+    beyond: int | None = None
     after: Callable[[], object] = lambda: None
 
 
@@ -283,6 +284,7 @@ class Approvals:
                 expects=(*proposal.basis, caller.basis),
                 expect_release=proposal.release,
                 removes=effect.removes,
+                beyond=effect.beyond,
             )
         )
         effect.after()

@@ -22,10 +22,11 @@ from typing import Any, Protocol
 from policy_engine.core.decision import Decision, Evaluation, Outcome, Principal, Reason, Request
 from policy_engine.core.instants import ENDLESS
 from policy_engine.core.plain import AnyRelease
-from policy_engine.errors import LoadRefused, LogForked, ReplicaCutOff, StoreUnavailable
+from policy_engine.errors import LoadRefused, LogForked, ReplicaCutOff, RollbackSuspected, StoreUnavailable
 from policy_engine.services.evaluate import Evaluator
 from policy_engine.services.explain import explain
 from policy_engine.services.record import Recorder, Written
+from policy_engine.services.recovery import Recovery
 from policy_engine.services.replica import CUT_OFF, Presence, boottime
 from policy_engine.services.snapshot import Snapshot, Snapshots
 
@@ -36,6 +37,7 @@ PERMIT_ON_FIRST_PERMIT = "permit_on_first_permit"
 
 _AWAY = Reason("log.unavailable", None, "The decision service cannot record decisions at the moment. Try again later.")
 _CUT_OFF = Reason(CUT_OFF, None, "This replica is cut off from the others, so it allows nothing. Ask another one.")
+_OLDER = Reason("rollback.suspected", None, "The database is older than it was, so nothing is allowed for now.")
 _FORKED = Reason("log.forked", None, "The record of decisions is contradicted, so nothing is allowed for now.")
 
 
@@ -64,10 +66,11 @@ class Decider:
         evaluator: Evaluator,
         recorder: Recorder,
         clock: Callable[[], int],
-        *,
         key_alive: KeyAlive,
         valid_for_ms: int,
+        recovery: Recovery | None = None,
     ) -> None:
+        self._recovery = recovery
         self._snapshots = snapshots
         self._evaluator = evaluator
         self._recorder = recorder
@@ -156,6 +159,8 @@ class Decider:
         waiting = [item for item in open_ if item.decision is None]
         again = any(item.evaluation is not None for item in waiting)
         snapshot = self._snapshots.refresh() if again else self._snapshots.current()
+        if self._recovery is not None and self._recovery.suspicion is not None:
+            raise self._recovery.suspicion.as_error()
         if self.presence is not None and not self.presence.may_allow():
             raise ReplicaCutOff("nobody has heard of this replica for too long", where="replica")
         at, evaluated = self._clock(), boottime()
@@ -226,8 +231,7 @@ class Decider:
 
     def _away(self, open_: Sequence[_Open], error: Exception | None = None) -> list[Decision]:
         """Deny everything undecided: it is not known to be recorded. The recorder counts each for its gap entry."""
-        cut_off = isinstance(error, ReplicaCutOff) or not (self.presence is None or self.presence.confirmed())
-        reason = _FORKED if isinstance(error, LogForked) else _CUT_OFF if cut_off else _AWAY
+        reason = self._why_away(error)
         answers = []
         for item in open_:
             if item.decision is not None:
@@ -238,6 +242,16 @@ class Decider:
             release, epoch = ("", 0) if known is None else (known.release, known.epoch)
             answers.append(Decision(False, "", (reason,), (), (), release, epoch, 0, reason.message))
         return answers
+
+    def _why_away(self, error: Exception | None) -> Reason:
+        """Return the reason for which nothing is recorded, the gravest first."""
+        presence = self.presence
+        if isinstance(error, LogForked):
+            return _FORKED
+        if isinstance(error, RollbackSuspected) or (presence is not None and presence.older):
+            return _OLDER
+        cut_off = isinstance(error, ReplicaCutOff) or not (presence is None or presence.confirmed())
+        return _CUT_OFF if cut_off else _AWAY
 
 
 def judged(

@@ -35,7 +35,10 @@ class Projection:
         self._erased |= {key: revision for _, key, revision in erased}
         registers = {register for register, _ in public["rows"]} | {row[0] for row in erased}
         activates = public.get("activates")
-        if epoch not in (self.state.epoch, self.state.epoch + 1):
+        if public["kind"] == "epoch.recovered":
+            if epoch != max(self.state.epoch, public["beyond"]) + 1:
+                raise VerificationFailed("the recovery does not lead to the epoch behind the one that it names")
+        elif epoch not in (self.state.epoch, self.state.epoch + 1):
             raise VerificationFailed("the change moves the epoch by more than one")
         removes = "erases" in public or "prunes" in public
         if epoch == self.state.epoch and (activates is not None or removes or registers & set(EPOCH_REGISTERS)):

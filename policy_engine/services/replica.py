@@ -22,7 +22,7 @@ from types import TracebackType
 
 import structlog
 
-from policy_engine.errors import PolicyEngineError
+from policy_engine.errors import PolicyEngineError, RollbackSuspected
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.snapshot import Snapshots
 from policy_engine.store.replicainterfaces import Identity, Replica, ReplicaRegister
@@ -100,6 +100,8 @@ class Presence:
         self._acknowledged = -1
         self._confirmed_at = self._beaten_at = -float("inf")
         self._failing = False
+        self.older = False
+        """Whether the database was found older than it was here."""
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="replica", daemon=True)
 
@@ -175,7 +177,7 @@ class Presence:
         try:
             epoch = self._register.epoch()
             if epoch < self._snapshots.epoch:
-                raise _Older
+                raise RollbackSuspected("the database is older than it was", where="database")
             if epoch > self._snapshots.epoch:
                 self._snapshots.refresh()
                 self._hand_over(began)
@@ -187,11 +189,12 @@ class Presence:
                 for replica in self._watch.gone(self._register.replicas(), boottime()):
                     self._register.end(replica.id, replica.heartbeat)
                     log.warning("replica.gone", replica=replica.label, epoch=replica.epoch)
-            self._failing = False
+            self._failing = self.older = False
         except Exception as error:  # noqa: BLE001  the thread must live; what is not confirmed grows old by itself
             if not self._failing:
                 log.error("replica.unconfirmed", cause=type(error).__name__)
             self._failing = True
+            self.older = isinstance(error, RollbackSuspected)
 
     def _say(self, began: float) -> None:
         acknowledged = self._oldest()
@@ -210,7 +213,3 @@ class Presence:
         expired = boottime() - self.identity.valid_for_ms / 1_000 * DRIFT - self._limits.answer_seconds
         with self._lock:
             return min((each for each, (_, last) in self._under_way.items() if last > expired), default=epoch)
-
-
-class _Older(Exception):
-    """The database has an older epoch than this process decides under: it is not the one it was."""

@@ -19,7 +19,7 @@ from policy_engine.services.projection import Projection
 from policy_engine.services.unseal import OpenedRow
 from policy_engine.store.interfaces import StoredEntry
 
-_KEPT = ("epoch", "release", "rows", "activates", "sample", "erases", "prunes")
+_KEPT = ("kind", "beyond", "epoch", "release", "rows", "activates", "sample", "erases", "prunes")
 
 Find = Callable[[str, str], None]
 """Notes at a place what does not agree."""

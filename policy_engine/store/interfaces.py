@@ -158,7 +158,7 @@ class Change:
     `raises_epoch` is false for facts, proposals and stored releases only. `activate` names the release that becomes
     the active one. `expect_release`, when given, must be the active one. `expects` are rows, `(register, id,
     revision)` with 0 for no such row, that the change rests on without touching them. `blobs` are contents by their
-    SHA-256 in hex. `removes` is what goes for good (kinds `erased` and `pruned`).
+    SHA-256 in hex. `removes` is what goes for good (`erased`, `pruned`), `beyond` a lost epoch (`epoch.recovered`).
     """
 
     kind: str
@@ -171,6 +171,7 @@ class Change:
     blobs: Mapping[str, bytes] = field(default_factory=dict)
     mark_sample: bool = False
     removes: Erasure | Pruning | None = None
+    beyond: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import psycopg
 
-from policy_engine.errors import StartRefused, StoreUnavailable, VerificationFailed
+from policy_engine.errors import RollbackSuspected, StartRefused, StoreUnavailable, VerificationFailed
 from policy_engine.ledger.sealing import KeyVault
 from policy_engine.limits import Limits
 from policy_engine.store import entries, pgcalls, pgfaults, pgsafety, registers, statements
@@ -91,7 +91,7 @@ class PostgresReading(StoreTree, PostgresFinding):
         """Return the state row."""
         state = self._read(entries.read_state)
         if state.epoch < self._seen_epoch:
-            raise StoreUnavailable(_OLDER, where="database")
+            raise RollbackSuspected(_OLDER, where="database")
         return state
 
     def head(self) -> Head | None:
@@ -206,7 +206,7 @@ class PostgresReading(StoreTree, PostgresFinding):
         """Refuse a database that holds less than this store has seen. Called behind the lock of the log."""
         same = (head.next_seq, head.next_batch, head.head_hash)
         if state.epoch < self._seen_epoch or same != (self._head.next_seq, self._head.next_batch, self._head.head_hash):
-            raise StoreUnavailable(_OLDER, where="database")
+            raise RollbackSuspected(_OLDER, where="database")
 
     def _check_ends(self) -> None:
         """Check the ends of the logs written last, as of one moment."""

@@ -23,7 +23,7 @@ from typing import TypeVar
 
 import psycopg
 
-from policy_engine.errors import Conflict, NotPermitted, StartRefused, StoreUnavailable
+from policy_engine.errors import Conflict, NotPermitted, RollbackSuspected, StartRefused, StoreUnavailable
 from policy_engine.ledger.encoding import Place
 from policy_engine.ledger.sealing import KeyVault
 from policy_engine.limits import LIMITS, Limits
@@ -308,7 +308,7 @@ class PostgresStore(PostgresReading):
             self._known(sent)
             return True
         if not _same(found, self._head):
-            raise StoreUnavailable(
+            raise RollbackSuspected(
                 "the database holds less than it did: an older copy was put in its place; look into it, then restart",
                 where="database",
             )

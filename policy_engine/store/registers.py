@@ -49,6 +49,9 @@ from policy_engine.store.tables import TYPED
 REMOVALS: dict[str, type] = {"erased": Erasure, "pruned": Pruning}
 """The kinds of entry that take something out of the log, with what each takes."""
 
+RECOVERED = "epoch.recovered"
+"""The kind of entry with which two persons take an older copy of the database for the one that counts."""
+
 
 class Rows(Protocol):
     """What a change reads and writes inside its transaction, in whichever store."""
@@ -157,6 +160,8 @@ def check(change: Change, limits: Limits) -> None:
     )
     if needs_epoch and not change.raises_epoch:
         raise ValueError("a change of orders, switches, keys or the active release, and an erasure, raises the epoch")
+    if (change.beyond is None) == (change.kind == RECOVERED) or change.beyond != change.public.get("beyond"):
+        raise ValueError("a recovery alone goes beyond an epoch, and its entry says which")
     if (change.removes is None) == (change.kind in REMOVALS) or (
         change.removes is not None and type(change.removes) is not REMOVALS[change.kind]
     ):
@@ -178,7 +183,7 @@ def state_after(change: Change, state: State) -> State:
     touched = (*(write.register for write in change.writes), *(row[0] for row in erased))
     facts = any(register in FACT_REGISTERS for register in touched)
     return State(
-        epoch=state.epoch + change.raises_epoch,
+        epoch=max(state.epoch, change.beyond or 0) + change.raises_epoch,
         release=state.release if change.activate is None else change.activate,
         facts_revision=state.facts_revision + facts,
         sample=state.sample or change.mark_sample,

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import structlog
 
-from policy_engine.errors import Conflict, StartRefused, StoreUnavailable, VerificationFailed
+from policy_engine.errors import Conflict, RollbackSuspected, StartRefused, StoreUnavailable, VerificationFailed
 from policy_engine.ledger.encoding import Place
 from policy_engine.ledger.sealing import KeyVault
 from policy_engine.limits import LIMITS, Limits
@@ -228,7 +228,7 @@ class SqliteStore(SqliteReading, SqliteTree, SqliteIndex):
             or state.epoch < self._seen_epoch
         ):
             self._suspect = True
-            raise StoreUnavailable(
+            raise RollbackSuspected(
                 "the database holds less than it did: an older copy or another file was put in its place; "
                 "look into it, then restart",
                 where="database",

@@ -23,6 +23,8 @@ STATUSES = {
     errors.Gone: 410,
     errors.Overtaken: 409,
     errors.LogForked: 503,
+    errors.ReplicaCutOff: 503,
+    errors.RollbackSuspected: 503,
     errors.StoreUnavailable: 503,
     errors.VerificationFailed: 500,
 }

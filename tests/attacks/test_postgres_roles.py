@@ -175,7 +175,7 @@ def test_every_function_that_runs_as_the_owner_has_a_fixed_search_path(database:
     assert definers == {
         "begin_batch", "append", "settle", "index_tags", "begin_change", "change", "open_log", "close_log",
         "abandon", "add_cosignature", "adopt_log", "fence_holders", "integrate", "move_horizon", "raise_horizon",
-        "unleased", "index_columns", "erase", "prune",
+        "unleased", "index_columns", "erase", "prune", "beat", "end_replica",
     }  # fmt: skip
     for name, definer, config, public in rows:
         assert not public, name

@@ -27,10 +27,12 @@ def test_a_healthy_sample_is_healthy_and_called_a_sample(shell: Shell) -> None:
     ran = shell("doctor")
     assert ran.code == Code.OK and ran.json["ok"] is True
     states = health(ran)
-    assert states.pop("sample") == states.pop("witnesses") == "note" and set(states.values()) == {"ok"}
+    assert states.pop("sample") == states.pop("witnesses") == states.pop("epoch file") == "note" and set(
+        states.values()
+    ) == {"ok"}
     assert set(states) == {
         "python", "sqlite", "casbin", "policies folder", "database", "key file", "active release", "approvers", "log",
-        "log key", "tree",
+        "log key", "tree", "replicas",
     }  # fmt: skip
     assert "1 entries" in found(ran, "log") and "audit verify" in found(ran, "log") and "alice" not in ran.out
     assert "policy-engine.local/" in found(ran, "tree") and "0 batches pending" in found(ran, "tree")

@@ -83,7 +83,7 @@ def test_the_verbs_are_those_of_the_contract() -> None:
         "switch engage", "switch release", "switch list", "switch show",
         "order receive", "order amend", "order end", "order list", "order show",
         "audit query", "audit show", "audit verify", "audit export", "audit report", "audit prove", "audit erase",
-        "audit hold",
+        "audit hold", "audit recover",
         "audit replay", "audit licence", "audit directive", "audit evidence", "audit releases", "audit rows",
         "audit owners", "audit family", "audit timeline",
     }  # fmt: skip

@@ -193,6 +193,7 @@ CHANGES: Mapping[str, Attempt] = {
     "prune old sealed parts": prune_old,
     "place a legal hold": lambda h, p: h.disposal.holds.place(p, "new", Cover(subject="ines"), "why"),
     "release a legal hold": lambda h, p: h.disposal.holds.release(p, "k", "over"),
+    "recover an older database": lambda h, p: h.recovery.propose(p, "lost", beyond=99),
     "make first keys when there are some": first_keys,
     "create a key": lambda h, p: h.keys.create(p, person("rita", "approve")),
     "revoke a key of another": lambda h, p: h.keys.revoke(p, "third"),

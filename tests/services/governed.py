@@ -23,6 +23,7 @@ from policy_engine.services.keys import KeyRequest, Keys
 from policy_engine.services.orders import Orders
 from policy_engine.services.publish import Publish
 from policy_engine.services.record import Recorder
+from policy_engine.services.recovery import Recovery
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.switches import Switches
 from policy_engine.services.vocabulary import Vocabulary, vocabulary_of
@@ -71,6 +72,7 @@ class House:
     vault: KeyVault
     evidence: Evidence
     disposal: Disposal
+    recovery: Recovery
     people: Mapping[str, Principal]
 
     def __getitem__(self, name: str) -> Principal:
@@ -152,6 +154,7 @@ def wire(
         vault=vault,
         evidence=Evidence(store, recorder, vault),
         disposal=Disposal.over(store, approvals, vault, RETENTION_DAYS, lambda: None),
+        recovery=Recovery(store, approvals, None),
         people=people or {},
     )
 
