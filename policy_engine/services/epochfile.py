@@ -51,13 +51,28 @@ class EpochFile:
 
         Raises `StartRefused` when it cannot be written, or what is there cannot be read.
         """
+        text = json.dumps({"version": VERSION, **asdict(newer)}) + "\n"
         try:
             with newfile.alone(self.path):
                 there = self.read()
                 if there is None or there.epoch < newer.epoch:
-                    newfile.replace(self.path, json.dumps({"version": VERSION, **asdict(newer)}) + "\n", WHERE)
+                    _replace(self.path, text)
         except OSError:
-            raise StartRefused("cannot be written; check the folder and its space", where=WHERE) from None
+            raise _not_written() from None
+
+
+def _replace(path: Path, text: str) -> None:
+    try:
+        newfile.replace(path, text, WHERE)
+    except StartRefused:
+        raise _not_written() from None
+
+
+def _not_written() -> StartRefused:
+    return StartRefused(
+        "cannot be written; check the folder and its space, or name another file in POLICY_ENGINE_EPOCH_FILE",
+        where=WHERE,
+    )
 
 
 def _read(document: Any) -> Remembered:

@@ -67,15 +67,17 @@ class PostgresReplicas:
 
     def await_epoch(self, seconds: float) -> None:
         """Wait for word of a new epoch, or for `wake`, for so long at most."""
+        ready = select.poll()
         with self._lock:
             connection = None if self._closed else self._link.opened
-            watched = [self._woken] if connection is None else [self._woken, connection.fileno()]
-            if connection is not None and self._heard(connection):
-                return
-        with suppress(OSError, ValueError):  # closed meanwhile: there is nothing left to wait for
-            ready, _, _ = select.select(watched, [], [], seconds)
-            if self._woken in ready:
-                os.read(self._woken, 1_024)
+            ready.register(self._woken, select.POLLIN)
+            if connection is not None:
+                if self._heard(connection):
+                    return
+                with suppress(psycopg.Error):  # lost: the next call on it says so
+                    ready.register(connection.fileno(), select.POLLIN)
+        if self._woken in dict(ready.poll(seconds * 1_000)):
+            os.read(self._woken, 1_024)
 
     def _heard(self, connection: Connection) -> bool:
         """Take in what the connection has received, and return whether an epoch was announced."""
