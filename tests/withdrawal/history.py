@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from policy_engine.errors import PolicyEngineError
+from policy_engine.errors import PolicyEngineError, StoreUnavailable
 from policy_engine.store.interfaces import Committed, Moved
 from policy_engine.store.postgres import PostgresStore
 from tests.store.samples import PostgresDatabase, Sample, put
@@ -25,10 +27,10 @@ class History:
 
     database: PostgresDatabase
     writers: int = 8
-    first: int = 0
-    """Number of the first change, of which none is made twice on one database."""
     batches: int = 0
     moved: int = 0
+    refused: int = 0
+    """Batches that waited too long behind changes: nothing was written, and nobody would be allowed."""
     took: list[float] = field(default_factory=list)
     """Seconds that each change took."""
     wrong: list[Exception] = field(default_factory=list)
@@ -36,27 +38,31 @@ class History:
     _stop: threading.Event = field(default_factory=threading.Event)
     _count: threading.Lock = field(default_factory=threading.Lock)
 
-    def run(self, changes: int, *, control: bool = False, pause: float = 0.0, changing: bool = True) -> int:
+    def run(self, changes: int, *, control: bool = False) -> int:
         """Run the load and return how many batches of an older epoch came after a change had returned.
 
-        Without `changing` the load alone runs for as long. A control looks now and then, and ends with the first.
+        A control looks now and then, and ends with the first.
         """
+        with self.load() as changer:
+            for number in range(changes):
+                self.change(changer, number, control=control)
+                if self.wrong or (control and number % 25 == 24 and self.violations()):
+                    break
+        return self.violations()
+
+    @contextmanager
+    def load(self) -> Iterator[PostgresStore]:
+        """Keep the writers writing until the block ends; offer the store of whoever changes."""
         threads = [threading.Thread(target=self._write, args=(self.database.open(),)) for _ in range(self.writers)]
         for thread in threads:
             thread.start()
-        changer = self.database.open()
         try:
-            for number in range(self.first, self.first + changes):
-                if changing:
-                    self._change(changer, number, control)
-                if self.wrong or (control and number % 25 == 24 and self.violations()):
-                    break
-                time.sleep(pause)
+            with self.database.server.admin(self.database.name) as self._looking:
+                yield self.database.open()
         finally:
             self._stop.set()
             for thread in threads:
                 thread.join(30)
-        return self.violations()
 
     def violations(self) -> int:
         """Return how many batches lie behind the end that a log had when a change returned, under an older epoch."""
@@ -79,7 +85,8 @@ class History:
                 high = middle
         return self._ends[low - 1][0] if low else 0
 
-    def _change(self, changer: PostgresStore, number: int, control: bool) -> None:
+    def change(self, changer: PostgresStore, number: int, *, control: bool = False) -> None:
+        """Make a change, and note how long it took and where each log ended when it had returned."""
         began = time.perf_counter()
         try:
             changer.change(put("switches", f"s{number}", 0))
@@ -89,8 +96,7 @@ class History:
             return  # another guard saw an entry come during the change; the control is about this one
         self.took.append(time.perf_counter() - began)
         epoch = changer.state().epoch
-        with self.database.server.admin(self.database.name) as session:
-            ends = dict(session.execute("SELECT log_id, next_batch FROM policy_engine.heads").fetchall())
+        ends = dict(self._looking.execute("SELECT log_id, next_batch FROM policy_engine.heads").fetchall())
         self._ends.append((epoch, ends))
 
     def _write(self, store: PostgresStore) -> None:
@@ -100,7 +106,11 @@ class History:
                 drafts = [
                     Sample(state, instant=store.now(), until=2**62, clock_set=False) for _ in range(BATCH_ENTRIES_COUNT)
                 ]
-                result = store.append(drafts, state)
+                try:
+                    result = store.append(drafts, state)
+                except StoreUnavailable:  # a second behind a lock: whoever waits for this is denied
+                    self.refused += 1
+                    continue
                 with self._count:
                     self.batches += isinstance(result, Committed)
                     self.moved += isinstance(result, Moved)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from tests.api.served import Served, serving
+from policy_engine.api import decisions
+from policy_engine.api.exchange import answer
+from tests.api.served import ALICE, Served, serving
 from tests.cli.conftest import Shell, filled, shell
 
 __all__ = ["filled", "shell"]
@@ -36,6 +40,27 @@ def test_an_answer_waits_for_the_stage_that_was_asked_for(service: Served) -> No
     shown = service.get("/v1/switches/settled", key="auditor").json()["withdrawal"]
     assert (shown["epoch"], shown["stage"]) == (found["settled"]["epoch"], "settled")
     assert shown["slowest"] == found["settled"]["slowest"]
+
+
+def test_an_answer_counts_until_it_was_handed_on(service: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While an answer is sent its exchange still holds its epoch; afterwards nothing does.
+
+    Control: policy_engine/api/app.py:
+    `self._decisions = DecisionApp(engine.decider, keys, metrics, limits, answering=engine.decider.answering)`
+    """
+    presence, seen = service.engine.decider.presence, []
+
+    async def watched(send: Any, *rest: Any) -> None:
+        seen.append(sum(count for count, _ in presence._under_way.values()))
+        await answer(send, *rest)
+
+    monkeypatch.setattr(decisions, "answer", watched)
+    service.decide(ALICE)
+    service.post("/access/v1/evaluations", {**ALICE, "evaluations": [{}, {}]})
+    assert seen == [1, 1]
+    until = time.monotonic() + 5.0
+    while presence._under_way:
+        assert time.monotonic() < until
 
 
 def test_an_unknown_stage_is_refused_before_anything_happens(service: Served) -> None:

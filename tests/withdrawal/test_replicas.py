@@ -116,9 +116,9 @@ def test_drained_waits_for_a_stopped_replica_until_it_is_gone(database: Database
         until(lambda: row_of(made, "there").ended is None and row_of(made, "there").epoch == found.epoch)
 
 
-def test_whoever_waits_counts_the_gone_by_itself(database: Database) -> None:
+def test_whoever_waits_counts_the_gone_by_itself(postgres_database: PostgresDatabase) -> None:
     """Where nobody else serves, the one who waits sees the heartbeat stand still."""
-    with serving(database, limits=GONE_SOON) as made, another_process(database) as child:
+    with serving(postgres_database, limits=GONE_SOON) as made, another_process(postgres_database) as child:
         os.kill(child.pid, signal.SIGSTOP)
         time.sleep(0.1)
         made.presence.close()
