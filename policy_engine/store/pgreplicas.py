@@ -3,7 +3,8 @@
 Rules of the room:
 - Nothing here waits for, or holds up, the connections that decisions are written and read on.
 - The connection listens; a notification only ends the wait early. Who hears nothing asks all the same.
-- A connection that failed is dropped and opened again at the next call, and a server that hangs counts as lost.
+- A connection that failed is dropped and opened again at the next call, and a server that hangs counts as lost; it is
+  asked again at once, because no event loop waits for the answer.
 Left to others: what the functions do (`migrations`), when to call them (`services.replica`).
 """
 
@@ -41,7 +42,7 @@ class PostgresReplicas:
     def __init__(self, database: str, limits: Limits = LIMITS) -> None:
         self._lock = threading.Lock()
         self._closed = False
-        self._link = Link(database, limits.answer_seconds, self._begin, limits.answer_seconds)
+        self._link = Link(database, limits.answer_seconds, self._begin, limits.answer_seconds, 0.0)
         self._woken, self._wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def _begin(self, connection: Connection) -> None:

@@ -170,7 +170,9 @@ class Link:
         lock_seconds: float,
         check: Callable[[Connection], None],
         answer_seconds: float | None = None,
+        rest_seconds: float = REST_SECONDS,
     ) -> None:
+        self._rest_seconds = rest_seconds
         self._url = url
         self._lock_seconds = lock_seconds
         self._check = check
@@ -219,7 +221,7 @@ class Link:
         """Leave a server alone for a moment that took too long over what began then; return whether it did."""
         slow = self._answer_seconds is not None and time.monotonic() - began >= self._answer_seconds
         if slow:
-            self._rests_until = time.monotonic() + REST_SECONDS
+            self._rests_until = time.monotonic() + self._rest_seconds
         return slow
 
     def _hear(self, notice: psycopg.errors.Diagnostic) -> None:

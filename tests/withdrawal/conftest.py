@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.store.conftest import clock, database, postgres_database, server
+from tests.store.conftest import clock, database, postgres_database, server, sqlite_database
 
-__all__ = ["clock", "database", "postgres_database", "server"]
+__all__ = ["clock", "database", "postgres_database", "server", "sqlite_database"]

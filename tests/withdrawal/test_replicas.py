@@ -19,7 +19,7 @@ from policy_engine.services.replica import Watch
 from policy_engine.services.withdrawal import Progress, Stage
 from policy_engine.store.pgsessions import connect
 from policy_engine.store.replicainterfaces import Replica
-from tests.store.samples import PostgresDatabase, put
+from tests.store.samples import PostgresDatabase, SqliteDatabase, put
 from tests.withdrawal.relay import relay
 from tests.withdrawal.serving import Database, Serving, another_process, serving
 
@@ -54,6 +54,7 @@ def test_a_replica_is_there_while_it_serves(database: Database) -> None:
         first = row_of(made, "here")
         assert (first.epoch, first.ended, first.valid_for_ms) == (made.snapshots.epoch, None, 400)
         until(lambda: row_of(made, "here").heartbeat > first.heartbeat)
+        assert made.store.head() is None  # nothing of it is in the log
         with serving(database, "other") as other:
             pass
         assert row_of(made, "other").ended is not None
@@ -73,6 +74,15 @@ def test_a_change_is_committed_then_drained_then_settled(database: Database) -> 
         assert row is not None
         later = made.withdrawals.of_row("switches", "stop")
         assert (later.epoch, later.stage, later.committed_at) == (found.epoch, Stage.SETTLED, found.committed_at)
+
+
+def test_only_so_many_wait_at_a_time(sqlite_database: SqliteDatabase) -> None:
+    """Where every place to wait is taken, the answer comes at once and says how far the change has come."""
+    with serving(sqlite_database, limits=replace(LIMITS, withdrawal_waits_count=0), budget_ms=60_000) as made:
+        began = time.monotonic()
+        found = engage(made, "stop", Stage.SETTLED, 30.0)
+        assert time.monotonic() - began < 5.0
+        assert not found.has_reached(Stage.SETTLED) and found.has_reached(Stage.COMMITTED)
 
 
 def test_an_answer_on_its_way_holds_drained_back(database: Database) -> None:
