@@ -34,6 +34,7 @@ from policy_engine.services.evidence import Evidence
 from policy_engine.services.exports.service import Exports
 from policy_engine.services.factcache import FactCache
 from policy_engine.services.facts import Facts
+from policy_engine.services.foresight import Foresight
 from policy_engine.services.keyfile import FileVault, KeyVault, new_vault, open_vault
 from policy_engine.services.keys import KeyRequest, Keys
 from policy_engine.services.orders import Orders
@@ -98,6 +99,7 @@ class Engine:
     disposal: Disposal
     withdrawals: Withdrawals
     recovery: Recovery
+    foresight: Foresight
     sequencer: Sequencer | None = None
     sample_keys: tuple[SampleKey, ...] = ()
     witnesses: Witnesses | None = None
@@ -291,7 +293,8 @@ def _wire(
     sample: bool,
 ) -> Engine:
     snapshots = Snapshots(store, releases)
-    evaluator = Evaluator(FactCache(store), serving_region=_serving_region(settings, store, sample))
+    region = _serving_region(settings, store, sample)
+    evaluator = Evaluator(FactCache(store), serving_region=region)
     approvals = Approvals(store)
 
     def vocabulary(hash: str) -> Vocabulary:
@@ -300,6 +303,7 @@ def _wire(
     keys, evidence = Keys(store, approvals), Evidence(store, recorder, vault, load=partial(releases.stored, store))
     budget, recovery = settings.valid_for_ms, Recovery(store, approvals, settings.remembered)
     decider = Decider(snapshots, evaluator, recorder, store.now, keys.still_alive, budget, recovery)
+    switches, orders = Switches(store, approvals, vocabulary), Orders(store, approvals, vocabulary)
     return Engine(
         settings=settings,
         store=store,
@@ -309,8 +313,8 @@ def _wire(
         releases=releases,
         search=Search(snapshots, evaluator, recorder, store),
         facts=Facts(store, recorder, vocabulary),
-        orders=Orders(store, approvals, vocabulary),
-        switches=Switches(store, approvals, vocabulary),
+        orders=orders,
+        switches=switches,
         approvals=approvals,
         publish=Publish(store, approvals, releases),
         keys=keys,
@@ -321,6 +325,7 @@ def _wire(
         disposal=Disposal.over(store, approvals, vault, settings.retention_days, scrub_of(settings)),
         withdrawals=Withdrawals(store, open_replicas(settings, store), settings.valid_for_ms),
         recovery=recovery,
+        foresight=Foresight.over(store, switches, orders, recorder, vault, releases, decider, snapshots, region),
     )
 
 

@@ -55,6 +55,11 @@ class Limits:
     looked_entries_count: int = 50_000
     merged_labels_count: int = 4_096
     proposal_days: int = 7
+    drill_days: int = 31
+    preview_days: int = 366
+    preview_decisions_count: int = 100_000
+    preview_candidates_count: int = 100_000
+    preview_rows_count: int = 10_000
     erased_bodies_count: int = 1_000_000
     pruned_bodies_count: int = 1_000_000
     pruned_ranges_count: int = 10_000

@@ -23,6 +23,7 @@ GAUGES: Final[Mapping[str, str]] = {
     "policy_engine_queue_entries": "Entries waiting for their commit.",
     "policy_engine_ready": "1 when decisions can be made and recorded.",
     "policy_engine_sample": "1 on a database that was filled with the sample world.",
+    "policy_engine_suspensions_overdue": "Directives in force whose re-confirmation is overdue; they go on denying.",
     "policy_engine_witnesses_failing": "Witnesses whose last exchange failed.",
 }
 
@@ -32,7 +33,10 @@ _OLDER: Final = ("rollback.suspected", "The database is older than it was here, 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """The state as read, and a `(code, sentence)` for each reason against being ready; none: ready."""
+    """The state as read, and a `(code, sentence)` for each reason against being ready; none: ready.
+
+    `suspensions` are ids of directives whose re-confirmation is overdue: an alarm, and no reason against being ready.
+    """
 
     release: str | None = None
     epoch: int = 0
@@ -42,6 +46,7 @@ class Condition:
     reasons: tuple[tuple[str, str], ...] = ()
     forked: bool = False
     witnesses_failing: int = 0
+    suspensions: tuple[str, ...] = ()
 
 
 def read_condition(engine: Engine) -> Condition:
@@ -54,6 +59,7 @@ def read_condition(engine: Engine) -> Condition:
     reasons: list[tuple[str, str]] = []
     try:
         state = engine.store.state()
+        suspensions = tuple(late.order for late in engine.foresight.suspensions.overdue())
     except PolicyEngineError:
         reasons.append(("store.unreadable", "The state of the database cannot be read."))
         return Condition(queued=queued, log_away=True, reasons=tuple(reasons))
@@ -74,7 +80,10 @@ def read_condition(engine: Engine) -> Condition:
         reasons.append(("tree.refused", "The tree in the database is not the one that was signed; see the log."))
     if state.release is None:
         reasons.append(("release.missing", "No release is active."))
-    return Condition(state.release, state.epoch, state.sample, queued, away, tuple(reasons), fork is not None, failing)
+    forked = fork is not None
+    return Condition(
+        state.release, state.epoch, state.sample, queued, away, tuple(reasons), forked, failing, suspensions
+    )
 
 
 def gauges(found: Condition) -> dict[str, float]:
@@ -86,6 +95,7 @@ def gauges(found: Condition) -> dict[str, float]:
         "policy_engine_queue_entries": float(found.queued),
         "policy_engine_ready": float(not found.reasons),
         "policy_engine_sample": float(found.sample),
+        "policy_engine_suspensions_overdue": float(len(found.suspensions)),
         "policy_engine_witnesses_failing": float(found.witnesses_failing),
     }
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import orjson
 from fastapi import APIRouter, Response
 
-from policy_engine.api.access import problem_responses
+from policy_engine.api.access import PlaceOfError, problem_responses
 from policy_engine.api.condition import Condition
 from policy_engine.api.decisions import EVALUATION, EVALUATIONS
 from policy_engine.api.documents import Shown
@@ -48,12 +48,16 @@ class Health(Shown):
 
 
 class Ready(Shown):
-    """The engine can decide. `sample` is true on a database that was filled with the sample world."""
+    """The engine can decide. `sample` is true on a database that was filled with the sample world.
+
+    `warnings` are alarms that stop nothing, such as suspensions whose re-confirmation is overdue; how many, not which.
+    """
 
     status: str = "ready"
     release: str
     epoch: int
     sample: bool
+    warnings: list[PlaceOfError] | None = None
 
 
 def metadata(public_url: str) -> dict[str, str]:
@@ -104,6 +108,13 @@ def discovery_router(public_url: str, metrics: Metrics, condition: Callable[[], 
     return router
 
 
+def _warnings(found: Condition) -> dict[str, Any]:
+    if not found.suspensions:
+        return {}
+    detail = f"Suspensions not confirmed again by their date: {len(found.suspensions)}. `doctor` names them."
+    return {"warnings": [{"where": "suspension.overdue", "detail": detail}]}
+
+
 def _readiness(found: Condition) -> Response:
     if not found.reasons:
         ready: dict[str, Any] = {
@@ -111,6 +122,7 @@ def _readiness(found: Condition) -> Response:
             "release": found.release,
             "epoch": found.epoch,
             "sample": found.sample,
+            **_warnings(found),
         }
         return Response(orjson.dumps(ready), media_type="application/json", headers=_NO_STORE)
     errors = [{"where": code, "detail": detail} for code, detail in found.reasons]

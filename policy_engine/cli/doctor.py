@@ -20,7 +20,7 @@ from policy_engine.cli import exits, output
 from policy_engine.cli.database import vault_of, view_of
 from policy_engine.cli.output import FormOption
 from policy_engine.cli.session import read_settings
-from policy_engine.core.instants import ENDLESS, format_instant, parse_instant
+from policy_engine.core.instants import DAY, ENDLESS, format_instant, parse_instant
 from policy_engine.errors import PolicyEngineError
 from policy_engine.limits import LIMITS
 
@@ -133,6 +133,8 @@ def _database(settings: Settings, folder: Check) -> Iterator[Check]:
             yield _active(state, folder)
             yield _sample(state)
             yield _approvers(view)
+            yield _drill(view)
+            yield _suspensions(view)
             yield _log(view, reader)
             yield _tree(view)
             yield _log_key(view)
@@ -192,6 +194,41 @@ def _approves(key: dict[str, Any], now: int) -> bool:
     expires_at = ENDLESS if key["expires_at"] is None else parse_instant(key["expires_at"])
     living = key["revoked_at"] is None and now < expires_at
     return living and key["principal"]["kind"] == "person" and "approve" in key["scopes"] and key["tenants"] is None
+
+
+def _drill(view: LogView) -> Check:
+    """Say when every kind of kill switch was last tried for real, and whether each took hold."""
+    from policy_engine.limits import LIMITS
+    from policy_engine.services.drills import read_last_drill
+
+    name = "drill"
+    last = read_last_drill((row.id, json.loads(row.document)) for row in view.scan_rows("switches") if row.document)
+    command = "policy-engine switch drill"
+    if last is None:
+        return Check(name, Health.NOTE, f"there was none yet: {command}")
+    days = (time.time_ns() // 1_000 - last.at) // DAY
+    found = (
+        f"{format_instant(last.at)}, {len(last.held)} kinds held, slowest {last.slowest_microseconds / 1_000:.1f} ms"
+    )
+    if last.failed:
+        return Check(name, Health.BROKEN, f"{found}; NOT held: {', '.join(last.failed)}. Treat it as an incident")
+    if days > LIMITS.drill_days:
+        return Check(name, Health.NOTE, f"{found}; that is {days} days ago, over {LIMITS.drill_days}: {command}")
+    return Check(name, Health.OK, found)
+
+
+def _suspensions(view: LogView) -> Check:
+    """Name the directives whose re-confirmation is overdue: a suspension that nobody confirms may be a mistake."""
+    from policy_engine.services.suspensions import overdue
+
+    name = "suspensions"
+    rows = ((row.id, json.loads(row.document)) for row in view.scan_rows("orders") if row.document)
+    late = overdue(rows, time.time_ns() // 1_000)
+    if not late:
+        return Check(name, Health.OK, "none waits for its re-confirmation")
+    named = ", ".join(f"{one.order} (since {format_instant(one.since)})" for one in late)
+    mend = "policy-engine order amend with a later reconfirm_by, or order end"
+    return Check(name, Health.NOTE, f"re-confirmation overdue: {named}. They go on denying: {mend}")
 
 
 def _tree(view: LogView) -> Check:

@@ -14,12 +14,16 @@ import typer
 from policy_engine.cli import exits, output
 from policy_engine.cli.options import OrderKind, OrderStatus, text_of, toml_of
 from policy_engine.cli.output import FormOption
+from policy_engine.cli.preview import AtOnceOption, DaysOption, ForceOption, FromOption, HtmlOption, show_preview
 from policy_engine.cli.session import opened
 from policy_engine.cli.withdrawing import Wait, WaitOption, require_reached, taken_hold
 from policy_engine.errors import InputRefused
 
 if TYPE_CHECKING:
+    from policy_engine.cli.session import Session
     from policy_engine.services.orders import Receipt
+    from policy_engine.services.preview.answer import Preview
+    from policy_engine.services.preview.service import Wanted
 
 app = typer.Typer(name="order", help="Receive, amend and end directives, licences, grants.", no_args_is_help=True)
 
@@ -100,6 +104,36 @@ def end(
         receipt = session.engine.orders.end(session.principal, id, reason)
         held = taken_hold(followed, receipt.committed, wait)
     _finish(receipt, held, wait, form)
+
+
+@app.command("preview")
+def preview(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE.toml", help="The order to receive, or the new members of --amend.")
+    ] = None,
+    amended: Annotated[str | None, typer.Option("--amend", metavar="ORDER", help="Preview an amendment of it.")] = None,
+    ended: Annotated[str | None, typer.Option("--end", metavar="ORDER", help="Preview its end or revocation.")] = None,
+    days: DaysOption = 7,
+    at_once: AtOnceOption = False,
+    location: FromOption = None,
+    html: HtmlOption = None,
+    force: ForceOption = False,
+    form: FormOption = None,
+) -> None:
+    """Show what an order, an amendment or an end would do to whom, and change nothing. The preview is logged."""
+    if (file is None) != (ended is not None) or (amended is not None and ended is not None):
+        raise InputRefused("give a file, a file with --amend ORDER, or --end ORDER", where="FILE.toml")
+    kind, document = ("", {}) if file is None else read_order(file)
+
+    def ask(session: Session, wanted: Wanted) -> Preview:
+        previews, by = session.engine.foresight.previews, session.principal
+        if ended is not None:
+            return previews.end(by, ended, wanted=wanted)
+        if amended is not None:
+            return previews.amend(by, amended, document, kind=kind, wanted=wanted)
+        return previews.receive(by, kind, document, wanted=wanted)
+
+    show_preview(ask, days=days, at_once=at_once, location=location, html=html, force=force, form=form)
 
 
 @app.command("list")

@@ -9,17 +9,22 @@ import typer
 from policy_engine.cli import exits, output
 from policy_engine.cli.options import instant_of
 from policy_engine.cli.output import FormOption
+from policy_engine.cli.preview import AtOnceOption, DaysOption, ForceOption, FromOption, HtmlOption, show_preview
 from policy_engine.cli.session import opened
 from policy_engine.cli.withdrawing import Wait, WaitOption, record, require_reached, taken_hold
 from policy_engine.errors import InputRefused
 
 if TYPE_CHECKING:
+    from policy_engine.cli.session import Session
+    from policy_engine.services.preview.answer import Preview
+    from policy_engine.services.preview.service import Wanted
     from policy_engine.services.switches import Switch
 
 app = typer.Typer(name="switch", help="Engage and release kill switches.", no_args_is_help=True)
 
 _DIMENSIONS = {
     "model": "models",
+    "family": "families",
     "tenant": "tenants",
     "tenant_type": "tenant_types",
     "tier": "tiers",
@@ -37,6 +42,16 @@ _COLUMNS: output.Columns = (
     ("released", "released_at"),
 )
 
+_DRILLED: output.Columns = (
+    ("kind", "kind"),
+    ("status", "status"),
+    ("scope", lambda row: ", ".join(_words(name, values) for name, values in row["scope"].items())),
+    ("committed, us", "committed_microseconds"),
+    ("in effect, us", "effect_microseconds"),
+    ("allowed before", "allowed_before"),
+    ("note", "note"),
+)
+
 SwitchArgument = Annotated[str, typer.Argument(metavar="SWITCH", help="The id of the switch.")]
 
 
@@ -47,8 +62,8 @@ def engage(
         list[str],
         typer.Option(
             "--scope",
-            help="What it stops: model=M, tenant=T, tenant_type=X, tier=N, region=CC, action=A; several values "
-            "separated by commas; all that are named must match. model=all stops everything.",
+            help="What it stops: model=M (derivatives too), family=F, tenant=T, tenant_type=X, tier=N, region=CC, "
+            "action=A; several values separated by commas; all that are named must match. model=all stops everything.",
         ),
     ],
     reason: Annotated[str, typer.Option(help="Why; shown to every reader of the register.")],
@@ -80,6 +95,50 @@ def release(
     output.emit_record({"switch": id, "status": "waiting", "proposal": proposal.id, "hash": proposal.hash}, form)
     output.note(f"The switch stays engaged until another person has approved {proposal.id}.")
     raise typer.Exit(exits.Code.APPROVAL_MISSING)
+
+
+@app.command("preview")
+def preview(
+    scope: Annotated[
+        list[str] | None, typer.Option("--scope", help="What a new switch would stop, as for `switch engage`.")
+    ] = None,
+    release: Annotated[
+        str | None, typer.Option("--release", metavar="SWITCH", help="Preview a release instead.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="When the new switch would end by itself.")] = None,
+    days: DaysOption = 7,
+    at_once: AtOnceOption = False,
+    location: FromOption = None,
+    html: HtmlOption = None,
+    force: ForceOption = False,
+    form: FormOption = None,
+) -> None:
+    """Show what engaging (or releasing) a switch would do to whom, and change nothing. The preview is logged."""
+    if (release is None) == (not scope):
+        raise InputRefused("give the scope of a new switch, or the switch to release", where="--scope, --release")
+    named, ends = parse_scope(scope or []), instant_of(until, "--until")
+
+    def ask(session: Session, wanted: Wanted) -> Preview:
+        previews = session.engine.foresight.previews
+        if release is not None:
+            return previews.release(session.principal, release, wanted=wanted)
+        return previews.engage(session.principal, "preview", named, until=ends, wanted=wanted)
+
+    show_preview(ask, days=days, at_once=at_once, location=location, html=html, force=force, form=form)
+
+
+@app.command("drill")
+def drill(
+    reason: Annotated[str, typer.Option(help="Why; kept with each switch.")] = "drill",
+    form: FormOption = None,
+) -> None:
+    """Engage and release a switch of every kind of selector, against nobody but the drill. Exits 1 when one fails."""
+    with opened() as session:
+        found = session.engine.foresight.drills.run(session.principal, reason)
+    output.emit_rows([output.plain(one) for one in found], form, _DRILLED)
+    if any(one.status == "failed" for one in found):
+        output.note("policy-engine: a kill switch did not take hold; treat it as an incident")
+        raise typer.Exit(exits.Code.INTERNAL)
 
 
 @app.command("list")
@@ -127,4 +186,6 @@ def _row(switch: Switch, now: int) -> dict[str, Any]:
 
 
 def _words(name: str, values: Any) -> str:
+    if isinstance(values, bool):
+        return name
     return f"{name}={values if isinstance(values, str) else ','.join(str(value) for value in values)}"

@@ -12,12 +12,12 @@ from typing import Any
 
 from policy_engine.core.factparse import items, members, optional_instant, optional_text, text
 from policy_engine.core.instants import ENDLESS
-from policy_engine.core.orders import BLOCKS, EXEMPT_WHO, LIFT_KEYS, Directive, Exempt, Grant, Licence, Override
+from policy_engine.core.orders import ANNEX, BLOCKS, EXEMPT_WHO, LIFT_KEYS, Directive, Exempt, Grant, Licence, Override
 from policy_engine.core.switches import DIMENSIONS
 from policy_engine.errors import InputRefused
 from policy_engine.limits import LIMITS
 
-_DIRECTIVE = frozenset(("id", "from", "until", "models", "blocks", "exempts"))
+_DIRECTIVE = frozenset(("id", "from", "until", "reconfirm_by", "models", "blocks", "exempts"))
 _EXEMPT = frozenset(("id", "from", "until", "models", "who", "annex_a"))
 _LICENCE = frozenset(
     (
@@ -49,6 +49,8 @@ def parse_directive(value: Any, where: str = "directive", *, strict: bool = True
     if strict and not models:
         raise InputRefused('must name the models, or be "all"', where=f"{where}.models")
     start, until = _interval(known, where, strict=strict)
+    if strict:
+        _require_coming(known, start, until, f"{where}.reconfirm_by")
     exempts = items(known.get("exempts") or (), lambda item, at: _exempt(item, at, strict), f"{where}.exempts")
     return Directive(
         id=text(known.get("id"), f"{where}.id"),
@@ -58,6 +60,16 @@ def parse_directive(value: Any, where: str = "directive", *, strict: bool = True
         blocks=blocks,
         exempts=exempts,
     )
+
+
+def _require_coming(known: Mapping[str, Any], start: int, until: int, where: str) -> None:
+    """Refuse a date of confirmation that is not within the time in which the directive is in force.
+
+    The date changes no decision (`services.suspensions`), so the directive itself does not hold it.
+    """
+    by = optional_instant(known.get("reconfirm_by"), where)
+    if by is not None and not start < by < until:
+        raise InputRefused("must be later than the start and before the end", where=where)
 
 
 def parse_licence(value: Any, where: str = "licence", *, strict: bool = True) -> Licence:
@@ -110,6 +122,8 @@ def parse_override(value: Any, where: str = "override", *, strict: bool = True) 
 def parse_switch_scope(value: Any, where: str = "switch", *, strict: bool = True) -> dict[str, Any]:
     """Return the scope of a switch as its register holds it: each named dimension a sorted list.
 
+    The mark of a drill is no dimension, and nobody's to give (`services.drills` sets it).
+
     Strict: at least one dimension is named (`models="all"` stands for everything, said on purpose), none is empty.
     """
     known = members(value, _SWITCH, where)
@@ -160,5 +174,8 @@ def _exempt(value: Any, where: str, strict: bool) -> Exempt:
         raise InputRefused("must name the models it eases", where=f"{where}.models")
     start, until = _interval(known, where, strict=strict)
     annex = items(known.get("annex_a") or (), text, f"{where}.annex_a", most=LIMITS.annex_names_count)
+    if strict and (who == ANNEX) != bool(annex):
+        problem = "must name the entities that are exempt" if who == ANNEX else f"belongs to {ANNEX} alone"
+        raise InputRefused(problem, where=f"{where}.annex_a")
     id = optional_text(known.get("id"), f"{where}.id") or ""
     return Exempt(id, start, until, models, who, frozenset(annex))

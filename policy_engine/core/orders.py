@@ -163,6 +163,11 @@ class OrderBook:
                 self._licences.setdefault((name, licence.person_id, licence.tenant_id), []).append(licence)
         self._boundaries = tuple(sorted(boundaries))
 
+    def all(self) -> tuple[Directive | Licence, ...]:
+        """Return every directive, and every licence that could match somebody, in force or not."""
+        licences = {id(licence): licence for found in self._licences.values() for licence in found}
+        return (*self._directives, *licences.values())
+
     @property
     def has_directives(self) -> bool:
         """Return whether there is any directive, in force or not."""

@@ -74,6 +74,10 @@ class Gazetteer:
             found.append(region)
         return Place(country, sovereign, region, known, frozenset(found))
 
+    def regions_of(self, country: str) -> list[str]:
+        """Return the known regions of a country, in order."""
+        return sorted(region for region in self._regions if region.startswith(f"{country}-"))
+
     def serving(self, code: str | None) -> str | None:
         """Return the country of a serving region given as a country or an ISO 3166-2 code, or `None`."""
         if code is not None and code in self._regions:

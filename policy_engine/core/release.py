@@ -85,7 +85,7 @@ class Catalogue:
     `LoadRefused` on a name used twice, a circle, or a lineage longer than `limits.lineage_models_count`.
     """
 
-    __slots__ = ("_lineages", "_names", "aliases", "models")
+    __slots__ = ("_families", "_lineages", "_names", "aliases", "models")
 
     def __init__(self, models: Iterable[Model], *, limits: Limits = LIMITS) -> None:
         found: dict[str, Model] = {}
@@ -100,6 +100,7 @@ class Catalogue:
         self.aliases: Mapping[str, str] = MappingProxyType(aliases)
         self._lineages = {id: _lineage(found, id, limits.lineage_models_count) for id in found}
         self._names = {id: _names(found, lineage) for id, lineage in self._lineages.items()}
+        self._families = {id: _families(found, lineage) for id, lineage in self._lineages.items()}
 
     def find(self, name: str) -> Model | None:
         """Return the model that an id or alias names, or `None` when the catalogue has none: the caller denies."""
@@ -113,6 +114,10 @@ class Catalogue:
     def names(self, id: str) -> frozenset[str]:
         """Return all ids and aliases in a model's lineage. Raises `KeyError` for an unknown id."""
         return self._names[id]
+
+    def families(self, id: str) -> frozenset[str] | None:
+        """Return the families in a model's lineage, `None` when one of them is unknown. Raises `KeyError`."""
+        return self._families[id]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,3 +234,9 @@ def _lineage(models: Mapping[str, Model], id: str, most: int) -> frozenset[str]:
 def _names(models: Mapping[str, Model], lineage: frozenset[str]) -> frozenset[str]:
     aliases = (alias for name in lineage if name in models for alias in models[name].aliases)
     return lineage | frozenset(aliases)
+
+
+def _families(models: Mapping[str, Model], lineage: frozenset[str]) -> frozenset[str] | None:
+    """A base that is no entry says nothing of its family; a model without one may be of any."""
+    found = {models[name].family for name in lineage if name in models}
+    return None if None in found else frozenset(name for name in found if name is not None)

@@ -2,8 +2,10 @@
 
 Rules of the room: a switch can only deny. A dimension that is absent, empty or "all" means any; one that cannot be
 read means any as well, so that a damaged switch covers all it could mean. What is unknown about a request (its tier,
-its place) is covered by a switch that asks for it. Starts are inclusive, ends exclusive; without a start it is in
-force. Left to others: engaging and releasing (`services.switches`), the register (`store`).
+its family, its place) is covered by a switch that asks for it. Starts are inclusive, ends exclusive; without a start it
+is in force. A switch of drill scope covers the requests of a drill alone; every other switch covers those too, and what
+is not plainly marked is no drill. Left to others: engaging and releasing (`services.switches`), the register (`store`),
+what a drill asks (`services.drills`).
 """
 
 from __future__ import annotations
@@ -15,12 +17,15 @@ from typing import Any
 
 from policy_engine.core.instants import ENDLESS, parse_instant
 
-DIMENSIONS = ("models", "tenants", "tenant_types", "tiers", "regions", "actions")
+DIMENSIONS = ("models", "families", "tenants", "tenant_types", "tiers", "regions", "actions")
+
+DRILL = "drill"
+"""The member of a scope that marks it, with `true`, as one of a drill."""
 
 
 @dataclass(frozen=True, slots=True)
 class KillSwitch:
-    """One switch. Each dimension is the set it names, or `None` for any."""
+    """One switch. Each dimension is the set it names, or `None` for any. `drill`: it covers drills alone."""
 
     id: str
     start: int
@@ -31,14 +36,17 @@ class KillSwitch:
     tiers: frozenset[int] | None = None
     regions: frozenset[str] | None = None
     actions: frozenset[str] | None = None
+    families: frozenset[str] | None = None
+    drill: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SwitchQuestion:
     """What a switch is compared with. `None` stands for unknown, which every named set covers.
 
-    `models` are the model, its aliases and all it derives from; `tenants` and `tenant_types` the whole chain;
-    `regions` the country and region of the person and of the serving place.
+    `models` are the model, its aliases and all it derives from; `families` those of all of these; `tenants` and
+    `tenant_types` the whole chain; `regions` the country and region of the person and of the serving place. `drill`
+    says that a drill asks, and nobody else.
     """
 
     models: frozenset[str]
@@ -47,12 +55,16 @@ class SwitchQuestion:
     tier: int | None
     regions: frozenset[str] | None
     action: str
+    families: frozenset[str] | None = None
+    drill: bool = False
 
 
 def covers(switch: KillSwitch, question: SwitchQuestion) -> bool:
     """Return whether every dimension the switch names is met by the question."""
     return (
-        (switch.models is None or not switch.models.isdisjoint(question.models))
+        (question.drill or not switch.drill)
+        and (switch.families is None or question.families is None or not switch.families.isdisjoint(question.families))
+        and (switch.models is None or not switch.models.isdisjoint(question.models))
         and (switch.tenants is None or question.tenants is None or not switch.tenants.isdisjoint(question.tenants))
         and (
             switch.tenant_types is None
@@ -143,7 +155,8 @@ def read_kill_switch(id: str, document: Mapping[str, Any]) -> KillSwitch:
     start = _instant(document.get("from"), -ENDLESS)
     until = min(_instant(document.get("until"), ENDLESS), _instant(document.get("released_at"), ENDLESS))
     texts = {name: _set(scope.get(name), str) for name in DIMENSIONS if name != "tiers"}
-    return KillSwitch(id=id, start=start, until=until, tiers=_set(scope.get("tiers"), int), **texts)
+    drill = scope.get(DRILL) is True
+    return KillSwitch(id=id, start=start, until=until, tiers=_set(scope.get("tiers"), int), drill=drill, **texts)
 
 
 def _set(value: Any, kind: type) -> Any:

@@ -20,6 +20,7 @@ from policy_engine.ledger.decisions import DecisionBody, DecisionMembers, Tagged
 from policy_engine.ledger.encoding import Place, note_public
 from policy_engine.ledger.sealing import NONCE_BYTES, SALT_BYTES, SealedBody, place_of, seal_body
 from policy_engine.services.datakeys import DataKeys, Tags
+from policy_engine.services.permissions import named_by
 from policy_engine.services.randomness import random_bytes
 from policy_engine.store.interfaces import Encoded, State
 
@@ -94,7 +95,7 @@ class DecisionDraft(SealedDraft):
         super().__init__(keys, tags, evaluation.request.tenant, evaluation.request.subject_id)
         self.facts_revision = facts_revision
         self._evaluation = evaluation
-        self._by = principal.key_id or "local"
+        self._by = named_by(principal)
         self._clock_set = clock_set
         self._raw = raw
         self._tagged: Tagged = ()

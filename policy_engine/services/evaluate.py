@@ -20,10 +20,12 @@ from policy_engine.core.instants import ENDLESS
 from policy_engine.core.orders import Asked
 from policy_engine.core.plain import AnyRelease, PlainRelease
 from policy_engine.core.release import Release, RuleMeta
-from policy_engine.core.switches import SwitchQuestion
+from policy_engine.services.drillsubject import DRILL_SUBJECT, DRILL_TENANT, drill_person, drill_tenant
 from policy_engine.services.factcache import FactCache, Known
+from policy_engine.services.permissions import is_drill
 from policy_engine.services.plain import evaluate_plain
 from policy_engine.services.snapshot import Snapshot
+from policy_engine.services.switchreasons import switch_reasons
 
 ALTERNATIVES_COUNT = 4
 _KEPT_PLACES_COUNT = 4_096
@@ -38,6 +40,7 @@ class Evaluator:
     ) -> None:
         self.facts, self._hints = facts, hints
         self._serving_region = serving_region
+        self._drill = drill_person(), drill_tenant()
         self._places: dict[tuple[str | None, str | None, bool], PlaceFacets] = {}
         self._places_reference: Reference | None = None
         self._answered: dict[tuple[object, ...], Evaluation] = {}
@@ -118,12 +121,16 @@ class Evaluator:
         model = release.catalogue.find(request.model) if request.resource_type == "model" else None
         if model is None:
             reasons.append(release.reason("model.unknown"))
+        drill = is_drill(principal)
         tenant = None if request.tenant is None else self.facts.tenant(request.tenant, revision)
+        if drill and request.tenant == DRILL_TENANT:
+            tenant = self._drill[1]
         if tenant is None or tenant.subject is None:
             reasons.append(release.reason("tenant.unknown"))
         elif principal.tenants is not None and request.tenant not in principal.tenants:
             reasons.append(release.reason("tenant.not-permitted"))
-        person = self.facts.person(request.subject_id, revision)
+        drilled = drill and request.subject_id == DRILL_SUBJECT
+        person = self._drill[0] if drilled else self.facts.person(request.subject_id, revision)
         if person.subject is None or request.subject_type != ("service" if person.service else "person"):
             reasons.append(release.reason("subject.unknown"))
         elif request.tenant not in person.subject.tenants:
@@ -150,7 +157,7 @@ class Evaluator:
         serving_region = request.serving_region
         until = min(person_facets.until, tenant_facets.until, snapshot.next_boundary(at))
         # 6. Kill switches are checked first, by code that shares nothing with the rules.
-        covered = _switch_reasons(release, snapshot, request, model, tenant_facets, place, serving_region, at)
+        covered = switch_reasons(release, snapshot, request, model, tenant_facets, place, serving_region, principal, at)
         if covered:
             return _refused(request, snapshot, at, covered, model, person, tenant, until)
         if snapshot.orders is None:
@@ -207,6 +214,7 @@ def _question(request: Request, principal: Principal) -> tuple[object, ...]:
         request.serving_region,
         None if place is None else (place.country, place.region, place.anonymiser),
         principal.tenants,
+        is_drill(principal),
         request.subject_type,
         request.resource_type,
     )
@@ -241,36 +249,6 @@ def _fallbacks(release: AnyRelease, model: Model, *, successors_only: bool) -> l
             if name is not None and name not in seen and len(seen) <= ALTERNATIVES_COUNT:
                 seen.append(name)
     return seen[1:]
-
-
-def _switch_reasons(
-    release: Release,
-    snapshot: Snapshot,
-    request: Request,
-    model: Model,
-    tenant: TenantFacets,
-    place: PlaceFacets,
-    serving_region: str | None,
-    at: int,
-) -> list[Reason]:
-    if not snapshot.switches:
-        return []
-    gazetteer = release.reference.gazetteer
-    regions: frozenset[str] | None = None
-    if place.place.known and "location-anonymised" not in place.unknown:
-        here = place.place
-        named = {here.raw, here.country, here.region, serving_region, gazetteer.serving(serving_region)}
-        regions = frozenset(name for name in named if name is not None)
-    question = SwitchQuestion(
-        models=release.catalogue.names(model.id),
-        tenants=tenant.ids,
-        tenant_types=tenant.types,
-        tier=model.tier,
-        regions=regions,
-        action=request.action,
-    )
-    ids = snapshot.switches.engaged(question, at)
-    return [replace(release.reason("switch.engaged"), orders=ids)] if ids else []
 
 
 def _revisions(

@@ -53,6 +53,21 @@ class Receipt:
     proposal: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """What a change of an order would bring: the body that takes effect at once, and the one that would wait.
+
+    `None` where there is no such part. `held` is the body as it stands, `None` of a new order.
+    """
+
+    id: str
+    kind: str
+    now: Mapping[str, Any] | None
+    later: Mapping[str, Any] | None
+    paper: Paper
+    held: Mapping[str, Any] | None
+
+
 class Orders:
     """The register of directives, licences, grants and overrides."""
 
@@ -84,18 +99,35 @@ class Orders:
         `InputRefused` for an order that is malformed or names what is unknown, `Conflict` for an id already used.
         """
         caller, release = self._writer(principal)
+        drafted = self.receiving(release, kind, document, text=text, reference=reference, reason=reason)
+        paper = drafted.paper
+        if drafted.now is None:
+            return self._wait(caller, "order.licence", drafted.later or {}, paper, expect=0)
+        entry = "order.received" if kind == "directive" else "order.recorded"
+        received = first_document(kind, drafted.now, paper, caller.person, caller.at)
+        return self._enter(caller, entry, received, 0, release, ("order.exempt", drafted.later, paper))
+
+    def receiving(
+        self,
+        release: str,
+        kind: str,
+        document: Mapping[str, Any],
+        *,
+        text: str | None = None,
+        reference: str = "",
+        reason: str = "",
+    ) -> Drafted:
+        """Return what receiving an order would bring, after every check. Raises as `receive`; writes nothing."""
         body, paper = read_body(document, text, reference, reason, self._limits)
         id = body["id"]
         self._require_meant(kind, id, body, release)
         if self._store.row("orders", id) is not None:
             raise Conflict(f"the order {id} exists already; amend it, or give the new one an id of its own")
         if kind == "licence":
-            return self._wait(caller, "order.licence", body, paper, expect=0)
+            return Drafted(id, kind, None, body, paper, None)
         now = {**body, "exempts": []} if kind == "directive" else body
         later = body if kind == "directive" and body.get("exempts") else None
-        entry = "order.received" if kind == "directive" else "order.recorded"
-        document = first_document(kind, now, paper, caller.person, caller.at)
-        return self._enter(caller, entry, document, 0, release, ("order.exempt", later, paper))
+        return Drafted(id, kind, now, later, paper, None)
 
     def amend(
         self,
@@ -113,6 +145,25 @@ class Orders:
         order that has ended, `InputRefused` as `receive` does.
         """
         caller, release = self._writer(principal)
+        drafted, row = self.amending(release, id, document, text=text, reference=reference, reason=reason)
+        paper = drafted.paper
+        if drafted.now is None:
+            return self._wait(caller, "order.amend", drafted.later or {}, paper, expect=row.revision)
+        amended = next_document(row, drafted.now, paper, "amended", caller.person, caller.at, self._limits)
+        rest = ("order.exempt", drafted.later, paper)
+        return self._enter(caller, "order.amended", amended, row.revision, release, rest)
+
+    def amending(
+        self,
+        release: str,
+        id: str,
+        document: Mapping[str, Any],
+        *,
+        text: str | None = None,
+        reference: str = "",
+        reason: str = "",
+    ) -> tuple[Drafted, Row]:
+        """Return what amending an order would bring, and its row now. Raises as `amend`; writes nothing."""
         row = self._in_force(id)
         kind = row.document["kind"]
         body, paper = read_body({"id": id, **document}, text, reference, reason, self._limits)
@@ -120,30 +171,32 @@ class Orders:
             raise InputRefused("is not the id of the order to amend", where="document.id")
         self._require_meant(kind, id, body, release)
         now, later = split_amendment(kind, id, row.document["body"], body)
-        if now is None:
-            return self._wait(caller, "order.amend", body, paper, expect=row.revision)
-        amended = next_document(row, now, paper, "amended", caller.person, caller.at, self._limits)
-        return self._enter(caller, "order.amended", amended, row.revision, release, ("order.exempt", later, paper))
+        return Drafted(id, kind, now, later, paper, row.document["body"]), row
 
     def end(self, principal: Principal, id: str, reason: str) -> Receipt:
         """End an order: a directive by a proposal; a licence (which is thereby revoked), grant or override at once."""
         caller = acting_person(self._store, principal, "orders:write")
         require_unbounded(caller)
-        row = self._in_force(id)
-        if not reason.strip() or len(reason) > self._limits.text_characters:
-            raise InputRefused(f"say why, in at most {self._limits.text_characters} characters", where="reason")
-        if row.document["kind"] == "directive":
+        drafted, row = self.ending(id, reason, caller.at)
+        if drafted.now is None:
             payload = {"id": id, "reason": reason}
             waiting = self._approvals.propose(
                 caller, "order.end", payload, (("orders", id, row.revision),), note=reason
             )
             return Receipt(id, None, waiting.id)
-        revoked = row.document["kind"] == "licence"
-        change, status = ("revoked", REVOKED) if revoked else ("ended", ENDED)
-        body = {**row.document["body"], "revoked_at" if revoked else "until": format_instant(caller.at)}
-        paper = Paper.of(row, reason)
-        document = next_document(row, body, paper, change, caller.person, caller.at, self._limits)
+        change, status = ("revoked", REVOKED) if drafted.kind == "licence" else ("ended", ENDED)
+        document = next_document(row, drafted.now, drafted.paper, change, caller.person, caller.at, self._limits)
         return self._enter(caller, f"order.{change}", {**document, "status": status}, row.revision, None)
+
+    def ending(self, id: str, reason: str, at: int) -> tuple[Drafted, Row]:
+        """Return what ending an order at an instant would bring, and its row now. Raises as `end`; writes nothing."""
+        row = self._in_force(id)
+        if not reason.strip() or len(reason) > self._limits.text_characters:
+            raise InputRefused(f"say why, in at most {self._limits.text_characters} characters", where="reason")
+        kind, body = row.document["kind"], row.document["body"]
+        ended = {**body, "revoked_at" if kind == "licence" else "until": _over(body, at, kind)}
+        now, later = (None, ended) if kind == "directive" else (ended, None)
+        return Drafted(id, kind, now, later, Paper.of(row, reason), body), row
 
     def list(self, principal: Principal, *, kind: str | None = None, status: str | None = None) -> tuple[Order, ...]:
         """Return orders in order of id; a person with one of `READERS`, whose key is not bounded, may read them."""
@@ -175,7 +228,11 @@ class Orders:
         vocabulary.require_countries(words(body, "nationalities"), f"{kind}.nationalities")
         vocabulary.require_places(words(body, "destinations"), f"{kind}.destinations")
         for place, exempt in enumerate(body.get("exempts") or ()):
-            vocabulary.require_names(words(exempt, "models"), f"{kind}.exempts[{place}].models")
+            where = f"{kind}.exempts[{place}].models"
+            vocabulary.require_names(words(exempt, "models"), where)
+            if body.get("models") == "all":
+                raise InputRefused("a directive on all models is not eased for some; name its models", where=where)
+            vocabulary.require_reached(words(exempt, "models"), body.get("models"), where)
         if body.get("revoked_at") is not None:
             raise InputRefused("is set by ending the licence, not by its document", where=f"{kind}.revoked_at")
 
@@ -248,14 +305,19 @@ class Orders:
 
     def _ended(self, proposal: Proposal, approver: Caller) -> Effect:
         row = self._in_force(proposal.payload["id"])
-        until = row.document["body"].get("until")
-        over = approver.at if until is None else min(approver.at, parse_instant(until))
-        body = {**row.document["body"], "until": format_instant(over)}
+        held = row.document["body"]
+        body = {**held, "until": _over(held, approver.at, "directive")}
         paper = Paper.of(row, proposal.payload["reason"])
         document = next_document(
             row, body, paper, "ended", proposal.proposed_by, approver.at, self._limits, approver.person
         )
         return _effect("order.ended", {**document, "status": ENDED}, row.revision)
+
+
+def _over(body: Mapping[str, Any], at: int, kind: str) -> str:
+    """Return when an order is over that ends at an instant: a directive's own end may be nearer."""
+    until = body.get("until") if kind == "directive" else None
+    return format_instant(at if until is None else min(at, parse_instant(until)))
 
 
 def _effect(kind: str, document: Mapping[str, Any], expect: int) -> Effect:

@@ -51,6 +51,27 @@ LOCAL: Final = Principal(
 """The command line and the embedding process when they name no key."""
 
 
+DRILL: Final = Principal(
+    id="drill",
+    kind=PrincipalKind.SERVICE,
+    scopes=frozenset(("decide",)),
+    tenants=None,
+    supplies=frozenset(("location", "serving_region")),
+    key_id=None,
+)
+"""Who asks in a drill of kill switches. It has no key, so no door can authenticate anybody as it."""
+
+
+def is_drill(principal: Principal) -> bool:
+    """Return whether a drill asks."""
+    return principal.key_id is None and principal.id == DRILL.id
+
+
+def named_by(principal: Principal) -> str:
+    """Return what an entry says of who asked: the id of a key, `drill`, or `local`."""
+    return DRILL.id if is_drill(principal) else principal.key_id or LOCAL.id
+
+
 def is_local(principal: Principal) -> bool:
     """Return whether the caller is the command line or the embedding process without a key."""
     return principal.key_id is None and principal.id == LOCAL.id

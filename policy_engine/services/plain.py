@@ -20,6 +20,7 @@ from policy_engine.core.decision import Evaluation, Outcome, Principal, Reason, 
 from policy_engine.core.facts import Model
 from policy_engine.core.plain import Judged, PlainRelease
 from policy_engine.core.switches import Switchboard, SwitchQuestion
+from policy_engine.services.permissions import is_drill
 from policy_engine.services.snapshot import Snapshot
 
 _COUNTRY = re.compile("[A-Z]{2}")
@@ -125,6 +126,8 @@ def _question(request: Request, resource_id: str, asked: _Asked, switches: Switc
         tier=None if model is None else model.tier,
         regions=_regions(request, switches),
         action=request.action,
+        families=None if model is None else asked.release.catalogue.families(model.id),
+        drill=is_drill(asked.principal),
     )
 
 

@@ -25,7 +25,7 @@ from policy_engine.services.drafts import public_members, sealed_members, tagged
 from policy_engine.services.evaluate import Evaluator
 from policy_engine.services.factcache import FactCache
 from policy_engine.services.keydocuments import read_key
-from policy_engine.services.permissions import LOCAL, alive
+from policy_engine.services.permissions import DRILL, LOCAL, alive
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.snapshot import Snapshot, Snapshots
 from policy_engine.store.interfaces import Row
@@ -38,6 +38,7 @@ OUTCOME = ("outcome", "reasons", "missing")
 """The members that say what was answered."""
 
 _OPTIONAL: Mapping[str, Any] = {"asked": None, "flags": ()}
+_KEYLESS: Mapping[str, Principal] = {LOCAL.id: LOCAL, DRILL.id: DRILL}
 _PLACE = frozenset(("id", "by", "clock_set"))
 
 
@@ -64,10 +65,11 @@ class Difference:
 class Rejudge:
     """Decides again under registers that may move between two decisions."""
 
-    def __init__(self, registers: RegisterReader, releases: ReleaseLoader) -> None:
+    def __init__(self, registers: RegisterReader, releases: ReleaseLoader, *, hints: bool = False) -> None:
+        """`hints` also tries fallback models on a deny, for whoever asks what would still serve."""
         self._registers = registers
         self._snapshots = Snapshots(registers, releases)
-        self._evaluator = Evaluator(FactCache(registers), serving_region=None, hints=False)
+        self._evaluator = Evaluator(FactCache(registers), serving_region=None, hints=hints)
         self._callers: dict[str, tuple[int, Principal]] = {}
 
     def __call__(self, recorded: Recorded) -> Evaluation:
@@ -87,8 +89,8 @@ class Rejudge:
 
     def _caller(self, by: str, at: int) -> tuple[Principal, bool]:
         """Return the principal that a key was, and whether it had ended at an instant."""
-        if by == LOCAL.id:
-            return LOCAL, False
+        if by in _KEYLESS:
+            return _KEYLESS[by], False
         row = self._registers.row("keys", by)
         if row is None:
             raise VerificationFailed("no entry before it made the key that asked")

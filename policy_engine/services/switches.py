@@ -5,7 +5,8 @@ Rules of the room:
   which is fixed when it is engaged and never moved.
 - A scope that is empty, or names what nobody knows, is refused: a switch that stops nothing must not look engaged. The
   whole engine is stopped by saying `models="all"` on purpose.
-- Releasing is proposed by one person and approved by another who did not engage the switch either.
+- Releasing is proposed by one person and approved by another who did not engage the switch either. A switch of drill
+  scope is released by one: it covers nobody who could be allowed anything, so its release loosens nothing.
 - A released or ended switch keeps its row; engaging it again under the same id is a new revision.
 Left to others: what a switch covers (`core.switches`), when it has taken effect everywhere (a later issue).
 """
@@ -20,9 +21,11 @@ from policy_engine.core.decision import Principal
 from policy_engine.core.facts import TenantType
 from policy_engine.core.instants import format_instant, parse_instant
 from policy_engine.core.orderparse import parse_switch_scope
+from policy_engine.core.switches import DRILL
 from policy_engine.errors import Conflict, InputRefused, LoadRefused, NotFound, NotPermitted, TooLarge
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.approvals import Approvals, Effect
+from policy_engine.services.drillsubject import DRILL_TENANT
 from policy_engine.services.permissions import (
     LOCAL,
     Caller,
@@ -51,6 +54,7 @@ class Switch:
     released_by: str | None
     approved_by: str | None
     revision: int
+    drilled: Mapping[str, Any] | None = None
 
     def engaged(self, at: int) -> bool:
         """Return whether it denies at the instant."""
@@ -89,16 +93,30 @@ class Switches:
     ) -> Engaged:
         """Engage a switch at once.
 
-        `scope` names dimensions (`models`, `tenants`, `tenant_types`, `tiers`, `regions`, `actions`); all that are
-        named must match. Raises `InputRefused` for a scope that is empty or unknown and for an end that has passed,
-        `Conflict` when a switch of that id is engaged.
+        `scope` names dimensions (`models`, `families`, `tenants`, `tenant_types`, `tiers`, `regions`, `actions`); all
+        that are named must match. Raises `InputRefused` for a scope that is empty or unknown and for an end that has
+        passed, `Conflict` when a switch of that id is engaged.
         """
         caller = self._engaging(principal)
+        return self._engage(caller, self.engaging(caller, id, scope, reason, reference=reference, until=until))
+
+    def engaging(
+        self,
+        caller: Caller,
+        id: str,
+        scope: Mapping[str, Any],
+        reason: str,
+        *,
+        reference: str = "",
+        until: int | None = None,
+        drill: bool = False,
+    ) -> Write:
+        """Return what engaging a switch would write, after every check. Raises as `engage`; writes nothing."""
         require_id(id, "id", self._limits)
         _require_text(reason, "reason", self._limits.text_characters)
         if len(reference) > self._limits.text_characters:
             raise TooLarge(f"is longer than {self._limits.text_characters} characters", where="reference")
-        named = self._known_scope(scope)
+        named = self._known_scope(scope, drill=drill)
         if caller.tenants is not None:
             within = named.get("tenants", "all")
             require_tenants(caller, frozenset() if within == "all" else frozenset(within))
@@ -108,7 +126,7 @@ class Switches:
         if row is not None and _switch(row).engaged(caller.at):
             raise Conflict(f"the switch {id} is engaged already; engage another id, or release this one")
         document = {
-            "scope": named,
+            "scope": {**named, DRILL: True} if drill else named,
             "from": None,
             "until": None if until is None else format_instant(until),
             "reason": reason,
@@ -119,16 +137,48 @@ class Switches:
             "released_by": None,
             "approved_by": None,
         }
+        return Write("switches", id, document, expect=0 if row is None else row.revision)
+
+    def _engage(self, caller: Caller, write: Write) -> Engaged:
         committed = self._store.change(
             Change(
                 kind="switch.engaged",
-                public={"by": caller.key_id, "switch": id},
-                writes=(Write("switches", id, document, expect=0 if row is None else row.revision),),
+                public={"by": caller.key_id, "switch": write.id, **_marked(write)},
+                writes=(write,),
                 raises_epoch=True,
                 expects=(caller.basis,),
             )
         )
-        return Engaged(id, committed)
+        return Engaged(write.id, committed)
+
+    def engage_drill(self, principal: Principal, id: str, scope: Mapping[str, Any], reason: str) -> Engaged:
+        """Engage a switch of drill scope, which covers the requests of a drill and nothing else. Raises as `engage`."""
+        caller = self._engaging(principal)
+        require_unbounded(caller)
+        return self._engage(caller, self.engaging(caller, id, scope, reason, drill=True))
+
+    def release_drill(self, principal: Principal, id: str, found: Mapping[str, Any]) -> Committed:
+        """Release a switch of drill scope at once, and write down what the drill found.
+
+        Raises `NotPermitted` for any other switch, `Conflict` when it is not engaged.
+        """
+        caller = self._engaging(principal)
+        require_unbounded(caller)
+        row = self._row(id)
+        if row.document["scope"].get(DRILL) is not True:
+            raise NotPermitted(f"the switch {id} is of no drill; releasing it takes two persons")
+        if not _switch(row).engaged(caller.at):
+            raise Conflict(f"the switch {id} is not engaged")
+        document = {**released(row, caller.at, caller.person, None), "drilled": dict(found)}
+        return self._store.change(
+            Change(
+                kind="switch.released",
+                public={"by": caller.key_id, "switch": id, "drill": dict(found)},
+                writes=(Write("switches", id, document, expect=row.revision),),
+                raises_epoch=True,
+                expects=(caller.basis,),
+            )
+        )
 
     def release(self, principal: Principal, id: str, reason: str) -> Proposal:
         """Propose to release a switch; it stays engaged until another person has approved.
@@ -138,12 +188,17 @@ class Switches:
         caller = acting_person(self._store, principal, "switch:release")
         require_unbounded(caller)
         _require_text(reason, "reason", self._limits.text_characters)
-        row = self._row(id)
-        if not _switch(row).engaged(caller.at):
-            raise Conflict(f"the switch {id} is not engaged")
+        row = self.engaged_row(id, caller.at)
         return self._approvals.propose(
             caller, "switch.release", {"id": id, "reason": reason}, (("switches", id, row.revision),), note=reason
         )
+
+    def engaged_row(self, id: str, at: int) -> Row:
+        """Return the row of a switch that denies at an instant. Raises `NotFound`, `Conflict` when it is over."""
+        row = self._row(id)
+        if not _switch(row).engaged(at):
+            raise Conflict(f"the switch {id} is not engaged")
+        return row
 
     def list(self, principal: Principal) -> tuple[Switch, ...]:
         """Return every switch, released ones too, in order of id. Any caller the engine knows may read them."""
@@ -164,7 +219,7 @@ class Switches:
             )
         return Caller(LOCAL.id, LOCAL.id, None, self._store.now(), ("keys", LOCAL.id, 0))
 
-    def _known_scope(self, scope: Mapping[str, Any]) -> dict[str, Any]:
+    def _known_scope(self, scope: Mapping[str, Any], *, drill: bool) -> dict[str, Any]:
         """Return the scope as the register holds it, every word of it known."""
         for member in ("id", "from", "until"):
             if member in scope:
@@ -174,13 +229,14 @@ class Switches:
         words = {dimension: scope[dimension] for dimension, values in named.items() if values != "all"}
         vocabulary = self._words_known()
         vocabulary.require_names(words.get("models", ()), "scope.models")
+        vocabulary.require_families(words.get("families", ()), "scope.families")
         vocabulary.require_actions(words.get("actions", ()), "scope.actions")
         vocabulary.require_places(words.get("regions", ()), "scope.regions")
         for number, kind in enumerate(words.get("tenant_types", ())):
             if kind not in tuple(TenantType):
                 raise InputRefused(f"must be one of {', '.join(TenantType)}", where=f"scope.tenant_types[{number}]")
         for number, tenant in enumerate(words.get("tenants", ())):
-            if self._store.row("tenants", tenant) is None:
+            if not (drill and tenant == DRILL_TENANT) and self._store.row("tenants", tenant) is None:
                 raise InputRefused("is no tenant of the register", where=f"scope.tenants[{number}]")
         return named
 
@@ -206,13 +262,19 @@ class Switches:
         row = self._row(id)
         if row.document["engaged_by"] == approver.person:
             raise NotPermitted("who engaged a switch cannot approve its release; a third person must")
-        released = {
-            **row.document,
-            "released_at": format_instant(approver.at),
-            "released_by": proposal.proposed_by,
-            "approved_by": approver.person,
-        }
-        return Effect("switch.released", {"switch": id}, (Write("switches", id, released, expect=row.revision),))
+        document = released(row, approver.at, proposal.proposed_by, approver.person)
+        return Effect("switch.released", {"switch": id}, (Write("switches", id, document, expect=row.revision),))
+
+
+def released(row: Row, at: int, proposer: str, approver: str | None) -> dict[str, Any]:
+    """Return the document of a switch that is released at an instant."""
+    by = {"released_by": proposer, "approved_by": approver}
+    return {**row.document, "released_at": format_instant(at), **by}
+
+
+def _marked(write: Write) -> dict[str, Any]:
+    """A drill's switch says so in the public part of its entry too."""
+    return {"drill": {}} if write.document is not None and write.document["scope"].get(DRILL) is True else {}
 
 
 def _require_text(text: str, where: str, most: int) -> None:
@@ -237,4 +299,5 @@ def _switch(row: Row) -> Switch:
         released_by=document["released_by"],
         approved_by=document["approved_by"],
         revision=row.revision,
+        drilled=document.get("drilled"),
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 from policy_engine.core.places import Gazetteer
 from policy_engine.core.plain import AnyRelease, PlainRelease
+from policy_engine.core.release import Catalogue
 from policy_engine.errors import InputRefused
 from policy_engine.limits import Limits
 
@@ -21,7 +22,8 @@ class Vocabulary:
     """Models, declared actions, countries and regions. `None` says: any word will do.
 
     `models` are ids of the catalogue; `names` also their aliases and the bases that are no entries themselves;
-    `evidence_days` is how long verified evidence stays valid.
+    `families` are those of its models; `lineages` are, by name, all names of what it derives from; `evidence_days` is
+    how long verified evidence stays valid.
     """
 
     models: frozenset[str] | None
@@ -29,6 +31,20 @@ class Vocabulary:
     actions: frozenset[str] | None
     gazetteer: Gazetteer | None
     evidence_days: int = 365
+    families: frozenset[str] | None = None
+    lineages: Mapping[str, frozenset[str]] | None = None
+
+    def require_reached(self, named: Iterable[str], reached: object, where: str) -> None:
+        """Raise `InputRefused` for a model that nothing of `reached`, the models of an order, reaches."""
+        if self.lineages is not None and isinstance(reached, list | tuple):
+            lineages, known = self.lineages, frozenset(reached)
+            problem = "is no model that the order itself reaches, so exempting it means nothing"
+            self._require(named, lambda word: not known.isdisjoint(lineages.get(word, frozenset())), where, problem)
+
+    def require_families(self, named: Iterable[str], where: str) -> None:
+        """Raise `InputRefused` for a family of which the catalogue has no model."""
+        if self.families is not None:
+            self._require(named, self.families.__contains__, where, "is no family of the active release's catalogue")
 
     def require_names(self, named: Iterable[str], where: str) -> None:
         """Raise `InputRefused` for a name that reaches no model of the catalogue."""
@@ -82,15 +98,27 @@ def vocabulary_of(release: AnyRelease) -> Vocabulary:
     if not catalogue.models:
         return ANYTHING
     names = frozenset(name for id in catalogue.models for name in catalogue.names(id))
+    families = frozenset(model.family for model in catalogue.models.values() if model.family is not None)
     if isinstance(release, PlainRelease):
-        return Vocabulary(models=frozenset(catalogue.models), names=names, actions=None, gazetteer=None)
+        return Vocabulary(
+            models=frozenset(catalogue.models), names=names, actions=None, gazetteer=None, families=families
+        )
     return Vocabulary(
         models=frozenset(catalogue.models),
         names=names,
         actions=release.reference.actions,
         gazetteer=release.reference.gazetteer,
         evidence_days=release.reference.evidence_days,
+        families=families,
+        lineages=_lineages(catalogue),
     )
+
+
+def _lineages(catalogue: Catalogue) -> dict[str, frozenset[str]]:
+    """Return the names in the lineage of every model, by id and by alias; a base that is no entry stands for itself."""
+    found = {name: frozenset((name,)) for id in catalogue.models for name in catalogue.lineage(id)}
+    found |= {id: catalogue.names(id) for id in catalogue.models}
+    return found | {alias: found[id] for alias, id in catalogue.aliases.items()}
 
 
 def words(document: Mapping[str, Any], name: str) -> Sequence[str]:

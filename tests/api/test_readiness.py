@@ -52,6 +52,20 @@ def test_a_ready_service_says_release_epoch_and_sample(own: Served) -> None:
     assert own.get("/healthz").json() == {"status": "ok"}
 
 
+def test_an_overdue_suspension_is_a_warning_and_a_gauge(own: Served) -> None:
+    """The service stays ready, warns without naming the order, counts it, and is quiet once it is confirmed."""
+    letter = {"id": "letter", "models": ["fable-5"], "blocks": ["foreign_person"]}
+    past, later = "2026-01-01T00:00:00Z", "2199-01-01T00:00:00Z"
+    received = {"kind": "directive", "document": {**letter, "reconfirm_by": past}}
+    assert own.post("/v1/orders", received, key="operator").status_code == 201
+    ready = own.get("/readyz")
+    assert ready.status_code == 200 and [each["where"] for each in ready.json()["warnings"]] == ["suspension.overdue"]
+    assert "letter" not in ready.text and metrics(own)["policy_engine_suspensions_overdue"] == 1
+    confirmed = own.post("/v1/orders/letter/amend", {"document": {**letter, "reconfirm_by": later}}, key="operator")
+    assert (confirmed.status_code, confirmed.json()["status"]) == (200, "committed")
+    assert "warnings" not in own.get("/readyz").json() and metrics(own)["policy_engine_suspensions_overdue"] == 0
+
+
 def test_the_metadata_are_served_where_the_standard_looks(tmp_path: Path) -> None:
     """The identifier's path stands behind the well-known one; the answer may be cached."""
     with serving(tmp_path, public_url="https://pdp.example/tenant1") as served:
@@ -127,6 +141,11 @@ class Standing:
     def store(self) -> Any:
         """Return a store with nothing but its state."""
         return SimpleNamespace(state=lambda: State(3, self.release, 1))
+
+    @property
+    def foresight(self) -> Any:
+        """Return suspensions of which none is overdue."""
+        return SimpleNamespace(suspensions=SimpleNamespace(overdue=tuple))
 
     @property
     def recorder(self) -> Any:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import pysqlite3
+import pytest
 
 from policy_engine.cli import doctor
 from policy_engine.cli.exits import Code
@@ -27,12 +29,11 @@ def test_a_healthy_sample_is_healthy_and_called_a_sample(shell: Shell) -> None:
     ran = shell("doctor")
     assert ran.code == Code.OK and ran.json["ok"] is True
     states = health(ran)
-    assert states.pop("sample") == states.pop("witnesses") == states.pop("epoch file") == "note" and set(
-        states.values()
-    ) == {"ok"}
+    assert {states.pop(name) for name in ("sample", "witnesses", "epoch file", "drill")} == {"note"}
+    assert set(states.values()) == {"ok"}
     assert set(states) == {
         "python", "sqlite", "casbin", "policies folder", "database", "key file", "active release", "approvers", "log",
-        "log key", "tree", "replicas",
+        "log key", "tree", "replicas", "suspensions",
     }  # fmt: skip
     assert "1 entries" in found(ran, "log") and "audit verify" in found(ran, "log") and "alice" not in ran.out
     assert "policy-engine.local/" in found(ran, "tree") and "0 batches pending" in found(ran, "tree")
@@ -100,3 +101,39 @@ def test_a_file_that_is_no_database_is_broken(shell: Shell, tmp_path: Path) -> N
     (tmp_path / "text.db").write_text("not a database" * 100)
     ran = shell("doctor", database=f"sqlite:///{tmp_path / 'text.db'}")
     assert ran.code == Code.INTERNAL and health(ran)["database"] == "broken"
+
+
+def test_the_last_drill_is_named_and_an_old_one_noted(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None yet is a note; one that held is well for 31 days; then it is a note again."""
+    assert health(shell("doctor"))["drill"] == "note" and "switch drill" in found(shell("doctor"), "drill")
+    ran = shell("switch", "drill", key="operator")
+    assert ran.code == Code.OK and {row["status"] for row in ran.json} == {"held", "skipped"}
+    assert health(shell("doctor"))["drill"] == "ok" and "10 kinds held" in found(shell("doctor"), "drill")
+    now = time.time_ns()
+    for days, expected in ((31, "ok"), (32, "note")):
+        later = now + days * 86_400_000_000_000 + 10**9
+        monkeypatch.setattr("policy_engine.cli.doctor.time.time_ns", lambda later=later: later)
+        assert health(shell("doctor"))["drill"] == expected
+
+
+def test_a_drill_that_did_not_hold_is_broken(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command exits 1 and doctor goes on saying so until a drill holds."""
+    with monkeypatch.context() as patched:
+        patched.setattr("policy_engine.core.switches.covers", lambda switch, question: False)
+        ran = shell("switch", "drill", key="operator")
+        assert ran.code == Code.INTERNAL and "incident" in ran.err
+    assert shell("doctor").code == Code.INTERNAL and "NOT held" in found(shell("doctor"), "drill")
+    assert shell("switch", "drill", key="operator").code == Code.OK
+    assert health(shell("doctor"))["drill"] == "ok"
+
+
+def test_an_overdue_suspension_is_named(shell: Shell, tmp_path: Path) -> None:
+    """A directive whose re-confirmation is overdue is a note with its id; amended with a later date it is well."""
+    file = tmp_path / "letter.toml"
+    text = 'kind = "directive"\nid = "letter-9"\nmodels = ["fable-5"]\nblocks = ["foreign_person"]\nreconfirm_by = '
+    file.write_text(f"{text}2026-01-01T00:00:00Z\n")
+    assert shell("order", "receive", file, key="operator").code == Code.OK
+    assert health(shell("doctor"))["suspensions"] == "note" and "letter-9" in found(shell("doctor"), "suspensions")
+    file.write_text(f"{text}2199-01-01T00:00:00Z\n")
+    assert shell("order", "amend", "letter-9", file, key="operator").code == Code.OK
+    assert health(shell("doctor"))["suspensions"] == "ok"

@@ -56,6 +56,13 @@ EXCHANGES: list[tuple[str, str, str, Any, str | None, int]] = [
     ("POST", "/v1/switches", "", {"id": "o-s2", "scope": {"tiers": "4"}, "reason": "r"}, "operator", 422),
     ("GET", "/v1/switches", "?status=engaged", None, "gateway", 200),
     ("GET", "/v1/switches/{id}", "o-s", None, "gateway", 200),
+    ("POST", "/v1/switches/preview", "", {"scope": {"models": ["open-1"]}, "days": 1}, "operator", 200),
+    ("POST", "/v1/switches/preview", "", {"release": "o-s", "stage": "at_once", "days": 0}, "operator", 200),
+    ("POST", "/v1/switches/preview", "", {"release": "no-such"}, "operator", 404),
+    ("POST", "/v1/switches/preview", "", {"days": 0}, "operator", 400),
+    ("POST", "/v1/switches/preview", "", {"scope": {"models": ["open-1"]}, "days": 9_999}, "operator", 422),
+    ("POST", "/v1/orders/preview", "", {"end": "no-such", "days": 0}, "operator", 404),
+    ("POST", "/v1/orders/preview", "", {"end": "no-such", "amend": "no-such"}, "operator", 400),
     ("POST", "/v1/switches/{id}/release", "o-s", {"reason": "r"}, "operator", 202),
     ("POST", "/v1/switches/{id}/release", "no-such", {"reason": "r"}, "operator", 404),
     (

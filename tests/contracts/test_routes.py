@@ -18,6 +18,7 @@ from tests.api.served import ALICE, Served
 
 HASH = "sha256:" + "0" * 64
 READERS = ("orders:write", "approve", "audit:read")
+SWITCH_SCOPES = ("switch:engage", "switch:release", "approve", "audit:read")
 
 OPEN = {"/.well-known/authzen-configuration", "/healthz", "/readyz", "/metrics"}
 """Routes without a key. `/openapi.json` is the framework's own and is tried with them."""
@@ -39,10 +40,12 @@ ROUTES: dict[tuple[str, str], tuple[tuple[str, ...], Any]] = {
     ("GET", "/v1/switches"): ((), None),
     ("GET", "/v1/switches/{id}"): ((), None),
     ("POST", "/v1/switches"): (("switch:engage",), {"id": "S", "scope": {"models": ["no-such"]}, "reason": "r"}),
+    ("POST", "/v1/switches/preview"): (SWITCH_SCOPES, {"scope": {"models": ["no-such"]}, "days": 0}),
     ("POST", "/v1/switches/{id}/release"): (("switch:release",), {"reason": "r"}),
     ("GET", "/v1/orders"): (READERS, None),
     ("GET", "/v1/orders/{id}"): (READERS, None),
     ("POST", "/v1/orders"): (("orders:write",), {"kind": "grant", "document": {}}),
+    ("POST", "/v1/orders/preview"): (READERS, {"kind": "grant", "document": {}, "days": 0}),
     ("POST", "/v1/orders/{id}/amend"): (("orders:write",), {"document": {}}),
     ("POST", "/v1/orders/{id}/end"): (("orders:write",), {"reason": "r"}),
     ("GET", "/v1/approvals"): ((), None),

@@ -27,9 +27,11 @@ QUESTION = SwitchQuestion(
     tier=4,
     regions=frozenset(("UA", "UA-30", "US")),
     action="infer",
+    families=frozenset(("summit",)),
 )
 MET: dict[str, list[Any]] = {
     "models": ["summit-4"],
+    "families": ["summit"],
     "tenants": ["t2"],
     "tenant_types": ["academic"],
     "tiers": [4],
@@ -38,6 +40,7 @@ MET: dict[str, list[Any]] = {
 }
 MISSED: dict[str, list[Any]] = {
     "models": ["fable-5"],
+    "families": ["fable"],
     "tenants": ["t9"],
     "tenant_types": ["enterprise"],
     "tiers": [3, 5],
@@ -91,9 +94,9 @@ def test_regions_match_country_region_or_serving_country(code: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "unknown"),
-    [("tier", {"tiers": [1]}), ("regions", {"regions": ["KP"]})],
+    [("tier", {"tiers": [1]}), ("regions", {"regions": ["KP"]}), ("families", {"families": ["fable"]})],
 )
-def test_an_unknown_tier_or_place_is_covered_by_whatever_is_named(name: str, unknown: dict[str, Any]) -> None:
+def test_an_unknown_tier_family_or_place_is_covered_by_whatever_is_named(name: str, unknown: dict[str, Any]) -> None:
     """What nobody knows might be what the switch means."""
     assert not covers(switch(**unknown), QUESTION)
     assert covers(switch(**unknown), replace(QUESTION, **{name: None}))

@@ -25,6 +25,7 @@ from policy_engine.services.exports.service import Exports, Form, Target
 from policy_engine.services.holdrules import Cover
 from policy_engine.services.keys import KeyRequest
 from policy_engine.services.permissions import LOCAL, SCOPES, Caller
+from policy_engine.services.preview.service import Previews
 from policy_engine.services.questions import EVERYTHING
 from policy_engine.services.questiontext import parse_question
 from policy_engine.services.releases import ReleaseLoader
@@ -107,6 +108,27 @@ def exports(house: House) -> Exports:
     return Exports(house.store, house.evidence, house.recorder, house.approvals, house.vault, RELEASES)
 
 
+def previews(house: House) -> Previews:
+    """Return previews over a house."""
+    return Previews(
+        house.store, house.switches, house.orders, house.recorder, house.vault, RELEASES, serving_region="US"
+    )
+
+
+def preview_persons(house: House, principal: Principal) -> None:
+    """Preview a switch and look at the persons. Counts without persons are no sight of them."""
+    found = previews(house).engage(principal, "new", {"models": ["fable-5"]})
+    if found.registers.lines is None:
+        raise NotPermitted("the persons are not shown")
+
+
+def release_drill(house: House, principal: Principal, switch: str) -> None:
+    """Try to release a switch at once; that of a drill was engaged by the founder a moment ago."""
+    if switch == "drill":
+        house.switches.engage_drill(house["founder"], "drill", {"models": "all"}, "drill")
+    house.switches.release_drill(principal, switch, {})
+
+
 def propose_export(house: House, principal: Principal) -> None:
     """Propose an export of everything that is sealed."""
     service = exports(house)
@@ -185,6 +207,9 @@ CHANGES: Mapping[str, Attempt] = {
     "revoke a licence": lambda h, p: h.orders.end(p, "l", "over"),
     "engage a switch for a model": lambda h, p: h.switches.engage(p, "new", {"models": ["fable-5"]}, "why"),
     "engage a switch for the tenant acme": lambda h, p: h.switches.engage(p, "new", {"tenants": ["acme"]}, "why"),
+    "engage a switch of a drill": lambda h, p: h.switches.engage_drill(p, "new", {"models": "all"}, "drill"),
+    "release a switch of a drill": lambda h, p: release_drill(h, p, "drill"),
+    "release a real switch as if of a drill": lambda h, p: release_drill(h, p, "s"),
     "release a switch": lambda h, p: h.switches.release(p, "s", "over"),
     "publish a release": lambda h, p: h.publish.publish(p, other_release(2)),
     "activate a release": lambda h, p: h.publish.activate(p, release_of(h, active=False)),
@@ -213,6 +238,11 @@ READS: Mapping[str, Attempt] = {
     "list orders": lambda h, p: h.orders.list(p),
     "list legal holds": lambda h, p: h.disposal.holds.list(p),
     "list switches": lambda h, p: h.switches.list(p),
+    "preview a switch": lambda h, p: previews(h).engage(p, "new", {"models": ["fable-5"]}),
+    "preview the release of a switch": lambda h, p: previews(h).release(p, "s"),
+    "preview a directive": lambda h, p: previews(h).receive(p, "directive", DIRECTIVE),
+    "preview the end of a licence": lambda h, p: previews(h).end(p, "l"),
+    "see persons in a preview": preview_persons,
     "list releases": lambda h, p: h.publish.list(p),
     "list proposals": lambda h, p: h.approvals.list(p),
     "list keys": lambda h, p: h.keys.list(p),

@@ -39,6 +39,7 @@ VOCABULARY = Vocabulary(
     names=frozenset(("fable-5", "fable-5-1", "mythos-5", "summit-4", "fable-latest")),
     actions=frozenset(("infer", "fine_tune", "download_weights", "list")),
     gazetteer=Gazetteer(("US", "GB", "DE", "IN", "UA", "CN"), {"HK": "CN"}, ("US-CA", "UA-43"), ("UA-43",)),
+    families=frozenset(("fable", "mythos", "summit")),
 )
 
 OPERATOR = ("facts:write", "orders:write", "approve", "switch:engage", "switch:release", "policy:write", "keys:write")

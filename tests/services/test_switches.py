@@ -42,7 +42,10 @@ def test_one_person_engages_at_once(house: House) -> None:
         ({"regions": ["DE", "XX"]}, "scope.regions[1]"),
         ({"regions": ["US-43"]}, "scope.regions[0]"),
         ({"actions": ["distil"]}, "scope.actions[0]"),
-        ({"families": ["fable"]}, "scope"),
+        ({"families": ["fabel"]}, "scope.families[0]"),
+        ({"drill": True}, "scope"),
+        ({"models": ["fable-5"], "drill": True}, "scope"),
+        ({"capabilities": ["code"]}, "scope"),
         ({"models": ["fable-5"], "from": "2027-01-01T00:00:00Z"}, "scope"),
     ],
 )
@@ -60,6 +63,7 @@ def test_a_scope_that_stops_nothing_is_refused(house: House, scope: dict[str, An
     [
         {"models": "all"},
         {"models": ["fable-latest"]},
+        {"families": ["fable"]},
         {"regions": ["DE", "UA-43", "HK"], "tiers": [4, 5]},
         {"tenants": ["acme"], "tenant_types": ["individual"], "actions": ["infer"]},
     ],

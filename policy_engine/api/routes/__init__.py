@@ -8,7 +8,18 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
 
-from policy_engine.api.routes import approvals, decisions, erasure, facts, models, orders, releases, switches, tree
+from policy_engine.api.routes import (
+    approvals,
+    decisions,
+    erasure,
+    facts,
+    models,
+    orders,
+    previews,
+    releases,
+    switches,
+    tree,
+)
 
 ROUTERS: Final = (
     models.router,
@@ -17,6 +28,7 @@ ROUTERS: Final = (
     releases.router,
     switches.router,
     orders.router,
+    previews.router,
     approvals.router,
     decisions.router,
     tree.router,
@@ -24,8 +36,10 @@ ROUTERS: Final = (
 )
 """Every router of the management API, in the order of the OpenAPI document."""
 
-READING_POSTS: Final = frozenset({"/v1/subjects/show", "/v1/tenants/show", "/v1/decisions/query"})
-"""Routes that read although they take a body, because what they ask for is personal."""
+READING_POSTS: Final = frozenset(
+    {"/v1/subjects/show", "/v1/tenants/show", "/v1/decisions/query", "/v1/switches/preview", "/v1/orders/preview"}
+)
+"""Routes that read although they take a body, because what they ask for is personal or long."""
 
 
 def only_reading(router: APIRouter) -> APIRouter:

@@ -27,6 +27,7 @@ class SwitchScope(Strict):
     """What a switch stops: every dimension named must match; `models: "all"` alone stops everything."""
 
     models: Dimension | None = None
+    families: Dimension | None = None
     tenants: Dimension | None = None
     tenant_types: Dimension | None = None
     tiers: Literal["all"] | Annotated[list[int], Field(min_length=1, max_length=16)] | None = None
@@ -66,6 +67,7 @@ class SwitchShown(Shown):
     approved_by: str | None = None
     revision: int
     withdrawal: WithdrawalShown | None = None
+    drilled: dict[str, Any] | None = None
 
 
 class SwitchesShown(Shown):

@@ -1,0 +1,51 @@
+"""Step 6 of a decision: the kill switches that cover a request, by code that shares nothing with the rules.
+
+Rules of the room: what is unknown of a request (its place, its family, its tier) is unknown to the switch too, which
+then covers it. Left to others: what a switch covers (`core.switches`), releases without registers (`services.plain`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from policy_engine.core.decision import Principal, Reason, Request
+from policy_engine.core.derive import PlaceFacets, TenantFacets
+from policy_engine.core.facts import Model
+from policy_engine.core.release import Release
+from policy_engine.core.switches import SwitchQuestion
+from policy_engine.services.permissions import is_drill
+from policy_engine.services.snapshot import Snapshot
+
+
+def switch_reasons(
+    release: Release,
+    snapshot: Snapshot,
+    request: Request,
+    model: Model,
+    tenant: TenantFacets,
+    place: PlaceFacets,
+    serving_region: str | None,
+    principal: Principal,
+    at: int,
+) -> list[Reason]:
+    """Return the reason of the kill switches in force that cover a request, none when none does."""
+    if not snapshot.switches:
+        return []
+    gazetteer = release.reference.gazetteer
+    regions: frozenset[str] | None = None
+    if place.place.known and "location-anonymised" not in place.unknown:
+        here = place.place
+        named = {here.raw, here.country, here.region, serving_region, gazetteer.serving(serving_region)}
+        regions = frozenset(name for name in named if name is not None)
+    question = SwitchQuestion(
+        models=release.catalogue.names(model.id),
+        tenants=tenant.ids,
+        tenant_types=tenant.types,
+        tier=model.tier,
+        regions=regions,
+        action=request.action,
+        families=release.catalogue.families(model.id),
+        drill=is_drill(principal),
+    )
+    ids = snapshot.switches.engaged(question, at)
+    return [replace(release.reason("switch.engaged"), orders=ids)] if ids else []
