@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from policy_engine.bootstrap import Engine, open_engine
-from policy_engine.core.decision import Principal, Request
+from policy_engine.core.decision import Principal, PrincipalKind, Request
 from policy_engine.core.facts import Location
 from policy_engine.core.switches import KillSwitch, SwitchQuestion, covers, read_kill_switch
 from policy_engine.errors import Conflict, NotPermitted
@@ -23,6 +23,7 @@ from policy_engine.services.replay import SAME
 from policy_engine.settings import Settings
 from policy_engine.store.interfaces import Change
 from tests.laws.sample import POLICIES, opened
+from tests.rules.plainfolders import folder
 
 DERIVED = b"""
 [[model]]
@@ -34,6 +35,7 @@ base = ["fable-5"]
 permitted_serving_regions = ["US"]
 nationality_test = "EAR"
 """
+READER = Principal("reader", PrincipalKind.SERVICE, frozenset(("decide",)), None, frozenset(("*",)))
 ALICE = Request("alice", "infer", "fable-5", "acme", Location("US"), "US")
 
 
@@ -168,3 +170,35 @@ def test_what_is_not_plainly_marked_is_no_drill(mark: Any) -> None:
     switch = read_kill_switch("s", {"scope": {"models": ["m"], "drill": mark}})
     assert isinstance(switch, KillSwitch) and covers(switch, question)
     assert not covers(read_kill_switch("s", {"scope": {"models": ["m"], "drill": True}}), question)
+
+
+CATALOGUE = """
+[[model]]
+id = "doc"
+aliases = ["the-doc"]
+base = ["paper"]
+family = "papers"
+tier = 2
+[[model]]
+id = "paper"
+family = "papers"
+"""
+
+
+@pytest.mark.parametrize(("catalogue", "left_out"), [(None, {"alias", "base", "family", "tier"}), (CATALOGUE, set())])
+def test_a_plain_folder_is_drilled_by_what_it_knows(tmp_path: Path, catalogue: str | None, left_out: set[str]) -> None:
+    """Kinds that a folder has no words for are left out with a reason; the others hold, and a preview owns up."""
+    files = folder() if catalogue is None else folder(models_toml=catalogue)
+    engine = open_engine(Settings(database=f"sqlite:///{tmp_path / 'engine.db'}"), genesis=(files, ()))
+    try:
+        engine.store.change(Change(kind="genesis", public={}, writes=(), raises_epoch=True, mark_sample=True))
+        found = engine.foresight.drills.run(LOCAL, "drill")
+        assert {one.kind for one in found if one.status == SKIPPED} == left_out | {"tenant_type"}
+        assert {one.status for one in found} == {HELD, SKIPPED}
+        assert all(one.note for one in found if one.status == SKIPPED)
+        assert engine.decider.decide(Request("alice", "read", "doc"), READER).allowed
+        preview = engine.foresight.previews.engage(LOCAL, "new", {"models": "all"})
+        assert preview.recorded is not None and preview.recorded.counts.loses == 1
+        assert not preview.complete and preview.registers.asked_count == 0
+    finally:
+        engine.close()
