@@ -93,7 +93,8 @@ def _count(found: Family, snapshot: Snapshot, entry: StoredEntry) -> None:
         return
     named = {order for _, _, orders in public["reasons"] for order in orders}
     names = release.catalogue.names(model)
-    for kind, id, whole in _controls(snapshot, names, public["instant"]):
+    families = release.catalogue.families(model)
+    for kind, id, whole in _controls(snapshot, names, families, public["instant"]):
         reached = found.controls.setdefault((id, model), Reached(id, kind, model, whole))
         if public["outcome"] == Outcome.ALLOW:
             reached.allows_count += 1
@@ -103,9 +104,14 @@ def _count(found: Family, snapshot: Snapshot, entry: StoredEntry) -> None:
             reached.other_denies_count += 1
 
 
-def _controls(snapshot: Snapshot, names: frozenset[str], at: int) -> Iterator[tuple[str, str, bool]]:
+def _controls(
+    snapshot: Snapshot, names: frozenset[str], families: frozenset[str] | None, at: int
+) -> Iterator[tuple[str, str, bool]]:
+    """Yield what controls a model in force; a switch of drill scope controls nobody's access."""
     for switch in snapshot.switches:
-        if switch.start <= at < switch.until and (switch.models is None or not switch.models.isdisjoint(names)):
+        by_name = switch.models is None or not switch.models.isdisjoint(names)
+        by_family = switch.families is None or families is None or not switch.families.isdisjoint(families)
+        if switch.start <= at < switch.until and by_name and by_family and not switch.drill:
             yield "switch", switch.id, _is_whole(switch)
     blocking = () if snapshot.orders is None else snapshot.orders.blocking(names, at)
     for directive in sorted({id for block in blocking for id in block.ids}):

@@ -23,6 +23,19 @@ def test_an_order_is_previewed_and_nothing_is_received(served: Served) -> None:
     assert served.decide(ALICE)["decision"] is True
 
 
+def test_an_annex_of_10_000_names_is_previewed(served: Served) -> None:
+    """The largest annex comes through the door whole; one name more is refused with the place of the annex."""
+    names = [f"company-{number}" for number in range(10_001)]
+    answers = []
+    for count in (10_000, 10_001):
+        exempt = {"models": ["fable-5"], "who": "annex_a_entities_and_their_employees", "annex_a": names[:count]}
+        document = {**LETTER, "exempts": [exempt]}
+        body = {"kind": "directive", "document": document, "days": 0}
+        answers.append(served.post("/v1/orders/preview", body, key="operator"))
+    assert [answer.status_code for answer in answers] == [200, 413]
+    assert answers[1].json()["where"] == "directive.exempts[0].annex_a"
+
+
 def test_a_key_without_audit_read_gets_no_name(served: Served) -> None:
     """Lists of persons are not there, and no person's id is anywhere in the answer."""
     key = served.grant("switch:engage")

@@ -16,6 +16,7 @@ from policy_engine.core.facts import Location
 from policy_engine.core.switches import KillSwitch, SwitchQuestion, covers, read_kill_switch
 from policy_engine.errors import Conflict, NotPermitted
 from policy_engine.rules.release import read_folder
+from policy_engine.services.asof import AsOf
 from policy_engine.services.drills import FAILED, HELD, KINDS, SKIPPED
 from policy_engine.services.drillsubject import DRILL_SUBJECT, DRILL_TENANT
 from policy_engine.services.permissions import DRILL, LOCAL
@@ -125,6 +126,18 @@ def test_the_log_keeps_the_time_to_effect_and_the_replay_agrees(
     assert len(asked) == 3 * len(held)
     assert {one.status for one in engine.replay.all(keys["auditor"])} == {SAME}
     assert engine.evidence.verify().ok
+
+
+def test_a_drill_is_no_control_that_failed_to_reach_anybody(sample: tuple[Engine, dict[str, Principal]]) -> None:
+    """An allow while a drill's switch for everything was engaged is no hole in a control; other switches are listed."""
+    engine, keys = sample
+    engine.switches.engage_drill(keys["operator"], "drill-everything", {"models": "all"}, "drill")
+    engine.switches.engage(keys["operator"], "opus", {"families": ["opus"]}, "letter")
+    assert engine.decider.decide(ALICE, keys["enforcement point"]).allowed
+    assert not engine.decider.decide(replace(ALICE, model="opus-4-8"), keys["enforcement point"]).allowed
+    asof = AsOf(engine.replay)
+    assert asof.family(keys["auditor"], "fable-5").controls == {}
+    assert [id for id, _ in asof.family(keys["auditor"], "opus-4-8").controls] == ["opus"]
 
 
 def test_a_second_drill_keeps_one_row_a_kind(sample: tuple[Engine, dict[str, Principal]]) -> None:

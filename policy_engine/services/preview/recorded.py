@@ -72,7 +72,7 @@ class Window:
 def replay_supposed(walk: Walk, releases: ReleaseLoader, supposition: Supposition, window: Window) -> Past:
     """Return what the decisions of a window, which ends before `until`, would have been."""
     registers = Supposed(walk.past, supposition.register, supposition.id, supposition.throughout(window.until).now)
-    rejudge = Rejudge(registers, releases, hints=True)
+    rejudge, served = Rejudge(registers, releases), Rejudge(registers, releases, hints=True)
     reached = _Reached(supposition, rejudge)
     found = Past(window.since, window.until)
 
@@ -99,16 +99,19 @@ def replay_supposed(walk: Walk, releases: ReleaseLoader, supposition: Suppositio
             found.closed.append({"entry": walk.name(step), "status": step.status, "note": step.note})
         elif isinstance(step, Recorded):
             found.replayed_count += 1
-            _replayed(walk, found, rejudge, step, window.limits.preview_rows_count)
+            _replayed(walk, found, (rejudge, served), step, window.limits.preview_rows_count)
         if not found.complete:
             break
     return found
 
 
-def _replayed(walk: Walk, found: Past, rejudge: Rejudge, step: Recorded, most: int) -> None:
-    public = step.public
+def _replayed(walk: Walk, found: Past, rejudges: tuple[Rejudge, Rejudge], step: Recorded, most: int) -> None:
+    """Decide again; of what is lost, a second time with the models that would still have served."""
+    public, (rejudge, served) = step.public, rejudges
     try:
         would_be = rejudge(step)
+        if public["outcome"] == Outcome.ALLOW and would_be.outcome is Outcome.DENY:
+            would_be = served(step)
     except (VerificationFailed, LoadRefused) as failed:
         _would(found, public["instant"], public["outcome"])
         found.closed.append({"entry": walk.name(step), "status": "unreadable", "note": failed.message})

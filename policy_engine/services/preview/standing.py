@@ -108,7 +108,8 @@ def stand(asking: Asking, moved: Moved) -> Standing:
     found = Standing()
     facts = FactCache(asking.registers)
     before = Evaluator(facts, serving_region=asking.serving_region, hints=False, remembers=False)
-    after = Evaluator(facts, serving_region=asking.serving_region, remembers=False)
+    after = Evaluator(facts, serving_region=asking.serving_region, hints=False, remembers=False)
+    served = Evaluator(facts, serving_region=asking.serving_region, remembers=False)
     for request in _candidates(asking):
         if found.asked_count >= asking.limits.preview_candidates_count:
             found.complete = False
@@ -117,6 +118,8 @@ def stand(asking: Asking, moved: Moved) -> Standing:
         moved(found.asked_count)
         was = before.evaluate(request, ASKER, asking.before, asking.at)
         would_be = after.evaluate(request, ASKER, asking.after, asking.at)
+        if was.outcome is Outcome.ALLOW and would_be.outcome is Outcome.DENY:  # only then are fallbacks asked for
+            would_be = served.evaluate(request, ASKER, asking.after, asking.at)
         _count(asking, found, facts, was, would_be)
     return found
 

@@ -111,7 +111,7 @@ APPROVALS: Final = "approvals"
 """The sort of whatever names a proposal: that it was made, and what became of it."""
 
 MARKED: Final = ("switch.engaged", "switch.released", "order.received", "order.amended", "order.ended")
-"""Kinds that are marked in the picture of decisions over time."""
+"""Kinds that are marked in the picture of decisions over time; drills are not, for they changed nobody's access."""
 
 
 def gather(period: Period, pages: Iterable[Sequence[Entry]], keyed_most: int, *, one_log: bool) -> Gathered:
@@ -169,7 +169,7 @@ def _count_event(found: Gathered, public: Mapping[str, Any], entry: str) -> None
             found.listed.setdefault(sort, Listed()).add(event)
     if "proposal" in public:
         found.listed.setdefault(APPROVALS, Listed()).add(replace(event, about=str(public["proposal"])))
-    if kind in MARKED and len(found.marks) < LISTED_COUNT:
+    if kind in MARKED and "drill" not in public and len(found.marks) < LISTED_COUNT:
         found.marks.append(event)
     if kind == "gap":
         found.missed += public["count"]
