@@ -1,0 +1,1 @@
+"""Previews: what they say, and what really happens."""

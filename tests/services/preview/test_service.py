@@ -130,7 +130,8 @@ def test_each_limit_is_honest(live: Live) -> None:
         assert answer.AT_LIMIT in past.notes and last_entry(scene)["complete"] is False
         at = limited(scene, preview_decisions_count=replayed).engage(olga, "new", SCOPE)
         past = limited(scene, preview_decisions_count=replayed - 1).engage(olga, "new", SCOPE)
-        assert at.complete and not past.complete and not past.recorded.complete  # type: ignore[union-attr]
+        assert past.recorded is not None
+        assert at.complete and not past.complete and not past.recorded.complete
         lines = whole.registers.lines or ()
         cut = limited(scene, preview_rows_count=len(lines) - 1).engage(olga, "new", SCOPE, wanted=NO_DAYS)
         assert len(cut.registers.lines or ()) == len(lines) - 1 and answer.NOT_LISTED in cut.notes
