@@ -285,12 +285,7 @@ def _check_fillable(settings: Settings) -> None:
 
 
 def _wire(
-    settings: Settings,
-    store: Store,
-    vault: KeyVault,
-    recorder: Recorder,
-    releases: ReleaseLoader,
-    sample: bool,
+    settings: Settings, store: Store, vault: KeyVault, recorder: Recorder, releases: ReleaseLoader, sample: bool
 ) -> Engine:
     snapshots = Snapshots(store, releases)
     region = _serving_region(settings, store, sample)
