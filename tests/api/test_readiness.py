@@ -135,12 +135,17 @@ class Standing:
     @property
     def decider(self) -> Any:
         """Return a decider of a replica that is cut off, or is not."""
-        return SimpleNamespace(presence=SimpleNamespace(confirmed=lambda: self.confirmed))
+        return SimpleNamespace(presence=SimpleNamespace(confirmed=lambda: self.confirmed, older=False))
 
     @property
     def store(self) -> Any:
         """Return a store with nothing but its state."""
         return SimpleNamespace(state=lambda: State(3, self.release, 1))
+
+    @property
+    def recovery(self) -> Any:
+        """Return a recovery that suspects nothing."""
+        return SimpleNamespace(suspicion=None)
 
     @property
     def foresight(self) -> Any:
