@@ -68,7 +68,7 @@ bench: setup ## speed, side by side with other engines and a do-nothing server
 	$(BIN)/python -m benchmarks $(BENCH)
 
 nightly: setup ## every test with many more examples, and the long campaigns (some: NIGHTLY=tests/rules)
-	PYTEST_DEBUG_TEMPROOT=$${TMPDIR:-/tmp} HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -n 2 --dist worksteal -m 'nightly or not nightly' $(NIGHTLY)
+	TMPDIR=$${TMPDIR:-/tmp} HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -n 2 --dist worksteal -m 'nightly or not nightly' $(NIGHTLY)
 
 clean: ## remove the environment and everything that can be made again
 	rm -rf $(ENV) out dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -81,7 +81,7 @@ def in_memory(folder: Path) -> bool:
     """Say whether there is room for the tests' files in memory: thousands of commits need not wait for a real disk.
 
     What a disk may lose, and when, the fault disk of `durability/` decides and no real one; a killed process loses
-    nothing on either. `PYTEST_DEBUG_TEMPROOT=/tmp` puts the files on a disk, as `make nightly` does.
+    nothing on either. `TMPDIR=/tmp` puts the files on a disk, as `make nightly` does.
     """
     try:
         return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free >= MEMORY_BYTES_LEAST
@@ -93,9 +93,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Close the network, and make the folder of kept outputs in the controlling process (workers inherit its name)."""
     sys.addaudithook(refuse_outside)
     if not hasattr(config, "workerinput"):
+        if "TMPDIR" not in os.environ and in_memory(MEMORY):
+            os.environ["TMPDIR"], tempfile.tempdir = str(MEMORY), None  # `None`: look again where files go
         os.environ[outputs.FOLDER_VARIABLE] = tempfile.mkdtemp(prefix="policy-engine-outputs-")
-        if in_memory(MEMORY):
-            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
     outputs.listen()
     witness.attend(WITNESS)
 

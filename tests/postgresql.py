@@ -132,7 +132,7 @@ def find_binaries() -> Path | None:
 
 
 def _started(binaries: Path, conf: str = CONF) -> Server:
-    folder = Path(tempfile.mkdtemp(prefix="pe-pg-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")))
+    folder = Path(tempfile.mkdtemp(prefix="pe-pg-"))
     if os.geteuid() == 0:
         shutil.chown(folder, "postgres")
     initdb = [str(binaries / "initdb"), "-D", str(folder / "data"), "-U", "postgres", "-A", "trust", "-E", "UTF8"]
