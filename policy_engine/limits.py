@@ -97,6 +97,16 @@ class Limits:
     small_group_decisions_count: int = 10
     report_days: int = 3_660
     keyed_decisions_count: int = 2_000_000
+    revocation_poll_seconds: float = 0.1
+    revocation_heartbeat_seconds: float = 1.0
+    revocation_send_seconds: float = 5.0
+    revocation_stream_seconds: float = 3_600.0
+    revocation_retry_milliseconds: int = 1_000
+    revocation_streams_count: int = 256
+    revocation_key_streams_count: int = 64
+    revocation_queue_events_count: int = 256
+    revocation_missed_epochs_count: int = 1_000
+    revocation_looked_entries_count: int = 20_000
 
 
 LIMITS = Limits()

@@ -24,13 +24,17 @@ from policy_engine.api.decisions import PATHS, DecisionApp
 from policy_engine.api.discovery import discovery_router
 from policy_engine.api.envelope import Envelope, LargeBody
 from policy_engine.api.exchange import Head, Receive, Scope, Send, answer_problem, read_head
+from policy_engine.api.feed import Feed
 from policy_engine.api.metrics import Metrics
 from policy_engine.api.openapi import describe
 from policy_engine.api.problems import MEDIA_TYPE, Problem
 from policy_engine.api.routes import ROUTERS, only_reading
 from policy_engine.api.validation import places_of
+from policy_engine.core.decision import Principal
+from policy_engine.core.release import Catalogue
 from policy_engine.errors import ApprovalNeeded, InputRefused, NotAuthenticated, PolicyEngineError
 from policy_engine.limits import LIMITS, Limits
+from policy_engine.services.revocations import Revocations
 
 if TYPE_CHECKING:
     from policy_engine.bootstrap import Engine
@@ -48,6 +52,8 @@ class Door:
         metrics = Metrics(lambda: gauges(read_condition(engine)), GAUGES, lambda model: tier_label(engine, model))
         self._decisions = DecisionApp(engine.decider, keys, metrics, limits, answering=engine.decider.answering)
         self.management = management_app(engine, metrics)
+        self._feed = revocation_feed(engine, limits)
+        self.management.state.feed = self._feed
         large = {"/v1/releases": LargeBody("policy:write", limits.table_bytes)}
         self._management = Envelope(self.management, keys, limits, large)
 
@@ -65,6 +71,23 @@ class Door:
                 await self._management(scope, receive, send)
         finally:
             self._under_way -= 1
+
+    def end_streams(self) -> None:
+        """Let every open stream end: the server is about to stop, and would wait for them."""
+        self._feed.end_all()
+
+
+def revocation_feed(engine: Engine, limits: Limits = LIMITS) -> Feed:
+    """Return the feed of an engine's changes, with no stream open."""
+
+    def catalogue() -> Catalogue | None:
+        release = engine.snapshots.refresh().release
+        return None if release is None else release.catalogue
+
+    def alive(principal: Principal, epoch: int) -> bool:
+        return engine.keys.still_alive(principal, engine.store.now(), epoch=epoch)
+
+    return Feed(Revocations(engine.store, catalogue, limits), alive, limits)
 
 
 async def refuse_busy(scope: Scope, send: Send) -> None:

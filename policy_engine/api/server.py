@@ -30,10 +30,24 @@ SWITCH_SECONDS: Final = 0.005
 """How long the event loop may keep the interpreter while the recorder wants it: a commit must not wait for a burst."""
 
 
-def server(engine: Engine, *, host: str, port: int) -> uvicorn.Server:
+class Server(uvicorn.Server):
+    """Uvicorn's server, which lets endless streams end before it waits for what is under way."""
+
+    def __init__(self, config: uvicorn.Config, door: Door) -> None:
+        super().__init__(config)
+        self._door = door
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams, then everything else."""
+        self._door.end_streams()
+        await super().shutdown(sockets)
+
+
+def server(engine: Engine, *, host: str, port: int) -> Server:
     """Return a server that is not yet started. Port 0 takes a free one."""
+    door = Door(engine)
     config = uvicorn.Config(
-        Door(engine),
+        door,
         host=host,
         port=port,
         loop="uvloop",
@@ -49,7 +63,7 @@ def server(engine: Engine, *, host: str, port: int) -> uvicorn.Server:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    return uvicorn.Server(config)
+    return Server(config, door)
 
 
 def run(engine: Engine, listener: socket.socket | None = None) -> None:

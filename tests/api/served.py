@@ -51,6 +51,7 @@ class Served:
     port: int
     client: httpx2.Client
     keys: dict[str, str] = field(default_factory=dict, repr=False)
+    server: Any = None
 
     @property
     def headers(self) -> dict[str, str]:
@@ -116,7 +117,7 @@ def serving(folder: Path, policies: Path = POLICIES, *, replica: bool = False, *
         port = running.servers[0].sockets[0].getsockname()[1]
         keys = {NAMES.get(key.label, key.label): key.secret for key in engine.sample_keys}
         with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            yield Served(engine, port, client, keys)
+            yield Served(engine, port, client, keys, running)
     finally:
         running.should_exit = True
         thread.join(timeout=30)

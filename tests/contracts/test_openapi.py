@@ -165,8 +165,9 @@ NOT_JSON = {
     "/v1/log/key",
     "/v1/log/tile/entries/{place}",
     "/v1/log/tile/{level}/{place}",
+    "/v1/revocations",
 }
-"""Text and bytes; `tests/api/test_tree.py` tries those of the tree."""
+"""Text and bytes; `tests/api/test_tree.py` tries those of the tree, `tests/api/test_revocations.py` the stream."""
 
 
 def test_each_route_is_tried_at_least_once(document: Any) -> None:

@@ -17,6 +17,7 @@ from policy_engine.api.routes import (
     orders,
     previews,
     releases,
+    revocations,
     switches,
     tree,
 )
@@ -33,6 +34,7 @@ ROUTERS: Final = (
     decisions.router,
     tree.router,
     erasure.router,
+    revocations.router,
 )
 """Every router of the management API, in the order of the OpenAPI document."""
 

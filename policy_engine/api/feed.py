@@ -1,0 +1,251 @@
+"""Who hears of a new epoch: open streams, each with a bounded queue, fed from one place that learns of it.
+
+Rules of the room:
+- The epoch is learned in one place, `EpochPoll`, and only while a stream is open; who is told sooner replaces it.
+- Nobody waits for a slow reader: a stream whose queue is full is cut, and its reader resumes from the log.
+- A heartbeat says that the epoch was read since the one before; while it cannot be read there is none.
+- A key is looked at again with every event and heartbeat; the stream of one that ended says so and ends.
+- Everything but reading the database happens on the event loop that serves.
+Left to others: what an event says (`services.revocations`), its bytes (`eventstream`), the route.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from policy_engine.core.decision import Principal
+from policy_engine.errors import PolicyEngineError
+from policy_engine.limits import LIMITS, Limits
+from policy_engine.services.revocations import Announcement, Revocations
+
+MISSED: Final = "missed"
+ROLLED_BACK: Final = "rolled-back"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a stream begins: the reader knows everything up to this epoch."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Void:
+    """Everything that was answered before is void: too much was missed, or the epoch went back."""
+
+    epoch: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The key of the stream may no longer be used."""
+
+
+Event = Standing | Announcement | Void | Ended
+Alive = Callable[[Principal, int], bool]
+"""Says whether a principal's key may be used now, as of an epoch at the earliest."""
+
+
+class TooManyStreams(Exception):
+    """One stream more than may be open."""
+
+
+class EpochPoll:
+    """Learns of a new epoch by reading the state row again and again."""
+
+    def __init__(self, read: Callable[[], int], limits: Limits = LIMITS) -> None:
+        self._read = read
+        self._seconds = limits.revocation_poll_seconds
+
+    async def next(self) -> int:
+        """Return the epoch of the database after a moment. Raises `StoreUnavailable` when it cannot be read."""
+        await asyncio.sleep(self._seconds)
+        return await asyncio.to_thread(self._read)
+
+
+class Stream:
+    """One reader's events. `tenants` of the principal bound what it is told."""
+
+    def __init__(self, feed: Feed, principal: Principal, first: Sequence[Event], limits: Limits) -> None:
+        self.principal = principal
+        self._feed = feed
+        self._limits = limits
+        self._queue: deque[Event] = deque(first)
+        self._woken = asyncio.Event()
+        self._over = False
+        self._cut = False
+        self._ends_at = _now() + limits.revocation_stream_seconds * random.uniform(0.9, 1.0)
+
+    def put(self, event: Event) -> bool:
+        """Queue an event, and return whether the stream goes on; a full queue cuts it."""
+        self._cut = self._cut or len(self._queue) >= self._limits.revocation_queue_events_count
+        if not self._cut:
+            self._queue.append(event)
+        self._woken.set()
+        return not self._cut
+
+    def end(self) -> None:
+        """Let the stream end where it stands; its reader comes back and resumes."""
+        self._over = True
+        self._woken.set()
+
+    async def next(self) -> Event | None:
+        """Return the next event, or `None` when a heartbeat is due.
+
+        Raises `StopAsyncIteration` when the stream ends here.
+        """
+        beat = _now() + self._limits.revocation_heartbeat_seconds
+        while not self._queue:
+            if self._over or self._cut or _now() >= self._ends_at:
+                raise StopAsyncIteration
+            self._woken.clear()
+            try:
+                async with asyncio.timeout_at(beat):
+                    await self._woken.wait()
+            except TimeoutError:
+                if not self._feed.key_lives(self.principal):
+                    return self._ended()
+                if self._feed.is_fresh:
+                    return None
+                beat = _now() + self._limits.revocation_heartbeat_seconds
+        if self._over or self._cut:
+            raise StopAsyncIteration
+        if not self._feed.key_lives(self.principal):
+            return self._ended()
+        event = self._queue.popleft()
+        return event.within(self.principal.tenants) if isinstance(event, Announcement) else event
+
+    def _ended(self) -> Event:
+        self._over = True
+        return Ended()
+
+
+class Feed:
+    """All open streams of a process."""
+
+    def __init__(
+        self, source: Revocations, alive: Alive, limits: Limits = LIMITS, poll: EpochPoll | None = None
+    ) -> None:
+        self._source = source
+        self._alive = alive
+        self._limits = limits
+        self._poll = EpochPoll(source.epoch, limits) if poll is None else poll
+        self._streams: set[Stream] = set()
+        self._kept: deque[Announcement] = deque(maxlen=limits.revocation_missed_epochs_count)
+        self._epoch: int | None = None
+        self._read_at = 0.0
+        self._turn = asyncio.Lock()
+        self._listening: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def streams_count(self) -> int:
+        """How many streams are open."""
+        return len(self._streams)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the epoch was read within the last heartbeat."""
+        return _now() - self._read_at <= self._limits.revocation_heartbeat_seconds
+
+    def key_lives(self, principal: Principal) -> bool:
+        """Return whether a stream's key may still be used; while that cannot be known, it may be listened with."""
+        try:
+            return self._alive(principal, self._epoch or 0)
+        except PolicyEngineError:
+            return True
+
+    async def open(self, principal: Principal, last: int | None) -> Stream:
+        """Open a stream for whoever has heard everything up to `last` (`None`: begins now).
+
+        Raises `TooManyStreams`, and `StoreUnavailable` when the epoch cannot be read. Whoever opens a stream closes it.
+        """
+        own = sum(1 for stream in self._streams if stream.principal.key_id == principal.key_id)
+        limits = self._limits
+        if (
+            self._closed
+            or len(self._streams) >= limits.revocation_streams_count
+            or own >= limits.revocation_key_streams_count
+        ):
+            raise TooManyStreams
+        async with self._turn:
+            epoch = await self._advance(await asyncio.to_thread(self._source.epoch))
+            stream = Stream(self, principal, await self._first(epoch, last), limits)
+            self._streams.add(stream)
+        if self._listening is None:
+            self._listening = asyncio.get_running_loop().create_task(self._listen())
+        return stream
+
+    def close(self, stream: Stream) -> None:
+        """Forget a stream."""
+        stream.end()
+        self._streams.discard(stream)
+
+    def end_all(self) -> None:
+        """Let every stream end, and open no other: the server is about to stop."""
+        self._closed = True
+        for stream in self._streams:
+            stream.end()
+
+    async def _listen(self) -> None:
+        try:
+            while self._streams:
+                try:
+                    epoch = await self._poll.next()
+                    async with self._turn:
+                        await self._advance(epoch)
+                except PolicyEngineError:
+                    continue  # the heartbeats stop, which is how readers learn of it
+        finally:
+            self._listening = None
+
+    async def _advance(self, epoch: int) -> int:
+        """Tell every stream what happened up to an epoch that was read, and return how far that is."""
+        self._read_at = _now()
+        before = self._epoch
+        if before is None or not self._streams:
+            self._kept.clear()
+            self._epoch = epoch
+        elif epoch < before:
+            self._begin_anew(epoch, ROLLED_BACK)
+        elif epoch > before:
+            news = await asyncio.to_thread(self._source.since, before)
+            if news is None:
+                self._begin_anew(epoch, MISSED)
+            for each in news or ():
+                self._kept.append(each)
+                self._epoch = each.epoch
+                self._tell(each)
+        return epoch if self._epoch is None else self._epoch
+
+    def _begin_anew(self, epoch: int, reason: str) -> None:
+        self._kept.clear()
+        self._epoch = epoch
+        self._tell(Void(epoch, reason))
+
+    def _tell(self, event: Event) -> None:
+        self._streams = {stream for stream in self._streams if stream.put(event)}
+
+    async def _first(self, epoch: int, last: int | None) -> list[Event]:
+        """Return what a reader who knows everything up to `last` must hear to know everything up to `epoch`."""
+        if last is None or last == epoch:
+            return [Standing(epoch)]
+        if last > epoch:
+            return [Void(epoch, ROLLED_BACK)]
+        missed: Sequence[Announcement] | None = [each for each in self._kept if each.epoch > last]
+        if not missed or missed[0].epoch != last + 1:
+            read = await asyncio.to_thread(self._source.since, last)
+            missed = None if read is None else [each for each in read if each.epoch <= epoch]
+        if missed is None or len(missed) >= self._limits.revocation_queue_events_count:
+            return [Void(epoch, MISSED)]
+        return [Standing(last), *missed]
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
