@@ -136,7 +136,7 @@ def test_an_engage_without_any_disturbance(served: Served, listen: bool) -> None
 
 def test_a_network_that_keeps_answers_back(served: Served, proxy: Proxy) -> None:
     """Answers given before the engage are delivered after `settled`: they came too late, and none is used."""
-    with enforcing(f"http://127.0.0.1:{proxy.port}", served.keys["gateway"]) as point:
+    with enforcing(f"http://127.0.0.1:{proxy.port}", served.keys["gateway"], listen=False) as point:
         proxy.hold()
         time.sleep(BUDGET)  # by now a question hangs in the network
         settled = engage(served, "held")
