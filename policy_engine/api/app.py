@@ -24,7 +24,7 @@ from policy_engine.api.decisions import PATHS, DecisionApp
 from policy_engine.api.discovery import discovery_router
 from policy_engine.api.envelope import Envelope, LargeBody
 from policy_engine.api.exchange import Head, Receive, Scope, Send, answer_problem, read_head
-from policy_engine.api.feed import Feed
+from policy_engine.api.feed import EpochPoll, Feed
 from policy_engine.api.metrics import Metrics
 from policy_engine.api.openapi import describe
 from policy_engine.api.problems import MEDIA_TYPE, Problem
@@ -87,7 +87,8 @@ def revocation_feed(engine: Engine, limits: Limits = LIMITS) -> Feed:
     def alive(principal: Principal, epoch: int) -> bool:
         return engine.keys.still_alive(principal, engine.store.now(), epoch=epoch)
 
-    return Feed(Revocations(engine.store, catalogue, limits), alive, limits)
+    source = Revocations(engine.store, catalogue, limits)
+    return Feed(source, alive, limits, EpochPoll(source.epoch, limits, engine.snapshots.subscribe))
 
 
 async def refuse_busy(scope: Scope, send: Send) -> None:

@@ -15,7 +15,9 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from policy_engine.core.decision import Principal
@@ -52,21 +54,46 @@ Alive = Callable[[Principal, int], bool]
 """Says whether a principal's key may be used now, as of an epoch at the earliest."""
 
 
+Subscribe = Callable[[Callable[[object], object]], Callable[[], None]]
+
+
 class TooManyStreams(Exception):
     """One stream more than may be open."""
 
 
 class EpochPoll:
-    """Learns of a new epoch by reading the state row again and again."""
+    """Learns of a new epoch by reading the state row again and again, and sooner where this process has met it.
 
-    def __init__(self, read: Callable[[], int], limits: Limits = LIMITS) -> None:
+    `subscribe` takes what is called, in any thread, when it has, and returns what ends that.
+    """
+
+    def __init__(self, read: Callable[[], int], limits: Limits = LIMITS, subscribe: Subscribe | None = None) -> None:
         self._read = read
         self._seconds = limits.revocation_poll_seconds
+        self._subscribe = subscribe
+        self._woken = asyncio.Event()
+        self._unsubscribe: Callable[[], None] | None = None
 
     async def next(self) -> int:
         """Return the epoch of the database after a moment. Raises `StoreUnavailable` when it cannot be read."""
-        await asyncio.sleep(self._seconds)
+        if self._unsubscribe is None and self._subscribe is not None:
+            self._unsubscribe = self._subscribe(partial(_wake, asyncio.get_running_loop(), self._woken))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._seconds):
+                await self._woken.wait()
+        self._woken.clear()
         return await asyncio.to_thread(self._read)
+
+    def close(self) -> None:
+        """Be told no longer; the next `next` subscribes again."""
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+
+
+def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Event, snapshot: object) -> None:
+    with suppress(RuntimeError):  # the loop has ended, and with it everybody who listens
+        loop.call_soon_threadsafe(woken.set)
 
 
 class Stream:
@@ -203,6 +230,7 @@ class Feed:
                 except PolicyEngineError:
                     continue  # the heartbeats stop, which is how readers learn of it
         finally:
+            self._poll.close()
             self._listening = None
 
     async def _advance(self, epoch: int) -> int:

@@ -12,7 +12,7 @@ import pytest
 
 from policy_engine.api.eventstream import EventStream, encoded
 from policy_engine.api.exchange import Disconnected
-from policy_engine.api.feed import Ended, Feed, Standing, Stream, TooManyStreams, Void
+from policy_engine.api.feed import Ended, EpochPoll, Feed, Standing, Stream, TooManyStreams, Void
 from policy_engine.core.decision import Principal, PrincipalKind
 from policy_engine.errors import StoreUnavailable
 from policy_engine.limits import Limits
@@ -170,6 +170,32 @@ def test_what_another_process_changes_is_heard(store: AnyStore) -> None:
         assert [(await told(stream)).epoch for _ in range(3)] == [2, 3, 4]
 
     fed(store, act)
+
+
+def test_an_epoch_that_this_process_has_met_is_told_without_waiting(store: AnyStore) -> None:
+    """With a poll of a minute, who is told of a new epoch reads it at once; afterwards it is told no more."""
+    hearing: list[Callable[[object], object]] = []
+
+    def subscribe(hears: Callable[[object], object]) -> Callable[[], None]:
+        hearing.append(hears)
+        return lambda: hearing.remove(hears)
+
+    async def run() -> None:
+        bounds = Limits(revocation_poll_seconds=60.0)
+        source = Source(store, lambda: None, bounds)
+        feed = Feed(source, Keys(), bounds, EpochPoll(source.epoch, bounds, subscribe))
+        async with asyncio.timeout(20):
+            stream = await feed.open(GATEWAY, None)
+            assert await told(stream) == Standing(1)
+            await asyncio.to_thread(store.change, put("orders", "o", 0, {"kind": "x", "body": {}}))
+            await asyncio.to_thread(hearing[0], None)
+            assert (await told(stream)).epoch == 2
+            feed.close(stream)
+            hearing[0](None)
+            while hearing:
+                await asyncio.sleep(0.001)
+
+    asyncio.run(run())
 
 
 def test_a_stream_beyond_the_limits_is_refused(store: AnyStore) -> None:

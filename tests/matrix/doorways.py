@@ -32,7 +32,7 @@ COMMAND = get_command(app)
 
 REFUSALS = re.compile(
     r"this needs|the key (?:is unknown|is revoked|has expired)|reaches beyond the tenants|does not cover"
-    r"|(?:another|a third) person must|nobody erases|a person's key exists already"
+    r"|(?:another|a third) person|nobody (?:erases|sets facts)|a person's key exists already"
 )
 """What a refusal of permission says on the command line, whose exit code is the one of every wrong use."""
 
