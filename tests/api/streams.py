@@ -54,7 +54,7 @@ def reading(port: int, key: str, last: int | str | None = None, seconds: float =
         connection.close()
 
 
-def soon(what: Any, seconds: float = 5.0) -> Any:
+def soon(what: Any, seconds: float = 20.0) -> Any:
     """Return the first true answer of a question asked again and again; fail when there is none in time."""
     until = time.monotonic() + seconds
     while not (answer := what()):

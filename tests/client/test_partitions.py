@@ -9,13 +9,14 @@ point used allows before, asked on afterwards, and was denied: one that did noth
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,11 +104,18 @@ def proxy(served: Served) -> Iterator[Proxy]:
     made.close()
 
 
-def engage(served: Served, id: str) -> float:
-    """Engage a switch and return when it is settled, on this machine's clock."""
+def engage(served: Served, id: str, *, wait: str = "committed") -> float:
+    """Engage a switch and return when it is settled, on this machine's clock.
+
+    With `wait="settled"` it is the engine that says so: this returns when its answer has come.
+    """
     body = {"id": id, "scope": {"models": [MODEL]}, "reason": "why"}
-    assert served.post("/v1/switches", body, key="operator").status_code == 201
-    return time.monotonic() + BUDGET * SETTLED_SHARE
+    answer = served.post(f"/v1/switches?wait={wait}", body, key="operator")
+    assert (answer.status_code, answer.json()["withdrawal"]["settles_after_ms"]) == (
+        201,
+        BUDGET * SETTLED_SHARE * 1_000,
+    )
+    return time.monotonic() + (BUDGET * SETTLED_SHARE if wait == "committed" else 0.0)
 
 
 def release(served: Served, id: str) -> None:
@@ -128,9 +136,9 @@ def judged(point: Point, settled: float, *, denied: bool = True) -> None:
 
 @pytest.mark.parametrize("listen", [True, False], ids=["listening", "deaf"])
 def test_an_engage_without_any_disturbance(served: Served, listen: bool) -> None:
-    """Allows end by themselves within the budget, also where no stream is followed."""
+    """When the engine itself answers `settled`, nothing is used any more, also where no stream is followed."""
     with enforcing(f"http://127.0.0.1:{served.port}", served.keys["gateway"], listen=listen) as point:
-        judged(point, engage(served, "plain"))
+        judged(point, engage(served, "plain", wait="settled"))
     release(served, "plain")
 
 
@@ -294,3 +302,41 @@ def test_an_interface_that_is_down(served: Served, namespace: Namespace) -> None
         namespace.turn("up")
         judged(point, settled)
     release(served, "down")
+
+
+def campaign(served: Served, proxy: Proxy, rounds: int, seed: int) -> int:
+    """Disturb two enforcement points at random, engage and release, so often; return how many uses were looked at."""
+    chance = random.Random(seed)
+    url, key = f"http://127.0.0.1:{proxy.port}", served.keys["gateway"]
+    with enforcing(url, key) as listening, enforcing(url, key, listen=False) as deaf:
+        for number in range(rounds):
+            point = chance.choice((listening, deaf))
+            disturb, heal = chance.choice(
+                (
+                    (proxy.hold, proxy.heal),
+                    (proxy.cut, proxy.heal),
+                    (
+                        lambda p=point: p.process.send_signal(signal.SIGSTOP),
+                        lambda p=point: p.process.send_signal(signal.SIGCONT),
+                    ),
+                )
+            )
+            disturb()
+            time.sleep(chance.uniform(0.0, BUDGET))
+            settled = engage(served, f"round-{number}")
+            time.sleep(BUDGET * chance.uniform(0.0, 5.0))
+            heal()
+            for each in (listening, deaf):
+                judged(each, settled)
+            release(served, f"round-{number}")
+            for each in (listening, deaf):
+                used = each.count("used")
+                soon(lambda each=each, used=used: each.count("used") > used)
+        return listening.count("used") + deaf.count("used")
+
+
+@pytest.mark.nightly
+def test_many_disturbances(served: Served, proxy: Proxy, tell: Callable[[str], None]) -> None:
+    """200 engages, each while the network or one of two enforcement points is disturbed for 0 to 5 budgets."""
+    seed = random.randrange(2**32)
+    tell(f"partitions: 200 rounds, seed {seed}, {campaign(served, proxy, 200, seed)} uses, none after settled")
