@@ -129,6 +129,7 @@ CHANGES: Mapping[str, Attempt] = {
         body={"id": "new-h-@door", "subject": "mina"},
     ),
     "release a legal hold": reasoned("/v1/log/holds/h-@door/release", "audit", "hold", "release", "h-@door"),
+    "recover an older database": Attempt(None, ("audit", "recover", "--beyond", "99", "--reason", "lost")),
     "make first keys when there are some": Attempt(None, ("keys", "create", "--first", "ada", "ben")),
     "create a key": Attempt(None, ("keys", "create", "rita-@door", "--scopes", "approve")),
     "approve what another proposed": ruling("approve", "approve-@door"),
