@@ -14,7 +14,6 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -153,13 +152,15 @@ class Site:
 BREAKS_COMMITS = ("write", "fsync")
 
 
-def while_serving(site: Site) -> None:
-    """Let the fault come while an engine works."""
+def while_serving(site: Site, carried: bool) -> None:
+    """Let the fault come while an engine works, whose log is carried over from then on or not."""
     engine = site.open()
     try:
         checkpoints.FRAMES_COUNT = PAGES
         site.decide(engine, ALLOWED)
         site.arm()
+        if not carried:
+            checkpoints.FRAMES_COUNT = sys.maxsize
         site.work(engine)
         site.heal(engine)
     finally:
@@ -193,7 +194,7 @@ def main(folder: Path, template: Path, sites: Path) -> None:
 
 def try_site(disk: Disk, place: Path, template: Path, number: int, described: list[Any]) -> Found:
     """Work through one site."""
-    start, kind, skip, times, error, part = described
+    start, kind, skip, times, error, part, carried = described
     place.mkdir()
     site = Site(disk, place, Fault((kind,), "", error, skip=skip, times=times, part=part))
     if not start:
@@ -201,9 +202,11 @@ def try_site(disk: Disk, place: Path, template: Path, number: int, described: li
             shutil.copy(template / name, place / name)
         synced(place)
     disk.mark(f"site {number}")
-    act: Callable[[Site], None] = while_starting if start else while_serving
     try:
-        act(site)
+        if start:
+            while_starting(site)
+        else:
+            while_serving(site, carried)
     except Exception as problem:  # noqa: BLE001  whatever it is, the test reports it with its site
         disk.mend()
         site.found.wrong.append(f"{type(problem).__name__}: {problem}")

@@ -41,7 +41,7 @@ ERRORS: Mapping[str, tuple[int, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One site, as `faulted` reads it."""
+    """One site, as `faulted` reads it. Without `carried` the log is not carried over from the fault on."""
 
     starting: bool
     kind: str
@@ -49,10 +49,11 @@ class Place:
     times: int
     error: int
     part: bool
+    carried: bool = True
 
     def described(self) -> list[Any]:
         """Return it as the program's list."""
-        return [self.starting, self.kind, self.skip, self.times, self.error, self.part]
+        return [self.starting, self.kind, self.skip, self.times, self.error, self.part, self.carried]
 
     def __str__(self) -> str:
         when = "a first start" if self.starting else "serving"

@@ -51,7 +51,7 @@ def test_what_only_memory_held_is_written_again(filled: Filled, tmp_path: Path) 
     Control: policy_engine/store/sessions.py
         settle(path, open_file)
     """
-    places = [Place(False, "fsync", skip, 3, errno.EIO, False) for skip in range(1, 13)]
+    places = [Place(False, "fsync", skip, 3, errno.EIO, False, carried=False) for skip in range(1, 13)]
     assert try_places(tmp_path.resolve() / "run", filled("template"), places, random.Random(8)).wrong == []
 
 
