@@ -127,7 +127,7 @@ def test_the_life_of_a_directive_is_told(house: House) -> None:
     waiting = house.orders.receive(house["olga"], "directive", {**body, "exempts": [exempt]}).proposal
     assert (newest(house).id, newest(house).voids) == ("d", {"models": ["fable-5"]})
     assert approved(house, waiting).voids == {"models": ["fable-5"]}
-    house.orders.amend(house["olga"], "d", {**body, "models": "all", "exempts": [exempt]})
+    house.orders.amend(house["olga"], "d", {**body, "models": "all"})
     assert (newest(house).voids, newest(house).scope) == (EVERYTHING, {"models": "all"})
     ended = approved(house, house.orders.end(house["olga"], "d", "over").proposal)
     assert (ended.kind, ended.voids) == ("order.ended", NOTHING)
