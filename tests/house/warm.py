@@ -81,7 +81,8 @@ def within(old: CodeType, new: CodeType) -> Iterator[tuple[CodeType, CodeType | 
 
 
 def functions() -> list[FunctionType]:
-    """Return every function that this process holds."""
+    """Return every function that this process holds, those included that `conftest` set aside after collecting."""
+    gc.unfreeze()
     return [found for found in gc.get_objects() if isinstance(found, FunctionType)]
 
 
