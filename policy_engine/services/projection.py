@@ -36,7 +36,8 @@ class Projection:
         registers = {register for register, _ in public["rows"]} | {row[0] for row in erased}
         activates = public.get("activates")
         if public["kind"] == "epoch.recovered":
-            if epoch != max(self.state.epoch, public["beyond"]) + 1:
+            beyond = public.get("beyond")
+            if type(beyond) is not int or epoch != max(self.state.epoch, beyond) + 1:
                 raise VerificationFailed("the recovery does not lead to the epoch behind the one that it names")
         elif epoch not in (self.state.epoch, self.state.epoch + 1):
             raise VerificationFailed("the change moves the epoch by more than one")

@@ -16,7 +16,7 @@ Line = tuple[str, int, int, dict[str, Any]]
 def change(log: str, seq: int, at: int, epoch: int, *, facts: bool = False, release: str | None = None) -> Line:
     """Return a change of a switch, or of facts, with the epoch after it."""
     rows = [["persons" if facts else "switches", "commitment"]]
-    return log, seq, at, {"epoch": epoch, "release": release, "rows": rows}
+    return log, seq, at, {"kind": "changed", "epoch": epoch, "release": release, "rows": rows}
 
 
 def decision(log: str, seq: int, at: int, epoch: int, release: str | None = None) -> Line:
