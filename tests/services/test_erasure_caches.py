@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from policy_engine.core.decision import Request
 from policy_engine.core.facts import Location
 from policy_engine.services.factcache import FactCache
 from policy_engine.services.permissions import LOCAL
+from policy_engine.services.record import Recorder
 from tests.laws.sample import opened
 from tests.services.erasedsamples import Office
 from tests.store.samples import PostgresDatabase, SqliteDatabase
@@ -51,6 +53,40 @@ def test_a_process_that_remembers_the_key_seals_under_the_stored_one(offices: tu
     first, second = there.decide(ZOE), here.decide(ZOE)
     assert (here.read(first)["subject"], there.read(second)["subject"]) == (ZOE, ZOE)
     assert here.entry(first).data_key == here.entry(second).data_key
+
+
+def test_an_index_that_is_being_filled_keeps_nothing_of_who_is_erased(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On PostgreSQL a process fills the index while another erases: the erasure waits, and takes those tags as well.
+
+    Without a lock between them the erasure sees no tags, and the index keeps those that it had read before.
+    """
+    monkeypatch.setattr(
+        Recorder, "_index", lambda recorder: None
+    )  # the test fills it, in a transaction that stays open
+    database = PostgresDatabase(tmp_path)
+    here = Office(database)
+    here.tick()
+    here.person(ZOE, "acme")
+    there = here.again()
+    here.tick()
+    place = there.decide(ZOE)
+    here.tick()
+    erasing = Thread(target=here.erase, args=(ZOE,))
+    with database.server.admin(database.name) as session:
+        session.execute("BEGIN")
+        session.execute("SELECT policy_engine.index_tags(%s, 1000)", (there.entry(place).log_id,))
+        erasing.start()
+        erasing.join(0.5)
+        assert erasing.is_alive()
+        session.execute("COMMIT")
+    erasing.join(30)
+    assert here.verify().findings == ()
+    for office in (here, there):
+        office.close()
+    database.close()
+    database.drop()
 
 
 def test_a_process_that_remembers_the_facts_sees_the_new_ones(offices: tuple[Office, Office]) -> None:

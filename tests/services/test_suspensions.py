@@ -5,18 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from policy_engine.core.instants import DAY, format_instant
 from policy_engine.errors import InputRefused
+from policy_engine.services import suspensions as suspensions_room
 from policy_engine.services.suspensions import Overdue, Suspensions, overdue
 from tests.services.governed import START, House
 
 LETTER: dict[str, Any] = {"id": "letter", "models": ["fable-5"], "blocks": ["foreign_person"]}
 
 
-def test_an_alarm_is_raised_once_at_the_date_and_ends_with_the_confirmation(house: House) -> None:
+def test_an_alarm_is_raised_once_at_the_date_and_ends_with_the_confirmation(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The instant of the date itself is overdue; one log line says so, and a later date ends it at once."""
+    monkeypatch.setattr(suspensions_room, "log", structlog.get_logger())  # its own may be another configuration.s
     suspensions = Suspensions(house.store)
     house.orders.receive(house["olga"], "directive", {**LETTER, "reconfirm_by": format_instant(START + DAY)})
     assert suspensions.overdue() == ()
