@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,11 +18,19 @@ from tests.services.governed import START, House
 LETTER: dict[str, Any] = {"id": "letter", "models": ["fable-5"], "blocks": ["foreign_person"]}
 
 
-def test_an_alarm_is_raised_once_at_the_date_and_ends_with_the_confirmation(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def plain_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Log as nothing has been configured: what ran before may have set a level, and loggers keep what they met first."""
+    before = structlog.get_config()
+    structlog.reset_defaults()
+    monkeypatch.setattr(suspensions_room, "log", structlog.get_logger())
+    yield
+    structlog.configure(**before)
+
+
+@pytest.mark.usefixtures("plain_logs")
+def test_an_alarm_is_raised_once_at_the_date_and_ends_with_the_confirmation(house: House) -> None:
     """The instant of the date itself is overdue; one log line says so, and a later date ends it at once."""
-    monkeypatch.setattr(suspensions_room, "log", structlog.get_logger())  # its own may be another configuration.s
     suspensions = Suspensions(house.store)
     house.orders.receive(house["olga"], "directive", {**LETTER, "reconfirm_by": format_instant(START + DAY)})
     assert suspensions.overdue() == ()
