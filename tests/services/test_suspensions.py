@@ -20,7 +20,7 @@ LETTER: dict[str, Any] = {"id": "letter", "models": ["fable-5"], "blocks": ["for
 
 @pytest.fixture
 def plain_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Log as nothing has been configured: what ran before may have set a level, and loggers keep what they met first."""
+    """Log as if nothing were configured: what ran before may have set a level, and loggers keep what they met first."""
     before = structlog.get_config()
     structlog.reset_defaults()
     monkeypatch.setattr(suspensions_room, "log", structlog.get_logger())
