@@ -146,7 +146,7 @@ class Finder:
                 yield _look(entry, marks, question, sealed)
             return
         while part := list(islice(source.candidates, NARROWED_COUNT)):
-            wanted = [candidate.position for candidate in source.narrow(part)]
+            wanted = list(dict.fromkeys(candidate.position for candidate in source.narrow(part)))
             places = {position: place for place, position in enumerate(wanted)}
             read: dict[Position, ReadEntry] = {}
             for candidate in part:

@@ -64,5 +64,5 @@ def _scrubbed(connection: Any, path: Path) -> bool:
     try:
         connection.execute("VACUUM")
         return checkpoint(connection, path, "TRUNCATE")
-    except faults.DatabaseError:
+    except (faults.DatabaseError, OSError):
         return False  # busy, or no room for the copy: the file is as it was
