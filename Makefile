@@ -12,7 +12,8 @@ BIN := $(ENV)/bin
 READY := $(ENV)/.ready
 
 # The environment is this folder's own, whatever another project left in the shell.
-unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
+# Bytecode is kept even where an image forbids it (PYTHONDONTWRITEBYTECODE): compiling at each start costs a second.
+unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH PYTHONDONTWRITEBYTECODE
 export UV_PROJECT_ENVIRONMENT := $(ENV)
 export UV_PYTHON_DOWNLOADS := never
 
@@ -36,6 +37,7 @@ $(READY): pyproject.toml uv.lock verifier/pyproject.toml witness/pyproject.toml
 	  $(BIN)/python -m uv export --quiet --frozen --all-extras --no-emit-workspace -o $(ENV)/locked.txt && \
 	  $(BIN)/python -m pip install --quiet --require-hashes -r $(ENV)/locked.txt && \
 	  $(BIN)/python -m pip install --quiet --no-deps --editable . --editable verifier --editable witness ; }
+	@$(BIN)/python -m compileall -q policy_engine verifier witness migrations
 	@touch $(READY)
 
 run: setup ## serve the sample policy and the sample world on 127.0.0.1:8181
