@@ -80,3 +80,8 @@ def test_honest_batches_are_taken() -> None:
             lines = log.entries[read.first : read.first + read.n]
             assert not refusals(read, lines, every=False)
             assert not refusals(read, lines, every=True)
+
+
+def test_a_batch_without_a_line_is_none_of_decisions() -> None:
+    """Where lines are missing to the last, nothing was read, and nothing agrees."""
+    assert check_batch(header_over([decision(0)]), [], True, 1, False)[0] is False

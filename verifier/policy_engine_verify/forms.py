@@ -43,7 +43,7 @@ _DECISION = (
 _NAME = rb'([^"]*+)'
 DECISION = _form(_DECISION % (rb"(<I>)", _NAME, rb"(<I>)", _NAME, rb"(<N>)", _NAME, rb"(<I>)"))
 _DECISIONS = _form(
-    rb'([0-9]+)\n([0-9]+)\n([^"\n]+)\n(<N>)(?:\n"([0-9]+)"%b)+'
+    rb'([0-9]+)\n([0-9]+)\n([^"\n]+)\n(<N>)(?:"([0-9]+)"%b)++'
     % (_DECISION % (rb"\1", rb'[^"]*+', rb"\2", rb"\3", rb"\4", rb'[^"]*+', rb"\5"))
 )
 """A batch at once: the time, epoch, log and release that all its decisions have, then each behind its number.
@@ -54,9 +54,12 @@ A text that had no end in its line would end at the quote before the next number
 
 def all_decisions(lines: list[bytes], first: int, at: int, epoch: int, log: bytes, release: bytes) -> bool:
     """Return whether plain lines are decisions of the usual form with these members, numbered from `first` on."""
-    head = b"%d\n%d\n%b\n%b" % (at, epoch, log, release)
-    numbered = [b'"%d"%b' % each for each in enumerate(lines, first)]
-    return _DECISIONS.fullmatch(b"\n".join([head, *numbered])) is not None
+    if not lines:
+        return False
+    parts = [b"%d\n%d\n%b\n%b" % (at, epoch, log, release)] * (2 * len(lines) + 1)
+    parts[1::2] = str(list(range(first, first + len(lines)))).encode()[1:-1].split(b", ")
+    parts[2::2] = lines
+    return _DECISIONS.fullmatch(b'"'.join(parts)) is not None
 
 
 def matched(form: re.Pattern[bytes], data: bytes, plain: bool) -> re.Match[bytes] | None:

@@ -11,7 +11,7 @@ DIRECTORY_BYTES: Final = 67_108_864
 MEMBERS_COUNT: Final = 200_000
 LINE_BYTES: Final = 16_777_216
 """One entry, leaf, ciphertext or opened body."""
-CHUNK_BYTES: Final = 262_144
+CHUNK_BYTES: Final = 65_536
 """What is read at a time of each file that is open."""
 SMALL_BYTES: Final = 16_777_216
 """The manifest; one stored file of a release may be eight times as large."""

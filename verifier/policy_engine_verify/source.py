@@ -24,9 +24,9 @@ NAMES = re.compile(
     r"|receipts/[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\.json|proofs/[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\.tlog-proof"
 )
 FOLDERS = re.compile("entries|sealed|bodies|hashes|blobs|receipts|proofs|releases(?:/[0-9a-f]{64})?")
-_ESCAPED = bytes(0 if byte < 32 or byte == 92 else byte for byte in range(256))
+_ESCAPED = bytes(128 if byte < 32 or byte == 92 else byte for byte in range(256))
 _BETWEEN = _ESCAPED[:10] + b"\n" + _ESCAPED[11:]
-"""Turn control characters and the backslash into zero, so that one search finds any; the second spares newlines."""
+"""Turn control characters and the backslash into no ASCII, so that one look finds any; the second spares newlines."""
 
 ReadSome = Callable[[int], bytes]
 
@@ -75,7 +75,8 @@ class Lines:
 def is_plain(data: bytes, table: bytes = _ESCAPED) -> bool:
     """Return whether bytes are UTF-8 without anything that JSON writes with an escape, quotes aside."""
     try:
-        return b"\0" not in data.translate(table) and (data.isascii() or bool(data.decode()))
+        changed = data.translate(table)
+        return changed.isascii() or (changed == data and bool(data.decode()))
     except UnicodeDecodeError:
         return False
 
