@@ -17,7 +17,7 @@ Key = TypeVar("Key", bound=Hashable)
 FIRST_COUNT = 8
 """Positions read of each list at first; four times as many at each further reading."""
 
-MOST_COUNT = 2_048
+MOST_COUNT = 1_024
 
 
 def key_of(position: Position, newest_first: bool) -> Position:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Final
+from typing import Any, Final
 
 from policy_engine.store.indexinterfaces import Candidate, IndexReader, Position, ReadEntry
 from policy_engine.store.indexreading import StoreIndex
@@ -23,15 +23,25 @@ _LISTED = (
 _OLDEST: Final = Query(_LISTED.format(order="c.leaf, c.seq"))
 _NEWEST: Final = Query(_LISTED.format(order="c.leaf DESC, c.seq DESC"))
 _TAGGED = (
-    "SELECT t.tag, s.leaf, t.seq, substr(s.labels, ((t.seq - s.first_seq) * 4 + 1)::integer, 4)"
-    " FROM unnest(?::bytea[]) AS w (tag) CROSS JOIN LATERAL ("
-    " SELECT g.tag, g.seq FROM policy_engine.tags g WHERE g.tag = w.tag AND g.log_id = ?"
+    "SELECT w.place, t.seq FROM unnest(?::bytea[]) WITH ORDINALITY AS w (tag, place) CROSS JOIN LATERAL ("
+    " SELECT g.seq FROM policy_engine.tags g WHERE g.tag = w.tag AND g.log_id = ?"
     " AND g.seq >= ?::bigint AND g.seq <= ?::bigint ORDER BY {order} LIMIT ?::bigint) AS t"
-    " CROSS JOIN LATERAL (SELECT p.leaf, p.first_seq, p.labels FROM policy_engine.spans p"
-    " WHERE p.log_id = ? AND p.first_seq <= t.seq ORDER BY p.first_seq DESC LIMIT 1) AS s"
 )
 _TAGGED_OLDEST: Final = Query(_TAGGED.format(order="g.seq"))
 _TAGGED_NEWEST: Final = Query(_TAGGED.format(order="g.seq DESC"))
+_SPANS_BETWEEN: Final = Query(
+    "SELECT p.first_seq, p.leaf, p.labels FROM policy_engine.spans p WHERE p.log_id = ? AND p.first_seq <= ?::bigint"
+    " AND p.first_seq >= (SELECT max(o.first_seq) FROM policy_engine.spans o"
+    " WHERE o.log_id = ? AND o.first_seq <= ?::bigint) ORDER BY p.first_seq"
+)
+_SPANS_OF: Final = Query(
+    "SELECT t.seq, s.leaf, substr(s.labels, ((t.seq - s.first_seq) * 4 + 1)::integer, 4)"
+    " FROM unnest(?::bigint[]) AS t (seq) CROSS JOIN LATERAL (SELECT p.leaf, p.first_seq, p.labels"
+    " FROM policy_engine.spans p WHERE p.log_id = ? AND p.first_seq <= t.seq ORDER BY p.first_seq DESC LIMIT 1) AS s"
+    " ORDER BY t.seq"
+)
+_DENSE_RATIO: Final = 16
+"""Where entries with a tag lie no farther apart than this, all spans between them are read in one go."""
 _HAVING: Final = Query(
     "SELECT g.log_id, g.seq FROM unnest(?::bytea[]) AS w (tag)"
     " CROSS JOIN unnest(?::text[], ?::bigint[]) AS p (log_id, seq)"
@@ -67,12 +77,24 @@ class PostgresStoreIndex(StoreIndex):
         """Return the first `count` indexed entries of a log with each tag, from number `first` to `last`."""
         found: dict[bytes, list[Candidate]] = {tag: [] for tag in tags}
         statement = _TAGGED_NEWEST if newest_first else _TAGGED_OLDEST
-        rows = self._reader.all(statement, list(tags), log_id, first, last, count, log_id)
-        for tag, leaf, seq, label in rows:
-            found[bytes(tag)].append(Candidate((leaf, seq), log_id, int.from_bytes(label, "big")))
+        rows = self._reader.all(statement, list(tags), log_id, first, last, count)
+        known = self._candidates(log_id, sorted({seq for _, seq in rows}))
+        for place, seq in rows:
+            found[tags[place - 1]].append(known[seq])
         for entries in found.values():
             entries.sort(reverse=newest_first)
         return found
+
+    def _candidates(self, log_id: str, seqs: Sequence[int]) -> dict[int, Candidate]:
+        """Return the indexed entries of a log with these numbers, which are in order."""
+        if not seqs:
+            return {}
+        if seqs[-1] - seqs[0] > _DENSE_RATIO * len(seqs):
+            rows = self._reader.all(_SPANS_OF, list(seqs), log_id)
+        else:
+            spans = self._reader.all(_SPANS_BETWEEN, log_id, seqs[-1], log_id, seqs[0])
+            rows = [(seq, *labelled) for seq, labelled in zip(seqs, _labelled(spans, seqs), strict=True)]
+        return {seq: Candidate((leaf, seq), log_id, int.from_bytes(label, "big")) for seq, leaf, label in rows}
 
     def having(self, tags: Sequence[bytes], places: Sequence[tuple[str, int]]) -> set[tuple[str, int]]:
         """Return those of some indexed entries that have any of the tags."""
@@ -86,6 +108,16 @@ class PostgresStoreIndex(StoreIndex):
             ReadEntry((leaf, seq), log_id, seq, bytes(public), b"" if tags is None else bytes(tags))
             for leaf, log_id, seq, public, tags in self._reader.all(_FETCH, with_tags, leaves, seqs)
         ]
+
+
+def _labelled(spans: Sequence[Any], seqs: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+    """Yield the leaf and the label of each number, from the spans that hold them, both in order."""
+    place, last = 0, len(spans) - 1
+    for seq in seqs:
+        while place < last and spans[place + 1][0] <= seq:
+            place += 1
+        first, leaf, labels = spans[place]
+        yield leaf, labels[(seq - first) * 4 : (seq - first) * 4 + 4]
 
 
 class PostgresFinding:

@@ -11,9 +11,10 @@ import psycopg
 import pysqlite3
 import pytest
 
+from policy_engine.ledger.sealing import TAG_BYTES
 from policy_engine.services.verify import verify
 from policy_engine.store.indexing import label_of
-from policy_engine.store.indexinterfaces import PENDING, START
+from policy_engine.store.indexinterfaces import PENDING, START, Candidate
 from tests.services.questionscenes import Scene, opened
 from tests.store.conftest import KINDS
 from tests.store.samples import VAULT
@@ -77,6 +78,30 @@ def test_positions_go_forth_and_back(scene: Scene) -> None:
         assert index.position_of("0" * 16, 0) is None
         back = index.read(START, (PENDING, PENDING), newest_first=True, with_tags=False, count=1_000)
     assert [entry.position for entry in back] == [entry.position for entry in reversed(entries)]
+
+
+@pytest.mark.parametrize("ratio", [0, 10**9], ids=["each by itself", "all between them"])
+def test_lists_of_tags_say_where_their_entries_lie(scene: Scene, ratio: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each entry with a tag is listed at its leaf and with its label, however its span is read, from both ends."""
+    monkeypatch.setattr("policy_engine.store.pgindex._DENSE_RATIO", ratio)
+    scene.sequencer.integrate()
+    while scene.stores[0].index_tags(100) or scene.stores[0].index_columns(100).leaves:
+        pass
+    with scene.stores[0].finding() as index:
+        read = index.read(START, (PENDING, 0), newest_first=False, with_tags=True, count=1_000)
+        labels = [label for label, _ in index.labels(0)]
+        lists = index.listed(labels, START, (PENDING, 0), newest_first=False, count=1_000)
+        label_at = {each.position: label for label, found in lists.items() for each in found}
+        wanted: dict[tuple[str, bytes], list[Candidate]] = {}
+        for entry in read:
+            own = Candidate(entry.position, entry.log_id, label_at[entry.position])
+            for tag in {entry.tags[at : at + TAG_BYTES] for at in range(0, len(entry.tags), TAG_BYTES)}:
+                wanted.setdefault((entry.log_id, tag), []).append(own)
+        for (log_id, tag), expected in wanted.items():
+            assert index.tagged([tag], log_id, 0, 10**6, newest_first=False, count=1_000)[tag] == expected
+            part = index.tagged([tag], log_id, 0, 10**6, newest_first=True, count=2)[tag]
+            assert part == expected[::-1][:2]
+    assert len(wanted) > 40 and max(map(len, wanted.values())) > 5
 
 
 def changed(scene: Scene, statement: str) -> None:
