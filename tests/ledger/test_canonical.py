@@ -122,6 +122,37 @@ def test_reading_refuses_other_spellings(data: bytes) -> None:
         parse(data, "the entry")
 
 
+PLAIN = st.text("abc _,:{}[]'/-0", max_size=6)
+FLAT = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "at", "b", "kind", "v", "a_b", "A", "a1"]),
+        st.recursive(
+            PLAIN | st.none() | st.booleans() | st.integers(-(2**54), 2**54) | st.sampled_from([9 * 10**15, 10**15]),
+            lambda inner: st.lists(inner, max_size=3),
+            max_leaves=5,
+        ),
+    ),
+    max_size=5,
+)
+
+
+@given(FLAT, st.integers(0, 200), st.sampled_from([b"", b" ", b",", b"-", b"0", b'"', b"\\", b"\n", b"\x7f", b"1"]))
+def test_objects_of_the_usual_form_are_read_as_all_others(members: Any, place: int, put: bytes) -> None:
+    """Names in any order or twice, spaces, signs and zeros anywhere: what is read is what has just these bytes."""
+    data = ("{" + ",".join(f"{json.dumps(name)}:{rfc8785(value)}" for name, value in members) + "}").encode()
+    data = data[:place] + put + data[place:]
+    try:
+        plain = json.loads(data)
+        wanted = canonical(plain) == data
+    except (ValueError, InputRefused):
+        wanted = False
+    try:
+        assert parse(data, "it") == plain
+        assert wanted
+    except VerificationFailed:
+        assert not wanted
+
+
 @given(st.binary(max_size=20) | VALUES.map(lambda value: json.dumps(value).encode()))
 @example(b'{"a":[1,2]}')
 def test_whatever_is_read_is_canonical(data: bytes) -> None:
