@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from policy_engine.cli.app import app
+from tests.commandline import CliRunner, releases_loaded_once
 
 POLICIES = Path(__file__).parents[2] / "policies"
 LABELS = ("enforcement point", "operator", "approver", "auditor")
@@ -72,6 +72,12 @@ class Shell:
         given = {"location": "US", **options}
         words = [word for name, value in given.items() for word in (f"--{name}", value)]
         return self("check", "--subject", person, "--model", model, "--action", "infer", "--tenant", tenant, *words)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _releases_loaded_once() -> Iterator[None]:
+    with releases_loaded_once():
+        yield
 
 
 @pytest.fixture(scope="session")

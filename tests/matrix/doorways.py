@@ -10,9 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer import testing
-from typer.main import get_command
-from typer.testing import CliRunner
 
 from policy_engine import bootstrap
 from policy_engine.api.app import Door
@@ -20,15 +17,13 @@ from policy_engine.bootstrap import Engine
 from policy_engine.cli.app import app
 from policy_engine.rules.release import read_folder
 from tests.api.doors import ask
+from tests.commandline import CliRunner
 from tests.conftest import POLICIES
 
 TAKEN = ("✓", "2", "✓2")
 REFUSED = "✗"
 CONFLICT = "!"
 """Signs of what came of an attempt: taken (in part, by a second person); not permitted; the state is another."""
-
-COMMAND = get_command(app)
-"""The whole program, put together once."""
 
 REFUSALS = re.compile(
     r"this needs|the key (?:is unknown|is revoked|has expired)|reaches beyond the tenants|does not cover"
@@ -108,7 +103,6 @@ def on_the_command_line(
 ) -> Try:
     """Return what runs commands of the real program on the open engine."""
     patch.setattr(bootstrap, "open_engine", lambda *given, **more: Kept(engine))
-    patch.setattr(testing, "_get_command", lambda app: COMMAND)  # else it is put together again for each command
     settings = {"DATABASE": engine.settings.database, "POLICIES": str(POLICIES)} | ({"KEY": secret} if secret else {})
     environment = {f"POLICY_ENGINE_{name}": value for name, value in settings.items()}
 
