@@ -1,8 +1,7 @@
 """Wiring: opens a database and a policies folder and puts the services together, once.
 
 Rules of the room:
-- An empty database is filled in one `genesis` entry: the folder's release, active; its `world/`, if there is one,
-  marked `sample`, with fresh keys for its principals. Nothing else is ever activated by itself.
+- An empty database is filled once (`filling`). Nothing else is ever activated by itself.
 - A serving or embedding process whose folder's hash differs from the active release refuses to start; the command
   line's other verbs do not (one of them is how to activate).
 - A sample world or database refuses PostgreSQL, and a host that is not loopback, unless
@@ -15,18 +14,20 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from policy_engine.errors import LogForked, StartRefused
+from policy_engine.filling import WORLD_FOLDER, Genesis, SampleKey, fill
 from policy_engine.ledger.note import KEY_BYTES
 from policy_engine.loopback import check_loopback
 from policy_engine.rules import check_distribution
 from policy_engine.rules.folder import read_folder
 from policy_engine.services.approvals import Approvals
+from policy_engine.services.cells.standing import Standings
 from policy_engine.services.decide import Decider
 from policy_engine.services.disposal import Disposal
 from policy_engine.services.evaluate import Evaluator
@@ -36,7 +37,7 @@ from policy_engine.services.factcache import FactCache
 from policy_engine.services.facts import Facts
 from policy_engine.services.foresight import Foresight
 from policy_engine.services.keyfile import FileVault, KeyVault, new_vault, open_vault
-from policy_engine.services.keys import KeyRequest, Keys
+from policy_engine.services.keys import Keys
 from policy_engine.services.orders import Orders
 from policy_engine.services.publish import Publish
 from policy_engine.services.receipts import ReceiptKey
@@ -54,25 +55,11 @@ from policy_engine.services.withdrawal import Withdrawals
 from policy_engine.services.witness import OwnLog, Witnesses
 from policy_engine.services.witnessclient import WitnessAddress, read_witnesses
 from policy_engine.settings import Settings
-from policy_engine.store.interfaces import Change, Store, Write
+from policy_engine.store.interfaces import Store
 from policy_engine.store.migrate import prepare
 from policy_engine.stores import open_replicas, open_sequencer, open_store, replica_label, scrub_of
-from policy_engine.world import load_world
 
-WORLD_FOLDER = "world"
 SAMPLE_SERVING_REGION = "US"
-
-Genesis = tuple[Mapping[str, bytes], tuple[Write, ...]]
-"""Release files and register rows to fill an empty database with, instead of the folder's."""
-
-
-@dataclass(frozen=True, slots=True)
-class SampleKey:
-    """A key made for a sample principal; the secret is shown once."""
-
-    label: str
-    principal: str
-    secret: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +87,7 @@ class Engine:
     withdrawals: Withdrawals
     recovery: Recovery
     foresight: Foresight
+    standings: Standings
     sequencer: Sequencer | None = None
     sample_keys: tuple[SampleKey, ...] = ()
     witnesses: Witnesses | None = None
@@ -155,7 +143,7 @@ def open_engine(
     with _closed_on_error(_open(settings, vault, clock, releases, sample=sample)) as engine:
         if empty:
             engine.recovery.check_begun()
-            engine = _filled(engine, genesis)
+            engine = replace(engine, sample_keys=fill(engine, genesis))
         elif serving:
             _check_folder(engine)
             _check_sample(engine)
@@ -215,7 +203,7 @@ class Template:
         """
         _copy_database(self.place, settings.database_path)
         with _closed_on_error(_open(settings, self.vault, clock, releases, integrating=False)) as engine:
-            return _filled(engine, genesis)
+            return replace(engine, sample_keys=fill(engine, genesis))
 
 
 def copy_template(template: Path, place: Path) -> None:
@@ -321,6 +309,7 @@ def _wire(
         withdrawals=Withdrawals(store, open_replicas(settings, store), settings.valid_for_ms),
         recovery=recovery,
         foresight=Foresight.over(store, switches, orders, recorder, vault, releases, decider, snapshots, region),
+        standings=Standings(store),
     )
 
 
@@ -332,48 +321,6 @@ def _serving_region(settings: Settings, store: Store, sample: bool) -> str | Non
     if settings.serving_region is not None:
         return settings.serving_region
     return SAMPLE_SERVING_REGION if sample or store.state().sample else None
-
-
-def _filled(engine: Engine, genesis: Genesis | None) -> Engine:
-    """Fill an empty database in one entry and return the engine with the keys that were made."""
-    settings = engine.settings
-    keys: list[SampleKey] = []
-    writes: list[Write] = []
-    sample = False
-    if genesis is not None:
-        files, given = genesis
-        writes += given
-    else:
-        files = read_folder(settings.policies)
-        folder = settings.policies / WORLD_FOLDER
-        sample = folder.is_dir()
-        if sample:
-            world = load_world(folder, engine.store.now())
-            writes += [Write("persons", id, document, 0) for id, document in world.persons.items()]
-            writes += [Write("tenants", id, document, 0) for id, document in world.tenants.items()]
-            requests = {
-                f"sample-{key.id}": KeyRequest(key.id, key.kind, key.scopes, key.tenants, key.supplies)
-                for key in world.keys
-            }
-            rows, issued = engine.keys.genesis(requests)
-            writes += rows
-            keys = [
-                SampleKey(key.label, key.id, made.secret or "") for key, made in zip(world.keys, issued, strict=True)
-            ]
-    first = engine.publish.genesis_release(files)
-    engine.store.change(
-        Change(
-            kind="genesis",
-            public={},
-            writes=(*first.writes, *writes),
-            raises_epoch=True,
-            activate=first.hash,
-            blobs=first.blobs,
-            mark_sample=sample,
-        )
-    )
-    engine.snapshots.refresh()
-    return replace(engine, sample_keys=tuple(keys))
 
 
 def _check_folder(engine: Engine) -> None:

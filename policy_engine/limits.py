@@ -107,6 +107,13 @@ class Limits:
     revocation_queue_events_count: int = 256
     revocation_missed_epochs_count: int = 1_000
     revocation_looked_entries_count: int = 20_000
+    cells_count: int = 16
+    cell_answer_bytes: int = 8_388_608
+    cell_orders_count: int = 20_000
+    cell_seconds: float = 5.0
+    cell_look_seconds: float = 0.1
+    cell_ask_seconds: float = 1.0
+    cell_unconfirmed_seconds: float = 10.0
 
 
 LIMITS = Limits()

@@ -24,6 +24,7 @@ from policy_engine.cli import (  # noqa: F401  these put their commands on `audi
     auditreplay,
     auditreport,
     audittimeline,
+    cells,
     check,
     demo,
     doctor,
@@ -73,7 +74,7 @@ def make_app() -> typer.Typer:
     )
     for command in (serve.serve, demo.demo, doctor.doctor, check.check, search.who_can, search.what_can):
         app.command()(command)
-    for group in (policy, facts, models, keys, approvals, switches, orders, audit):
+    for group in (policy, facts, models, keys, approvals, switches, orders, cells, audit):
         app.add_typer(group.app)
     return app
 

@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute
 
 from policy_engine.api.routes import (
     approvals,
+    cells,
     decisions,
     erasure,
     facts,
@@ -35,6 +36,7 @@ ROUTERS: Final = (
     tree.router,
     erasure.router,
     revocations.router,
+    cells.router,
 )
 """Every router of the management API, in the order of the OpenAPI document."""
 

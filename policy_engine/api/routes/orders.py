@@ -13,8 +13,8 @@ from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from policy_engine.api.access import CHANGING, READING, READING_ONE, Caller, OpenEngine, route_options
-from policy_engine.api.documents import Done, Id, Shown, Strict, Words, done, plain
-from policy_engine.api.withdrawal import WaitQuery, with_withdrawal
+from policy_engine.api.documents import Done, Id, Shown, Strict, WithdrawalShown, Words, done, plain
+from policy_engine.api.withdrawal import WaitQuery, shown, with_withdrawal
 from policy_engine.limits import LIMITS
 from policy_engine.services.orders import READERS, Receipt
 
@@ -58,6 +58,7 @@ class OrderShown(Shown):
     reason: str
     history: list[dict[str, Any]]
     revision: int
+    withdrawal: WithdrawalShown | None = None
 
 
 class OrdersShown(Shown):
@@ -82,8 +83,9 @@ def list_orders(engine: OpenEngine, principal: Caller, only: Annotated[OnlyOrder
 
 @router.get("/{id}", **route_options(*READERS, problems=READING_ONE))
 def show_order(engine: OpenEngine, principal: Caller, id: Id) -> OrderShown:
-    """Show one order with its history."""
-    return OrderShown(**plain(engine.orders.show(principal, id)))
+    """Show one order with its history, and with how far its last change has taken hold."""
+    found = OrderShown(**plain(engine.orders.show(principal, id)))
+    return found.model_copy(update={"withdrawal": shown(engine.withdrawals.of_row("orders", id))})
 
 
 @router.post("", status_code=201, **route_options("orders:write", problems=CHANGING, waits=Done))

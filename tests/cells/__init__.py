@@ -1,0 +1,1 @@
+"""Cells: two real engines on two PostgreSQL servers, and peers that are hostile."""
