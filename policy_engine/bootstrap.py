@@ -27,6 +27,8 @@ from policy_engine.loopback import check_loopback
 from policy_engine.rules import check_distribution
 from policy_engine.rules.folder import read_folder
 from policy_engine.services.approvals import Approvals
+from policy_engine.services.cells.addresses import Cell, read_cells
+from policy_engine.services.cells.peers import Peers
 from policy_engine.services.cells.standing import Standings
 from policy_engine.services.decide import Decider
 from policy_engine.services.disposal import Disposal
@@ -91,6 +93,7 @@ class Engine:
     sequencer: Sequencer | None = None
     sample_keys: tuple[SampleKey, ...] = ()
     witnesses: Witnesses | None = None
+    peers: Peers | None = None
 
     @property
     def log_key(self) -> str:
@@ -99,6 +102,8 @@ class Engine:
 
     def close(self) -> None:
         """Write what is queued, integrate it, and close the database. Closing twice is no error."""
+        if self.peers is not None:
+            self.peers.close()
         self.recorder.close()
         self.recovery.finish()
         self.withdrawals.close()
@@ -131,6 +136,7 @@ def open_engine(
     _check_world(settings, serving)
     asked = serving or embedded
     addresses = read_witnesses(settings.witnesses) if asked and settings.witnesses is not None else ()
+    cells = read_cells(settings.cells) if asked and settings.cells is not None else ()
     releases = ReleaseLoader() if releases is None else releases
     if genesis is None and not settings.on_postgres and not settings.database_path.exists():
         releases.load(read_folder(settings.policies))  # a folder that cannot be served leaves no new database behind
@@ -148,16 +154,24 @@ def open_engine(
             _check_folder(engine)
             _check_sample(engine)
         engine.recovery.examine(engine.snapshots)
-        return _started(engine, addresses) if asked else engine
+        return _started(engine, addresses, cells) if asked else engine
 
 
-def _started(engine: Engine, addresses: Sequence[WitnessAddress]) -> Engine:
-    """Be one of the replicas, let the sequencer look by itself, and the witnesses see what it signs."""
+def _started(engine: Engine, addresses: Sequence[WitnessAddress], cells: Sequence[Cell]) -> Engine:
+    """Be one of the replicas, doubt the other cells, let the sequencer look, and the witnesses see what it signs."""
     engine.decider.presence = engine.withdrawals.join(engine.snapshots, replica_label())
     engine = _witnessed(engine, addresses) if addresses else engine
     if engine.sequencer is not None:
         engine.sequencer.start()
-    return engine
+    return _among(engine, cells) if cells else engine
+
+
+def _among(engine: Engine, cells: Sequence[Cell]) -> Engine:
+    """Ask the other cells from now on; until each has answered, nothing is allowed that needs their word."""
+    peers = Peers(cells, engine.standings, engine.settings.cells_tier)
+    engine.decider.doubt_by(peers.doubt)
+    peers.start()
+    return replace(engine, peers=peers)
 
 
 def _witnessed(engine: Engine, addresses: Sequence[WitnessAddress]) -> Engine:

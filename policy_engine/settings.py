@@ -53,6 +53,10 @@ class Settings(BaseSettings):
     """Where the farthest epoch is remembered; by default beside the key file of an SQLite database, else nowhere."""
     witnesses: Path | None = None
     """The file of witnesses that cosign our checkpoints; without one nobody outside remembers our tree."""
+    cells: Path | None = None
+    """The file of the other cells; without one, orders of other cells are nothing that this process knows of."""
+    cells_tier: int = Field(default=4, ge=1, le=5)
+    """From this tier on, nothing is allowed while another cell has not confirmed what is in force there."""
     key: SecretStr | None = None
     """The API key the command line acts as; without one it is the service principal `local`."""
     serving_region: str | None = None

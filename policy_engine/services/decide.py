@@ -23,6 +23,7 @@ from policy_engine.core.decision import Decision, Evaluation, Outcome, Principal
 from policy_engine.core.instants import ENDLESS
 from policy_engine.core.plain import AnyRelease
 from policy_engine.errors import LoadRefused, LogForked, ReplicaCutOff, RollbackSuspected, StoreUnavailable
+from policy_engine.services.cells.doubt import Doubting, redoubted
 from policy_engine.services.evaluate import Evaluator
 from policy_engine.services.explain import explain
 from policy_engine.services.record import Recorder, Written
@@ -79,6 +80,10 @@ class Decider:
         self._valid_for_ms = valid_for_ms
         self.presence: Presence | None = None
         """This process among the replicas, once it serves; a process that only looks is none."""
+
+    def doubt_by(self, doubting: Doubting) -> None:
+        """Take back what other cells put in doubt, from now on; searches over the same evaluator do the same."""
+        self._evaluator.doubting = doubting
 
     def answering(self) -> AbstractContextManager[None]:
         """Return what a door holds from before it decides until it has handed the answer on."""
@@ -255,13 +260,21 @@ class Decider:
 
 
 def judged(
-    evaluator: Evaluator, request: Request, principal: Principal, snapshot: Snapshot, at: int, *, alive: bool
+    evaluator: Evaluator,
+    request: Request,
+    principal: Principal,
+    snapshot: Snapshot,
+    at: int,
+    *,
+    alive: bool,
+    flags: Sequence[str] = (),
 ) -> Evaluation:
     """Return what is decided under a snapshot at an instant: the evaluation, or a deny when the caller's key has ended.
 
-    Live decisions and their replays are judged here, and nowhere else.
+    Live decisions and their replays are judged here, and nowhere else. `flags` are a recorded entry's, which say what
+    was doubted then because of other cells; a live decision asks the evaluator's own doubts.
     """
-    evaluation = evaluator.evaluate(request, principal, snapshot, at)
+    evaluation = redoubted(evaluator.evaluate(request, principal, snapshot, at), flags)
     return evaluation if alive else _denied(evaluation, snapshot.release, "key.ended")
 
 

@@ -20,12 +20,13 @@ from policy_engine.core.instants import ENDLESS
 from policy_engine.core.orders import Asked
 from policy_engine.core.plain import AnyRelease, PlainRelease
 from policy_engine.core.release import Release, RuleMeta
+from policy_engine.services.cells.doubt import Doubt, Doubting
 from policy_engine.services.drillsubject import DRILL_SUBJECT, DRILL_TENANT, drill_person, drill_tenant
 from policy_engine.services.factcache import FactCache, Known
 from policy_engine.services.permissions import is_drill
-from policy_engine.services.plain import evaluate_plain
+from policy_engine.services.plain import evaluate_plain, plain_question
 from policy_engine.services.snapshot import Snapshot
-from policy_engine.services.switchreasons import switch_reasons
+from policy_engine.services.switchreasons import question_of, switch_reasons
 
 ALTERNATIVES_COUNT = 4
 _KEPT_PLACES_COUNT = 4_096
@@ -46,6 +47,8 @@ class Evaluator:
         self._answered: dict[tuple[object, ...], Evaluation] = {}
         self._answered_under: Snapshot | None = None
         self._remembers = remembers
+        self.doubting: Doubting | None = None
+        """What is doubted because of other cells, where this process has any."""
 
     def evaluate(self, request: Request, principal: Principal, snapshot: Snapshot, at: int) -> Evaluation:
         """Return the evaluation of a request at an instant, with fallback models tried on a deny if hints are wanted.
@@ -54,17 +57,19 @@ class Evaluator:
         """
         request = self._bounded(request, principal)
         key = _question(request, principal)
-        if self._answered_under is snapshot:
+        doubt = None if self.doubting is None else self.doubting()
+        if self._answered_under is snapshot and doubt is None:
             known = self._answered.get(key)
             if known is not None and known.at <= at < known.until:
                 return _at(known, snapshot, at)
-        evaluation, model = self._one(request, principal, snapshot, at)
+        evaluation, model = self._one(request, principal, snapshot, at, doubt)
         if model is None:
             return evaluation
-        alternatives = self._alternatives(evaluation, model, principal, snapshot, at) if self._hints else ()
+        alternatives = self._alternatives(evaluation, model, principal, snapshot, at, doubt) if self._hints else ()
         if alternatives:
             evaluation = evaluation._replace(alternatives=alternatives)
-        self._keep(key, snapshot, evaluation)
+        if doubt is None:
+            self._keep(key, snapshot, evaluation)
         return evaluation
 
     def _keep(self, key: tuple[object, ...], snapshot: Snapshot, evaluation: Evaluation) -> None:
@@ -97,19 +102,22 @@ class Evaluator:
         return replace(request, location=location, serving_region=serving_region)
 
     def _one(
-        self, request: Request, principal: Principal, snapshot: Snapshot, at: int
+        self, request: Request, principal: Principal, snapshot: Snapshot, at: int, doubt: Doubt | None
     ) -> tuple[Evaluation, Model | None]:
         release = snapshot.release
         if release is None:
             return _refused(request, snapshot, at, [Reason("release.missing", message=_NO_RELEASE)], None), None
         if isinstance(release, PlainRelease):
-            return evaluate_plain(release, request, principal, snapshot, at), None
+            plain = evaluate_plain(release, request, principal, snapshot, at)
+            if doubt is not None and plain.outcome is Outcome.ALLOW:
+                plain = doubt.applied(plain, plain_question(release, request, principal, snapshot, at, doubt.behind))
+            return plain, None
         # 3. Alias and derivative resolve to catalogue entries; unknown model or tenant, or no member of it: deny.
         reasons, model, person, tenant = self._resolve(request, principal, snapshot, release)
         if reasons or model is None or person is None or tenant is None:
             return _refused(request, snapshot, at, reasons, model, person, tenant), None
         try:
-            return self._with_facts(request, principal, snapshot, release, model, person, tenant, at), model
+            return self._with_facts(request, principal, snapshot, release, model, person, tenant, at, doubt), model
         except Exception:  # noqa: BLE001  whatever errs denies; the values must not reach a log or a traceback
             return _refused(request, snapshot, at, [release.reason("rules.error")], model, person, tenant), None
 
@@ -147,6 +155,7 @@ class Evaluator:
         person: Known[Person, PersonFacets],
         tenant: Known[Tenant, TenantFacets],
         at: int,
+        doubt: Doubt | None,
     ) -> Evaluation:
         # 4. Facts come from the registers, plus what the principal may supply.
         # 5. Facets are derived at one instant, read once by the caller.
@@ -157,7 +166,7 @@ class Evaluator:
         serving_region = request.serving_region
         until = min(person_facets.until, tenant_facets.until, snapshot.next_boundary(at))
         # 6. Kill switches are checked first, by code that shares nothing with the rules.
-        covered = switch_reasons(release, snapshot, request, model, tenant_facets, place, serving_region, principal, at)
+        covered = switch_reasons(release, snapshot, request, model, tenant_facets, place, principal, at)
         if covered:
             return _refused(request, snapshot, at, covered, model, person, tenant, until)
         if snapshot.orders is None:
@@ -173,7 +182,10 @@ class Evaluator:
         values = release.values(found.facets, request, principal)
         verdict = authorize(release.rules, release.index.places(values), found.facets["lifts"])
         # 8. Outcome, reasons, missing facts.
-        return _judged(request, snapshot, release, model, person, tenant, found, values, verdict, at, until)
+        judged = _judged(request, snapshot, release, model, person, tenant, found, values, verdict, at, until)
+        if doubt is None:
+            return judged
+        return doubt.applied(judged, question_of(release, request, model, tenant_facets, place, principal))
 
     def _place(self, location: Location | None, reference: Reference) -> PlaceFacets:
         if location is None:
@@ -190,14 +202,20 @@ class Evaluator:
         return place
 
     def _alternatives(
-        self, evaluation: Evaluation, model: Model, principal: Principal, snapshot: Snapshot, at: int
+        self,
+        evaluation: Evaluation,
+        model: Model,
+        principal: Principal,
+        snapshot: Snapshot,
+        at: int,
+        doubt: Doubt | None,
     ) -> tuple[str, ...]:
         allowed = evaluation.outcome is Outcome.ALLOW
         if snapshot.release is None or (allowed and model.superseded_by is None):
             return ()
         found: list[str] = []
         for name in _fallbacks(snapshot.release, model, successors_only=allowed):
-            other, _ = self._one(replace(evaluation.request, model=name), principal, snapshot, at)
+            other, _ = self._one(replace(evaluation.request, model=name), principal, snapshot, at, doubt)
             if other.outcome is Outcome.ALLOW:
                 found.append(name)
         return tuple(found)

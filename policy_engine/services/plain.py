@@ -90,6 +90,16 @@ def evaluate_plain(
         return asked.denied("rules.error")
 
 
+def plain_question(
+    release: PlainRelease, request: Request, principal: Principal, snapshot: Snapshot, at: int, switches: Switchboard
+) -> SwitchQuestion:
+    """Return what switches from elsewhere are compared with, as our own are."""
+    meant = release.find(request.model)
+    resource_id, model = (None, None) if meant is None else meant
+    asked = _Asked(release, request, principal, snapshot, at, resource_id, model)
+    return _question(request, resource_id or "", asked, switches)
+
+
 def _with_rules(asked: _Asked) -> Evaluation:
     release = asked.release
     # 6. Kill switches are checked first, by code that shares nothing with the rules.

@@ -81,7 +81,8 @@ class Rejudge:
         at = int(recorded.public["instant"])
         principal, ended = self._caller(str(recorded.public["by"]), at)
         request = request_of(recorded.body)
-        return judged(self._evaluator, request, principal, self.snapshot(), at, alive=not ended)
+        flags = recorded.public.get("flags", ())
+        return judged(self._evaluator, request, principal, self.snapshot(), at, alive=not ended, flags=flags)
 
     def snapshot(self) -> Snapshot:
         """Return the snapshot of the registers now."""

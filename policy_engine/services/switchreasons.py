@@ -17,27 +17,22 @@ from policy_engine.services.permissions import is_drill
 from policy_engine.services.snapshot import Snapshot
 
 
-def switch_reasons(
+def question_of(
     release: Release,
-    snapshot: Snapshot,
     request: Request,
     model: Model,
     tenant: TenantFacets,
     place: PlaceFacets,
-    serving_region: str | None,
     principal: Principal,
-    at: int,
-) -> list[Reason]:
-    """Return the reason of the kill switches in force that cover a request, none when none does."""
-    if not snapshot.switches:
-        return []
-    gazetteer = release.reference.gazetteer
+) -> SwitchQuestion:
+    """Return what switches are compared with."""
+    gazetteer, serving_region = release.reference.gazetteer, request.serving_region
     regions: frozenset[str] | None = None
     if place.place.known and "location-anonymised" not in place.unknown:
         here = place.place
         named = {here.raw, here.country, here.region, serving_region, gazetteer.serving(serving_region)}
         regions = frozenset(name for name in named if name is not None)
-    question = SwitchQuestion(
+    return SwitchQuestion(
         models=release.catalogue.names(model.id),
         tenants=tenant.ids,
         tenant_types=tenant.types,
@@ -47,5 +42,21 @@ def switch_reasons(
         families=release.catalogue.families(model.id),
         drill=is_drill(principal),
     )
+
+
+def switch_reasons(
+    release: Release,
+    snapshot: Snapshot,
+    request: Request,
+    model: Model,
+    tenant: TenantFacets,
+    place: PlaceFacets,
+    principal: Principal,
+    at: int,
+) -> list[Reason]:
+    """Return the reason of the kill switches in force that cover a request, none when none does."""
+    if not snapshot.switches:
+        return []
+    question = question_of(release, request, model, tenant, place, principal)
     ids = snapshot.switches.engaged(question, at)
     return [replace(release.reason("switch.engaged"), orders=ids)] if ids else []

@@ -41,7 +41,7 @@ _KINDS: Final[Mapping[str, int]] = {
 }
 """Activities of the kinds of entry; every other change is an update."""
 
-_FAULTS: Final = frozenset({"rules.error", "log.unavailable", "stale", "orders.unreadable"})
+_FAULTS: Final = frozenset({"rules.error", "log.unavailable", "stale", "orders.unreadable", "cell.unconfirmed"})
 """Reasons that say that the engine could not decide, not that the policy denied."""
 
 _USED: Final = frozenset({"kind", "id", "log", "seq", "at", "by"})
