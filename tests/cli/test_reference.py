@@ -82,6 +82,7 @@ def test_the_verbs_are_those_of_the_contract() -> None:
         "approvals list", "approvals show", "approvals approve", "approvals refuse",
         "switch engage", "switch release", "switch list", "switch show", "switch preview", "switch drill",
         "order receive", "order amend", "order end", "order list", "order show", "order preview",
+        "cells engage", "cells receive", "cells amend", "cells end", "cells status",
         "audit query", "audit show", "audit verify", "audit export", "audit report", "audit prove", "audit erase",
         "audit hold", "audit recover",
         "audit replay", "audit licence", "audit directive", "audit evidence", "audit releases", "audit rows",

@@ -48,6 +48,7 @@ ROUTES: dict[tuple[str, str], tuple[tuple[str, ...], Any]] = {
     ("POST", "/v1/orders/preview"): (READERS, {"kind": "grant", "document": {}, "days": 0}),
     ("POST", "/v1/orders/{id}/amend"): (("orders:write",), {"document": {}}),
     ("POST", "/v1/orders/{id}/end"): (("orders:write",), {"reason": "r"}),
+    ("GET", "/v1/cells/orders"): (READERS, None),
     ("GET", "/v1/approvals"): ((), None),
     ("GET", "/v1/approvals/{id}"): ((), None),
     ("POST", "/v1/approvals/{id}/approve"): (("approve",), {"hash": "0" * 64}),

@@ -20,6 +20,7 @@ from policy_engine.core.instants import DAY, SECOND
 from policy_engine.errors import Conflict, NotAuthenticated, NotFound, NotPermitted
 from policy_engine.rules.release import read_folder
 from policy_engine.services.asof import AsOf
+from policy_engine.services.cells.standing import Standings
 from policy_engine.services.evidence import Filters
 from policy_engine.services.exports.service import Exports, Form, Target
 from policy_engine.services.holdrules import Cover
@@ -237,6 +238,7 @@ READS: Mapping[str, Attempt] = {
     "list facts that expire": lambda h, p: h.facts.expiring(p, 30),
     "list orders": lambda h, p: h.orders.list(p),
     "list legal holds": lambda h, p: h.disposal.holds.list(p),
+    "list what is in force, as another cell": lambda h, p: Standings(h.store).shown(p),
     "list switches": lambda h, p: h.switches.list(p),
     "preview a switch": lambda h, p: previews(h).engage(p, "new", {"models": ["fable-5"]}),
     "preview the release of a switch": lambda h, p: previews(h).release(p, "s"),
