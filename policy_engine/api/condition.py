@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from policy_engine.bootstrap import Engine
 
 GAUGES: Final[Mapping[str, str]] = {
+    "policy_engine_cells_doubted": "Other cells because of which something is denied: unconfirmed, or ahead.",
     "policy_engine_epoch": "Epoch of the state: grows with every change of release, orders or keys.",
     "policy_engine_log_away": "1 while entries cannot be written, so that nothing is allowed.",
     "policy_engine_log_forked": "1 when a witness knows another tree of the log, so that nothing is allowed.",
@@ -47,6 +48,7 @@ class Condition:
     forked: bool = False
     witnesses_failing: int = 0
     suspensions: tuple[str, ...] = ()
+    cells_doubted: int = 0
 
 
 def read_condition(engine: Engine) -> Condition:
@@ -80,15 +82,16 @@ def read_condition(engine: Engine) -> Condition:
         reasons.append(("tree.refused", "The tree in the database is not the one that was signed; see the log."))
     if state.release is None:
         reasons.append(("release.missing", "No release is active."))
-    forked = fork is not None
+    forked, cells = fork is not None, 0 if engine.peers is None else len(engine.peers.doubted())
     return Condition(
-        state.release, state.epoch, state.sample, queued, away, tuple(reasons), forked, failing, suspensions
+        state.release, state.epoch, state.sample, queued, away, tuple(reasons), forked, failing, suspensions, cells
     )
 
 
 def gauges(found: Condition) -> dict[str, float]:
     """Return the condition as numbers, under the names of `GAUGES`."""
     return {
+        "policy_engine_cells_doubted": float(found.cells_doubted),
         "policy_engine_epoch": float(found.epoch),
         "policy_engine_log_away": float(found.log_away),
         "policy_engine_log_forked": float(found.forked),

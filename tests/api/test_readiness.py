@@ -129,6 +129,7 @@ class Standing:
     release: str | None
     gap: bool
     witnesses: Any = None
+    peers: Any = None
     sequencer: Any = None
     confirmed: bool = True
 

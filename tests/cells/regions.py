@@ -18,7 +18,6 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from policy_engine.services.cells.addresses import Cell
-from policy_engine.store.migrate import install
 from tests.api.served import request
 from tests.cli.test_serve import free_port
 from tests.house import outputs
@@ -144,8 +143,7 @@ def regions(places: Sequence[tuple[str, Server, int]], folder: Path) -> Iterator
     """Serve one region for each name, server and budget, until the block ends."""
     made = []
     for name, server, valid_for_ms in places:
-        database = server.new_database("template1")
-        install(server.url(database))
+        database = server.new_database()
         own = folder / name
         own.mkdir()
         made.append(Region(name, server, database, own, valid_for_ms))

@@ -102,12 +102,23 @@ def pair(services: tuple[Served, Served]) -> Iterator[Pair]:
 
 
 def test_nothing_is_confirmed_at_the_start(services: tuple[Served, Served]) -> None:
-    """Until the others have answered for the first time, models from the tier on are denied, and others go on."""
+    """Until the others have answered for the first time, models from the tier on are denied, and others go on.
+
+    Whoever is denied anyway is told so by the rules' own reason: a doubt takes back allows and touches no deny.
+
+    Control: policy_engine/services/cells/peers.py:
+    `return tuple(peer.name for peer in self._peers if peer.confirmed_at < oldest)`
+    Control: policy_engine/services/cells/doubt.py: `if found.outcome is not Outcome.ALLOW:`
+    """
     here, _ = services
+    denied = decide(here, "fable-5", "eve")
     peers = Peers([Cell("there", "http://127.0.0.1:1", "pe_none")], here.engine.standings, 4)
     here.engine.decider.doubt_by(peers.doubt)
     answers = [here.decide(request("alice", "acme", "US", model)) for model in ("fable-5", "opus-4-8")]
+    found = decide(here, "fable-5", "eve")
     here.engine.decider.doubt_by(lambda: None)
+    assert found == denied and found[1] != ["cell.unconfirmed"]
+    assert peers.doubted() == ("there",)
     assert [answer["decision"] for answer in answers] == [False, True]
     assert answers[0]["context"]["reasons"][0]["code"] == "cell.unconfirmed"
     assert "there" not in str(answers[0])
@@ -172,7 +183,11 @@ def test_a_missed_directive_denies_its_models_until_it_is_received(pair: Pair) -
 
 
 def test_the_deny_is_recorded_replayed_and_seen_by_a_search(pair: Pair) -> None:
-    """The entry holds the code and the flag, a replay comes out the same, and a search hides what is denied."""
+    """The entry holds the code and the flag, a replay comes out the same, and a search hides what is denied.
+
+    Control: policy_engine/services/decide.py:
+    `evaluation = redoubted(evaluator.evaluate(request, principal, snapshot, at), flags)`
+    """
     engine, keys = pair.here.engine, pair.here.keys
     auditor = engine.keys.authenticate(keys["auditor"], engine.store.now())
     query = Query(subject="alice", tenant="acme", action="infer", location=Location("US"), serving_region="US")
@@ -200,6 +215,7 @@ def test_a_process_that_serves_asks_the_cells_of_its_setting(services: tuple[Ser
     with serving(tmp_path, replica=True, cells=tmp_path / "cells.toml", cells_tier=3) as here:
         assert [decide(here, model) for model in ("summit-4", "opus-4-8")] == [(False, ["cell.unconfirmed"])] * 2
         assert decide(here, "open-1")[0]
+        assert "policy_engine_cells_doubted 1.0" in here.get("/metrics").text
         network.heal()
         soon(lambda: decide(here, "summit-4")[0] and decide(here, "opus-4-8")[0])
     network.close()

@@ -172,7 +172,11 @@ def stands(reaches: list[KillSwitch], kind: str) -> Standing:
 def test_what_is_stopped_there_is_stopped_here_or_lacking(
     own: list[KillSwitch], there: list[KillSwitch], kind: str, question: SwitchQuestion, at: int
 ) -> None:
-    """No question at any time escapes: what is reached there is reached by own orders or by what is lacking."""
+    """No question at any time escapes: what is reached there is reached by own orders or by what is lacking.
+
+    Control: policy_engine/services/cells/standing.py:
+    `return wide and own.start <= there.start and there.until <= own.until`
+    """
     mine, others = stands(own, kind), stands(there, kind)
     held = Switchboard(each.reach for each in (*mine.switches.values(), *mine.orders.values()))
     wanted = Switchboard(each.reach for each in (*others.switches.values(), *others.orders.values()))

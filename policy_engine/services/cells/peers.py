@@ -68,6 +68,11 @@ class Peers:
         oldest = self._clock() - self._limits.cell_unconfirmed_seconds
         return tuple(peer.name for peer in self._peers if peer.confirmed_at < oldest)
 
+    def doubted(self) -> tuple[str, ...]:
+        """Return the names of the cells because of which something is denied now."""
+        unconfirmed = self.unconfirmed()
+        return tuple(peer.name for peer in self._peers if peer.lacking or peer.name in unconfirmed)
+
     def doubt(self) -> Doubt | None:
         """Return what is doubted now, `None` when every cell has confirmed and none has more in force than this one."""
         board, unconfirmed = self._board, self.unconfirmed()
