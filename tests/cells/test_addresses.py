@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from policy_engine.cli.app import app
+from policy_engine.cli.exits import Code
 from policy_engine.errors import StartRefused
 from policy_engine.limits import LIMITS
 from policy_engine.services.cells.addresses import Cell, CellEntry, parse_cells, read_cells
@@ -89,3 +92,26 @@ def test_a_key_that_is_not_only_ours_is_refused(tmp_path: Path, key: str | None,
         read_cells(tmp_path / "cells.toml")
     assert "cell 1: key_file" in str(refused.value)
     assert "secret" not in str(refused.value) and KEY not in str(refused.value)
+
+
+def test_a_command_that_is_wrong_reaches_no_cell(tmp_path: Path) -> None:
+    """A file of cells that is refused exits 4; what no cell would take exits 2 and is not sent."""
+    file = tmp_path / "cells.toml"
+    file.write_text("[[cell]]\n")
+    bad = CliRunner().invoke(app, ["cells", "status", "--cells", str(file)])
+    assert (bad.exit_code, "cell 1" in bad.stderr) == (Code.REFUSED, True)
+    file.write_text(CELL.format("east").replace("https://east.example/pdp/", "http://127.0.0.1:1"))
+    (tmp_path / "east.key").write_text(KEY)
+    (tmp_path / "east.key").chmod(0o600)
+    (tmp_path / "order.toml").write_text('kind = "directive"\nid = "d"\nmodels = ["m"]\nblocks = ["nobody"]\n')
+    for words in (
+        ("engage", "s", "--scope", "tier=9", "--reason", "w"),
+        ("engage", "s", "--scope", "model=m", "--reason", " "),
+        ("receive", str(tmp_path / "order.toml")),
+        ("amend", "other", str(tmp_path / "order.toml")),
+        ("end", "d", "--reason", ""),
+    ):
+        ran = CliRunner().invoke(app, ["cells", *words, "--cells", str(file)])
+        assert (ran.exit_code, ran.stdout) == (Code.USAGE, ""), (words, ran.stderr)
+    sent = CliRunner().invoke(app, ["cells", "end", "d", "--reason", "over", "--cells", str(file)])
+    assert (sent.exit_code, "east is not committed: cut off" in sent.stderr) == (Code.UNREACHABLE, True)

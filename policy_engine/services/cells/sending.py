@@ -177,6 +177,8 @@ class _Delivery:
         while getattr(self._found, f"{self._wait}_ms") is None and boottime() < until:
             time.sleep(self._limits.cell_look_seconds)
             answer = self._client.get(self._instruction.shown_at)
+            if answer.status == 503:  # busy, or its database is away: it may come back before the time is over
+                continue
             if answer.status != 200:
                 self._refused(answer)
                 return
