@@ -27,11 +27,11 @@ from policy_engine.errors import PolicyEngineError
 # fmt: off
 FIELDS: Final = frozenset(
     (
-        "approvers", "batch", "bytes", "cause", "code", "codes", "count", "database", "decision", "dropped", "entries",
-        "epoch", "error", "folder", "host", "kind", "library", "log", "message", "method", "milliseconds", "model",
-        "order", "outcome", "port", "process", "proposal", "queue", "reason", "register", "release", "replica", "route",
-        "rows", "sample", "scope", "seconds", "seq", "signal", "status", "switch", "version", "where", "witness",
-        "workers",
+        "approvers", "batch", "bytes", "cause", "cell", "code", "codes", "count", "database", "decision", "dropped",
+        "entries", "epoch", "error", "folder", "host", "kind", "library", "log", "message", "method", "milliseconds",
+        "model", "order", "outcome", "port", "process", "proposal", "queue", "reason", "register", "release",
+        "replica", "route", "rows", "sample", "scope", "seconds", "seq", "signal", "status", "switch", "version",
+        "where", "witness", "workers",
     )
 )
 # fmt: on

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from policy_engine import logs
 from policy_engine.core.decision import PrincipalKind
 from policy_engine.core.facts import Location
 from policy_engine.errors import StartRefused
@@ -137,6 +140,25 @@ def test_a_cell_that_is_cut_off_denies_and_recovers(pair: Pair, how: str) -> Non
     soon(lambda: pair.allowed("fable-5"))
 
 
+def test_the_log_names_the_cell_and_no_word_of_it(pair: Pair) -> None:
+    """Each turn is one line with the cell's name: silent and why, confirmed again, ahead of this one by how much."""
+    stream = io.StringIO()
+    logs.configure(level="info", stream=stream)
+    pair.network.cut()
+    soon(lambda: "cell.silent" in stream.getvalue())
+    pair.network.heal()
+    soon(lambda: "cell.confirmed" in stream.getvalue())
+    pair.engage(pair.there, "planted-word", models=["fable-5-1"])
+    soon(lambda: "cell.behind" in stream.getvalue())
+    pair.engage(pair.here, "planted-word", models=["fable-5-1"])
+    logs.configure(level="info", stream=io.StringIO())
+    lines = [json.loads(line) for line in stream.getvalue().splitlines() if '"cell.' in line]
+    assert {line["cell"] for line in lines} == {"there"}
+    assert any(line.get("reason", "").startswith("it cannot be reached") for line in lines)
+    assert next(line["count"] for line in lines if line["event"] == "cell.behind") == 1
+    assert not any("dropped" in line or "planted-word" in str(line) for line in lines)
+
+
 def test_a_switch_that_was_missed_denies_what_it_reaches(pair: Pair) -> None:
     """Of any tier, for its own scope and nothing else; once it is engaged here too, it is the switch that denies."""
     pair.engage(pair.there, "missed", models=["opus-4-8"])
@@ -200,6 +222,7 @@ def test_the_deny_is_recorded_replayed_and_seen_by_a_search(pair: Pair) -> None:
     assert "opus-4-8" in str(answer["context"]["alternatives"])
     replayed = engine.replay.one(auditor, answer["context"]["id"])
     assert (replayed.status, replayed.public["flags"]) == ("same", ["cell.unconfirmed"])
+    assert engine.evidence.verify().ok
     assert before - after >= {"summit-4", "fable-5"} and "opus-4-8" in after
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from policy_engine.core.switches import KillSwitch, Switchboard
+from policy_engine.errors import PolicyEngineError
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.cells.addresses import Cell
 from policy_engine.services.cells.comparing import ask
@@ -142,7 +143,8 @@ class _Peer:
             self._silent = False
         except Exception as error:  # noqa: BLE001  the thread must live; what is not confirmed grows old by itself
             if not self._silent and not self._over.is_set():
-                log.warning("cell.silent", cell=self.name, cause=type(error).__name__)
+                said = error.message if isinstance(error, PolicyEngineError) else ""
+                log.warning("cell.silent", cell=self.name, cause=type(error).__name__, reason=said)
             self._silent = True
 
     def _compare(self, own: Standing, there: Standing) -> None:
@@ -152,4 +154,4 @@ class _Peer:
         self._compared = (own.digest, there.digest)
         if self.lacking != before:
             self._changed()
-            log.warning("cell.behind", cell=self.name, lacking_count=len(self.lacking))
+            log.warning("cell.behind", cell=self.name, count=len(self.lacking))
