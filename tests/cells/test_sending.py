@@ -20,7 +20,7 @@ from policy_engine.services.withdrawal import Stage
 from tests.cells.regions import Region, cells_file, regions
 from tests.postgresql import expendable, running
 
-FAST, SLOW = 200, 900
+FAST, SLOW = 200, 600
 DIRECTIVE = 'kind = "directive"\nid = "{id}"\nmodels = ["fable-5"]\nblocks = ["foreign_person"]\n'
 EXEMPT = '\n[[exempts]]\nmodels = ["fable-5"]\nwho = "lab_foreign_national_employees"\n'
 SHORT = replace(LIMITS, cell_seconds=1.5, withdrawal_wait_seconds=5.0)
