@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policy_engine.errors import StoreUnavailable
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.replica import Watch
 from policy_engine.services.withdrawal import Progress, Stage
@@ -25,6 +27,8 @@ from tests.withdrawal.serving import Database, Serving, another_process, serving
 
 GONE_SOON = Limits(gone_seconds=1.2)
 SLOW_TO_ASK = Limits(beat_seconds=30.0)
+REPLICAS_COUNT = 12
+BACK_SECONDS = 2.0
 
 
 def engage(made: Serving, id: str, stage: Stage, seconds: float = 10.0) -> Progress:
@@ -153,6 +157,24 @@ def test_a_replica_that_is_cut_off_is_not_ready_within_a_second(
         assert until(lambda: not made.presence.may_allow()) <= LIMITS.silent_seconds
         between.mend()
         until(lambda: made.presence.confirmed() and made.presence.may_allow(), 15.0)
+
+
+def test_many_replicas_are_back_soon_after_their_server(postgres_database: PostgresDatabase) -> None:
+    """While a server lets nobody in no replica is ready; once it does all are soon, and they drain a change."""
+    name, server = postgres_database.name, postgres_database.server
+    with ExitStack() as stack:
+        replicas = [stack.enter_context(serving(postgres_database, f"r{n}")) for n in range(REPLICAS_COUNT)]
+        session = stack.enter_context(server.admin("postgres"))
+        session.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        session.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+        until(lambda: not any(made.presence.confirmed() for made in replicas))
+        session.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        assert until(lambda: all(made.presence.confirmed() for made in replicas)) <= BACK_SECONDS
+        with suppress(StoreUnavailable):  # the first use of a dead connection finds it out, and nothing is written
+            replicas[0].store.change(put("switches", "unheard", 0))
+        found = engage(replicas[0], "stop", Stage.DRAINED)
+        assert (found.replicas, found.waits_for) == (REPLICAS_COUNT, ())
+        assert {row.epoch for row in replicas[0].withdrawals.replicas()} == {found.epoch}
 
 
 def test_an_epoch_is_announced_and_found_without_an_announcement(postgres_database: PostgresDatabase) -> None:
