@@ -19,8 +19,10 @@ NIGHTLY_CHANGES_COUNT = 1_000
 CONTROL_CHANGES_COUNT = 1_500
 COMMITTED_SECONDS_MAX = 0.1
 SLOWED_SHARE_MAX = 0.05
-PAIRS_COUNT = 12
-WINDOW_SECONDS = 5
+PAIRS_COUNT = 100
+WINDOW_SECONDS = 1
+"""Short windows side by side, and many of them: what else a machine does in a minute touches both of a pair alike."""
+
 LOCK = "PERFORM pg_advisory_xact_lock_shared(28773, 1);"
 
 
