@@ -67,17 +67,19 @@ def parse(data: bytes, what: str) -> Any:
 
 
 def _lists_of(item: bytes) -> bytes:
-    return rb"\[(?:%b(?:,%b)*+)?+\]" % (item, item)
+    return rb"\[(?:%b(?:,%b)*)?\]" % (item, item)
 
 
 _SCALAR = rb'(?:"[ !#-\[\]-~]*+"|[1-8][0-9]{0,15}+|9[0-9]{0,14}+|0|true|false|null)'
 _ITEM = rb"(?:%b|%b)" % (_SCALAR, _lists_of(_SCALAR))
 _MEMBER = rb'"[a-z_]++":(?:%b|%b)' % (_SCALAR, _lists_of(rb"(?:%b|%b)" % (_SCALAR, _lists_of(_ITEM))))
-_FLAT = re.compile(rb"\{%b(?:,%b)*+\}" % (_MEMBER, _MEMBER))
+_FLAT = re.compile(rb"\{%b(?:,%b)*\}" % (_MEMBER, _MEMBER))
 """An object of plain ASCII texts, small whole numbers and lists of them, without a space: as most entries are.
 
 Each value has one spelling here, so only the order of the names, and that none is there twice, is left to look at:
 a quote and a colon side by side end a name, since no text holds a quote. Nothing else need be written again.
+Only single characters are repeated possessively: before Python 3.11.5 a group that is (`)*+`) may match what it does
+not (gh-106052).
 """
 _read = json.JSONDecoder().decode
 

@@ -11,7 +11,7 @@ import re
 from policy_engine_verify.source import is_plain
 
 _INTEGER, _TEXT = rb"[1-8][0-9]{0,15}+|9[0-9]{0,14}+|0", rb'"[^"]*+"'
-_TEXTS = rb"\[(?:\]|%b(?:,%b)*+\])" % (_TEXT, _TEXT)
+_TEXTS = rb"\[(?:\]|%b(?:,%b)*\])" % (_TEXT, _TEXT)
 _REASON = rb"\[(?:%b|null),%b,%b\]" % (_TEXT, _TEXT, _TEXTS)
 _PARTS = {
     b"S": _TEXT,
@@ -20,9 +20,12 @@ _PARTS = {
     b"M": rb"(?:%b|null)" % _INTEGER,
     b"H": rb"[0-9a-f]{64}",
     b"L": _TEXTS,
-    b"R": rb"\[(?:\]|%b(?:,%b)*+\])" % (_REASON, _REASON),
+    b"R": rb"\[(?:\]|%b(?:,%b)*\])" % (_REASON, _REASON),
 }
-"""Never going back (`*+`) costs nothing here: what follows a text is a quote, and a text holds none."""
+"""Never going back (`*+`) costs nothing within a text: what follows it is a quote, and it holds none.
+
+Groups are not repeated so: before Python 3.11.5 one that is may match what it does not (gh-106052).
+"""
 
 
 def _form(text: bytes) -> re.Pattern[bytes]:
@@ -43,7 +46,7 @@ _DECISION = (
 _NAME = rb'([^"]*+)'
 DECISION = _form(_DECISION % (rb"(<I>)", _NAME, rb"(<I>)", _NAME, rb"(<N>)", _NAME, rb"(<I>)"))
 _DECISIONS = _form(
-    rb'([0-9]+)\n([0-9]+)\n([^"\n]+)\n(<N>)(?:"([0-9]+)"%b)++'
+    rb'([0-9]+)\n([0-9]+)\n([^"\n]+)\n(<N>)(?:"([0-9]+)"%b)+'
     % (_DECISION % (rb"\1", rb'[^"]*+', rb"\2", rb"\3", rb"\4", rb'[^"]*+', rb"\5"))
 )
 """A batch at once: the time, epoch, log and release that all its decisions have, then each behind its number.
