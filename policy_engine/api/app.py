@@ -1,45 +1,39 @@
-"""The whole HTTP door, put together: decision endpoints raw, everything else through FastAPI, one OpenAPI document.
+"""The whole HTTP door, put together: decision endpoints and probes raw, everything else through the management routes.
 
-Rules of the room: no CORS (browsers of strangers have no business here), no interactive documentation unless a setting
-asks for it, no redirects of slashes. Every error a route raises is mapped by `problems`, also those of the framework.
-Left to others: the server (`server`), each room its own.
+Rules of the room: no allow waits for the management routes to load. They are loaded in a thread of their own from the
+moment the server starts, or when first asked for; a request that needs them waits until they are there.
+Left to others: the server (`server`), the routes (`management`), each room its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from threading import Lock, Thread
+from typing import TYPE_CHECKING
 
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
-
-from policy_engine.api import problems
+from policy_engine.api import probes, problems
 from policy_engine.api.callers import Authenticated
 from policy_engine.api.condition import GAUGES, gauges, read_condition, tier_label
 from policy_engine.api.decisions import PATHS, DecisionApp
-from policy_engine.api.discovery import discovery_router
 from policy_engine.api.envelope import Envelope, LargeBody
 from policy_engine.api.exchange import Head, Receive, Scope, Send, answer_problem, read_head
 from policy_engine.api.feed import EpochPoll, Feed
 from policy_engine.api.metrics import Metrics
-from policy_engine.api.openapi import describe
-from policy_engine.api.problems import MEDIA_TYPE, Problem
-from policy_engine.api.routes import ROUTERS, only_reading
-from policy_engine.api.validation import places_of
+from policy_engine.api.probes import Probes
 from policy_engine.core.decision import Principal
 from policy_engine.core.release import Catalogue
-from policy_engine.errors import ApprovalNeeded, InputRefused, NotAuthenticated, PolicyEngineError
+from policy_engine.errors import InputRefused, NotAuthenticated
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.revocations import Revocations
 
 if TYPE_CHECKING:
-    from policy_engine.bootstrap import Engine
+    from fastapi import FastAPI
 
-DESCRIPTION: Final = "Decides who may use which restricted AI model, records each decision, and withdraws models."
+    from policy_engine.bootstrap import Engine
 
 
 class Door:
@@ -51,11 +45,11 @@ class Door:
         keys = CurrentKeys(engine)
         metrics = Metrics(lambda: gauges(read_condition(engine)), GAUGES, lambda model: tier_label(engine, model))
         self._decisions = DecisionApp(engine.decider, keys, metrics, limits, answering=engine.decider.answering)
-        self.management = management_app(engine, metrics)
         self._feed = revocation_feed(engine, limits)
-        self.management.state.feed = self._feed
+        self._probes = Envelope(Probes(lambda: read_condition(engine)), keys, limits)
+        self._management = Loaded(partial(_load_management, engine, metrics, self._feed))
         large = {"/v1/releases": LargeBody("policy:write", limits.table_bytes)}
-        self._management = Envelope(self.management, keys, limits, large)
+        self._managed = Envelope(self._management, keys, limits, large)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand one exchange to the application of its path, or refuse it when too many are under way."""
@@ -67,14 +61,66 @@ class Door:
         try:
             if scope["path"] in PATHS:
                 await self._decisions(scope, receive, send)
+            elif scope["path"] in probes.PATHS and scope["method"] == "GET":
+                await self._probes(scope, receive, send)
             else:
-                await self._management(scope, receive, send)
+                await self._managed(scope, receive, send)
         finally:
             self._under_way -= 1
+
+    @property
+    def management(self) -> FastAPI:
+        """The management routes; waits until they are loaded."""
+        return self._management.app()
+
+    def load(self) -> Future[FastAPI]:
+        """Begin to load the management routes beside whatever is asked meanwhile."""
+        return self._management.begin()
 
     def end_streams(self) -> None:
         """Let every open stream end: the server is about to stop, and would wait for them."""
         self._feed.end_all()
+
+
+class Loaded:
+    """An ASGI application that is made in a thread of its own, once: requests wait for it, and learn if it failed."""
+
+    def __init__(self, make: Callable[[], FastAPI]) -> None:
+        self._make = make
+        self._made: Future[FastAPI] | None = None
+        self._lock = Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand one exchange on."""
+        made = self.begin()
+        app = made.result() if made.done() else await asyncio.wrap_future(made)
+        await app(scope, receive, send)
+
+    def begin(self) -> Future[FastAPI]:
+        """Begin unless it has begun."""
+        with self._lock:
+            if self._made is None:
+                self._made = Future()
+                Thread(target=self._fulfil, args=(self._made,), name="management", daemon=True).start()
+            return self._made
+
+    def app(self) -> FastAPI:
+        """Return the application, once it is there."""
+        return self.begin().result()
+
+    def _fulfil(self, made: Future[FastAPI]) -> None:
+        try:
+            made.set_result(self._make())
+        except BaseException as error:  # noqa: BLE001  whoever waits must learn of it, whatever it is
+            made.set_exception(error)
+
+
+def _load_management(engine: Engine, metrics: Metrics, feed: Feed) -> FastAPI:
+    from policy_engine.api.management import management_app
+
+    app = management_app(engine, metrics)
+    app.state.feed = feed
+    return app
 
 
 def revocation_feed(engine: Engine, limits: Limits = LIMITS) -> Feed:
@@ -122,65 +168,3 @@ class CurrentKeys:
     def _under(self, token: str, epoch: int) -> Authenticated:
         engine = self._engine
         return Authenticated(engine.keys.authenticate(token, engine.store.now(), epoch=epoch), epoch)
-
-
-def management_app(engine: Engine, metrics: Metrics) -> FastAPI:
-    """Return the FastAPI application, without the envelope that authenticates for it."""
-    docs = engine.settings.docs
-    app = FastAPI(
-        title="policy_engine",
-        version=version("policy-engine"),
-        description=DESCRIPTION,
-        docs_url="/docs" if docs else None,
-        redoc_url=None,
-        openapi_url="/openapi.json",
-        redirect_slashes=False,
-    )
-    app.state.engine = engine
-    app.include_router(discovery_router(engine.settings.public_url, metrics, lambda: read_condition(engine)))
-    for router in ROUTERS:
-        app.include_router(router if engine.settings.may_change else only_reading(router))
-    app.add_exception_handler(PolicyEngineError, _engine_error)
-    app.add_exception_handler(HTTPException, _framework_error)
-    app.add_exception_handler(RequestValidationError, _not_valid)
-    app.add_exception_handler(Exception, _fault)
-    described: dict[str, Any] = {}
-
-    def openapi() -> dict[str, Any]:
-        if not described:
-            described.update(describe(app))
-        return described
-
-    app.openapi = openapi  # type: ignore[method-assign]  # the documented way to replace it
-    return app
-
-
-def _engine_error(request: Request, error: Exception) -> Response:
-    if isinstance(error, ApprovalNeeded):
-        return JSONResponse(problems.waiting(error), 202, {"Location": f"/v1/approvals/{error.proposal}"})
-    return _respond(problems.of_error(error))
-
-
-def _framework_error(request: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        return _respond(problems.internal())
-    if error.status_code == 405 and not request.app.state.engine.settings.may_change:
-        return _respond(problems.of_status(404))  # what changes something does not exist in this process
-    return _respond(problems.of_status(error.status_code), error.headers)
-
-
-def _not_valid(request: Request, error: Exception) -> Response:
-    if not isinstance(error, RequestValidationError):
-        return _respond(problems.internal())
-    return _respond(problems.not_valid(places_of(error)))
-
-
-def _fault(request: Request, error: Exception) -> Response:
-    """Answer without a word about it; the framework raises the error again, and the envelope logs where it was."""
-    return _respond(problems.internal())
-
-
-def _respond(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
-    own = {name.decode("ascii"): value.decode("ascii") for name, value in problem.headers}
-    all_headers = {"Cache-Control": "no-store", **own, **(headers or {})}
-    return Response(problem.body(), problem.status, all_headers, MEDIA_TYPE)

@@ -6,13 +6,14 @@ Rules of the room:
 - `/healthz` says that the process answers. `/readyz` says that it can decide: state readable, log writable, a release
   active; otherwise 503 with a code for each reason. A sample database says so.
 - Nothing here names a person, a tenant or a caller.
-Left to others: counting (`metrics`), what is ready (`condition`), the OpenAPI document (`openapi`).
+Left to others: counting (`metrics`), what is ready (`condition`), how a probe is answered (`probes`), the OpenAPI
+document (`openapi`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import orjson
@@ -23,7 +24,7 @@ from policy_engine.api.condition import Condition
 from policy_engine.api.decisions import EVALUATION, EVALUATIONS
 from policy_engine.api.documents import Shown
 from policy_engine.api.metrics import Metrics
-from policy_engine.api.problems import MEDIA_TYPE, RETRY_AFTER_SECONDS, Problem
+from policy_engine.api.probes import HEALTH, HEALTHY, READINESS, readiness
 from policy_engine.errors import StartRefused
 
 WELL_KNOWN: Final = "/.well-known/authzen-configuration"
@@ -90,15 +91,16 @@ def discovery_router(public_url: str, metrics: Metrics, condition: Callable[[], 
         headers = {"Cache-Control": f"public, max-age={METADATA_SECONDS}"}
         return Response(document, media_type="application/json", headers=headers)
 
-    @router.get("/healthz", response_model=Health)
+    @router.get(HEALTH, response_model=Health)
     async def healthz() -> Response:
         """Say that the process answers; nothing is read."""
-        return Response(b'{"status":"ok"}', media_type="application/json", headers=_NO_STORE)
+        return Response(HEALTHY, media_type="application/json", headers=_NO_STORE)
 
-    @router.get("/readyz", response_model=Ready, responses=problem_responses(503))
+    @router.get(READINESS, response_model=Ready, responses=problem_responses(503))
     def readyz() -> Response:
         """Say whether decisions can be made and recorded."""
-        return _readiness(condition())
+        status, body, headers = readiness(condition())
+        return Response(body, status, {name.decode("ascii"): value.decode("ascii") for name, value in headers})
 
     @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     def scrape() -> Response:
@@ -106,26 +108,3 @@ def discovery_router(public_url: str, metrics: Metrics, condition: Callable[[], 
         return Response(metrics.text(), media_type=METRICS_MEDIA_TYPE, headers=_NO_STORE)
 
     return router
-
-
-def _warnings(found: Condition) -> dict[str, Any]:
-    if not found.suspensions:
-        return {}
-    detail = f"Suspensions not confirmed again by their date: {len(found.suspensions)}. `doctor` names them."
-    return {"warnings": [{"where": "suspension.overdue", "detail": detail}]}
-
-
-def _readiness(found: Condition) -> Response:
-    if not found.reasons:
-        ready: dict[str, Any] = {
-            "status": "ready",
-            "release": found.release,
-            "epoch": found.epoch,
-            "sample": found.sample,
-            **_warnings(found),
-        }
-        return Response(orjson.dumps(ready), media_type="application/json", headers=_NO_STORE)
-    errors = [{"where": code, "detail": detail} for code, detail in found.reasons]
-    problem = Problem(503, "not-ready", "Not ready", "No allow can be given at the moment.", errors=errors)
-    headers = {**_NO_STORE, "Retry-After": str(RETRY_AFTER_SECONDS)}
-    return Response(problem.body(), 503, media_type=MEDIA_TYPE, headers=headers)

@@ -31,11 +31,16 @@ SWITCH_SECONDS: Final = 0.005
 
 
 class Server(uvicorn.Server):
-    """Uvicorn's server, which lets endless streams end before it waits for what is under way."""
+    """Uvicorn's server: ready before everything is loaded, and endless streams end before it waits for the others."""
 
     def __init__(self, config: uvicorn.Config, door: Door) -> None:
         super().__init__(config)
         self._door = door
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen; what is not needed for decisions is loaded from here on."""
+        await super().startup(sockets)
+        self._door.load().add_done_callback(lambda _: gc.freeze())  # that stays as well
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams, then everything else."""

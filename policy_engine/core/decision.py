@@ -124,7 +124,8 @@ class DecisionDenied(Exception):
 class Decision:
     """The answer, embedded and remote alike. Truthy only when allowed; deciding never raises for policy reasons.
 
-    `proof` makes the receipt; nothing is signed for a caller who does not want one.
+    `proof` makes the receipt; nothing is signed for a caller who does not want one. `asked` is the question, for
+    whoever holds the allow and must ask again; it is personal, and shown by no door.
     """
 
     allowed: bool
@@ -138,6 +139,7 @@ class Decision:
     message: str = ""
     explanation: Mapping[str, Any] | None = None
     proof: Callable[[], Mapping[str, Any]] | None = field(default=None, repr=False, compare=False)
+    asked: Request | None = field(default=None, repr=False, compare=False)
 
     @property
     def receipt(self) -> Mapping[str, Any] | None:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from policy_engine import logs
-from policy_engine.api.app import Door, management_app
+from policy_engine.api.app import Door
+from policy_engine.api.management import management_app
 from policy_engine.api.metrics import Metrics
 from policy_engine.errors import ApprovalNeeded
 from policy_engine.limits import LIMITS
