@@ -30,7 +30,8 @@ from policy_engine.ledger.refusals import EvidenceRefused, Reason
 from policy_engine.ledger.tiles import TileNodes
 from policy_engine.ledger.witnessing import SIZE_TYPE, read_cosignature, read_size, write_submission
 from policy_engine.limits import LIMITS, Limits
-from policy_engine.services.witnessclient import WitnessAddress, WitnessAnswer, WitnessClient, WitnessSilent
+from policy_engine.services.exchange import Answer
+from policy_engine.services.witnessclient import WitnessAddress, WitnessClient, WitnessSilent
 from policy_engine.store.treeinterfaces import StoredCheckpoint, TreeState
 
 ATTEMPTS_COUNT = 4
@@ -240,7 +241,7 @@ class _Watch:
                 return
         raise WitnessSilent("it names another size each time it is asked")
 
-    def _is_settled(self, answer: WitnessAnswer, old: int, stored: StoredCheckpoint, checkpoint: Checkpoint) -> bool:
+    def _is_settled(self, answer: Answer, old: int, stored: StoredCheckpoint, checkpoint: Checkpoint) -> bool:
         """Return whether the witness cosigned; false when it named the size from which to try again."""
         if answer.status == 200:
             self._take(answer.body, stored, checkpoint)

@@ -1,22 +1,15 @@
-"""The witnesses that the settings name, and one HTTP exchange with each: bounded in time and size, no redirects.
+"""The witnesses that the settings name, and what is asked of each.
 
 Rules of the room:
-- Only the addresses of the file are spoken to, by http or https; a proxy of the environment is not asked, a redirect is
-  an answer like any other that is not understood. https checks the certificate against the system's authorities.
-- Whatever an answer says is somebody else's word: it is read up to a limit, and believed by `services.witness` only.
-- A timer ends what takes too long, however it trickles.
+- Only the addresses of the file are spoken to, by http or https, within the bounds of `exchange`.
+- Whatever an answer says is somebody else's word, and believed by `services.witness` only.
 Left to others: what is said (`ledger.witnessing`), when, and what follows from it (`services.witness`).
 """
 
 from __future__ import annotations
 
-import http.client
-import socket
-import ssl
-import threading
-import time
 import tomllib
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -28,9 +21,7 @@ from policy_engine.ledger.note import COSIGNATURE, VerifierKey, parse_key
 from policy_engine.ledger.refusals import EvidenceRefused
 from policy_engine.ledger.witnessing import ADD_CHECKPOINT
 from policy_engine.limits import LIMITS, Limits
-
-CLOSING_SECONDS = 0.1
-"""How long closing waits for a question under way, which has just been broken off."""
+from policy_engine.services.exchange import Answer, Peer, PeerSilent
 
 
 class WitnessSilent(PolicyEngineError):
@@ -45,15 +36,6 @@ class WitnessAddress:
 
     url: str
     key: VerifierKey
-
-
-@dataclass(frozen=True, slots=True)
-class WitnessAnswer:
-    """What came back: *nobody has checked any of it*."""
-
-    status: int
-    type: str
-    body: bytes
 
 
 def read_witnesses(path: Path, limits: Limits = LIMITS) -> tuple[WitnessAddress, ...]:
@@ -110,97 +92,23 @@ class WitnessClient:
     """Speaks with one witness, on a connection that is kept. For one thread; `close` may come from another."""
 
     def __init__(self, address: WitnessAddress, limits: Limits = LIMITS) -> None:
-        self._limits = limits
-        self._parts = urlsplit(address.url)
-        self._connection: http.client.HTTPConnection | None = None
-        self._closed = False
-        self._asking = threading.Lock()
+        self._peer = Peer(address.url, seconds=limits.witness_seconds, bytes_max=limits.witness_answer_bytes)
 
-    def submit(self, body: bytes) -> WitnessAnswer:
+    def submit(self, body: bytes) -> Answer:
         """Post a submission (`ledger.witnessing.write_submission`). Raises `WitnessSilent`."""
-        return self._exchange("POST", ADD_CHECKPOINT, body)
+        return self._ask("POST", ADD_CHECKPOINT, {"Content-Type": "text/plain; charset=utf-8"}, body)
 
-    def newest(self, origin: str) -> WitnessAnswer:
+    def newest(self, origin: str) -> Answer:
         """Ask for the last checkpoint that the witness cosigned of a log. Raises `WitnessSilent`."""
-        return self._exchange("GET", f"{sha256(origin.encode()).hexdigest()}/checkpoint", None)
+        return self._ask("GET", f"{sha256(origin.encode()).hexdigest()}/checkpoint", {}, None)
 
     def close(self) -> None:
         """Break off whatever is under way; nothing is asked any more."""
-        self._closed = True
-        connection = self._connection
-        _shut(None if connection is None else connection.sock)
-        if self._asking.acquire(timeout=CLOSING_SECONDS):
-            self._drop()
-            self._asking.release()
+        self._peer.close()
 
-    def _exchange(self, method: str, place: str, body: bytes | None) -> WitnessAnswer:
-        """Ask, and once more on a new connection when a kept one turns out to be gone: asking twice does no harm."""
-        with self._asking:
-            kept = self._connection is not None and self._connection.sock is not None
-            try:
-                return self._ask(method, place, body)
-            except _Gone:
-                if not kept:
-                    raise
-            return self._ask(method, place, body)
-
-    def _ask(self, method: str, place: str, body: bytes | None) -> WitnessAnswer:
-        if self._closed:
-            raise WitnessSilent("the engine is closing")
-        until = time.monotonic() + self._limits.witness_seconds
+    def _ask(self, method: str, place: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+        """Ask, and once more where a kept connection is gone: to ask a witness twice does no harm."""
         try:
-            connection = self._connection = self._connection or self._connect()
-            if connection.sock is None:
-                connection.connect()
-            watch = threading.Timer(max(0.0, until - time.monotonic()), _shut, (connection.sock,))
-            watch.daemon = True
-            watch.start()
-            try:
-                return self._read(connection, method, place, body, until)
-            finally:
-                watch.cancel()
-        except WitnessSilent:
-            self._drop()
-            raise
-        except (OSError, http.client.HTTPException, UnicodeError) as failed:
-            self._drop()
-            gone = isinstance(failed, (ConnectionError, http.client.BadStatusLine)) and time.monotonic() < until
-            raise (_Gone if gone else WitnessSilent)("it cannot be reached, or does not answer in time") from failed
-
-    def _read(
-        self, connection: http.client.HTTPConnection, method: str, place: str, body: bytes | None, until: float
-    ) -> WitnessAnswer:
-        headers = {"Content-Type": "text/plain; charset=utf-8"} if body else {}
-        connection.request(method, self._parts.path + place, body, headers)
-        response = connection.getresponse()
-        answer = response.read(self._limits.witness_answer_bytes + 1)
-        if len(answer) > self._limits.witness_answer_bytes:
-            raise WitnessSilent(f"it answers with over {self._limits.witness_answer_bytes} bytes")
-        if response.length or time.monotonic() >= until:  # it ended early, or the timer ended it
-            raise WitnessSilent("its answer is not whole, or does not come in time")
-        if not response.isclosed():  # there may be more, which would be taken for the next answer
-            self._drop()
-        return WitnessAnswer(response.status, response.headers.get("Content-Type", ""), answer)
-
-    def _connect(self) -> http.client.HTTPConnection:
-        host, port, seconds = self._parts.hostname or "", self._parts.port, self._limits.witness_seconds
-        if self._parts.scheme == "https":
-            return http.client.HTTPSConnection(host, port, timeout=seconds, context=ssl.create_default_context())
-        return http.client.HTTPConnection(host, port, timeout=seconds)
-
-    def _drop(self) -> None:
-        """Close the connection: the next question opens another."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-
-
-class _Gone(WitnessSilent):
-    """The other side closed the connection before it answered."""
-
-
-def _shut(sock: socket.socket | None) -> None:
-    """Wake a thread that waits on a socket: what it waits for ends now."""
-    if sock is not None:
-        with suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
+            return self._peer.ask(method, place, headers, body)
+        except PeerSilent as silent:
+            raise WitnessSilent(str(silent)) from silent
