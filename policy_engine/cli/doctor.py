@@ -139,6 +139,7 @@ def _database(settings: Settings, folder: Check) -> Iterator[Check]:
             yield _tree(view)
             yield _log_key(view)
             yield from _witnesses(settings, view)
+            yield _cells(settings)
             yield _replicas(view)
             yield _remembered(settings, state)
     except PolicyEngineError as refused:
@@ -282,6 +283,23 @@ def _witnesses(settings: Settings, view: LogView) -> Iterator[Check]:
         behind = last[0] < size and age > WITNESS_SECONDS_MAX
         found = f"cosigned a tree of {last[0]} of {size} leaves {age} s ago"
         yield Check(name, Health.NOTE if behind else Health.OK, found)
+
+
+def _cells(settings: Settings) -> Check:
+    """Say which other cells this process heeds. None is asked: what stands there, `cells status` shows."""
+    from policy_engine.services.cells.addresses import read_cells
+
+    name = "cells"
+    if settings.cells is None:
+        return Check(name, Health.OK, "none other is heeded")
+    try:
+        cells = read_cells(settings.cells)
+    except PolicyEngineError as refused:
+        return Check(name, Health.BROKEN, str(refused))
+    names = ", ".join(cell.name for cell in cells)
+    return Check(
+        name, Health.OK, f"{names}; from tier {settings.cells_tier} on nothing is allowed while one is unconfirmed"
+    )
 
 
 def _remembered(settings: Settings, state: State) -> Check:

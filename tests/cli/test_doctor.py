@@ -33,7 +33,7 @@ def test_a_healthy_sample_is_healthy_and_called_a_sample(shell: Shell) -> None:
     assert set(states.values()) == {"ok"}
     assert set(states) == {
         "python", "sqlite", "casbin", "policies folder", "database", "key file", "active release", "approvers", "log",
-        "log key", "tree", "replicas", "suspensions",
+        "log key", "tree", "replicas", "cells", "suspensions",
     }  # fmt: skip
     assert "1 entries" in found(ran, "log") and "audit verify" in found(ran, "log") and "alice" not in ran.out
     assert "policy-engine.local/" in found(ran, "tree") and "0 batches pending" in found(ran, "tree")
@@ -55,6 +55,20 @@ def test_a_key_file_that_is_missing_or_open_to_others_is_broken(shell: Shell) ->
     assert ran.code == Code.INTERNAL and "0600" in found(ran, "key file") and "1 of" in ran.err
     keys.unlink()
     assert "restore" in found(shell("doctor"), "key file")
+
+
+def test_the_cells_that_are_heeded_are_named(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of cells that cannot be read would refuse the start, so it is broken here."""
+    assert found(shell("doctor"), "cells") == "none other is heeded"
+    place = tmp_path / "cells.toml"
+    place.write_text("[[cell]]\n")
+    ran = shell("doctor", cells=place)
+    assert ran.code == Code.INTERNAL and health(ran)["cells"] == "broken"
+    secret = tmp_path / "east.key"
+    secret.write_text("pe_" + "k" * 43)
+    secret.chmod(0o600)
+    place.write_text('[[cell]]\nname = "east"\nurl = "https://east.example"\nkey_file = "east.key"\n')
+    assert found(shell("doctor", cells=place), "cells").startswith("east; from tier 4 on")
 
 
 def test_a_folder_that_differs_or_does_not_load_is_broken(shell: Shell, tmp_path: Path) -> None:
