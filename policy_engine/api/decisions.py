@@ -2,8 +2,7 @@
 
 Every model call of every tenant may come through here, so no framework stands between the socket and the decider.
 
-The steps of an exchange, numbered in `_decide`:
-1. method, 2. caller and scope, 3. media type, 4. body, 5. strict JSON, 6. requests, 7. decisions, 8. answer.
+The steps of an exchange, after 1. to 5. of `posted`, numbered in `_answer`: 6. requests, 7. decisions, 8. answer.
 What fails before step 7 is a problem document (400, 401, 403, 405, 413, 503). From step 7 on the answer is a decision:
 a log that is away denies with 200; only a fault of ours is a 500, without detail.
 Left to others: entries and validity (`services.decide`), what is counted (`metrics`).
@@ -16,9 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Protocol
 
-import structlog
-
-from policy_engine.api import answers, problems
+from policy_engine.api import answers
 from policy_engine.api.answers import Answer
 from policy_engine.api.authzen import (
     DENY_ON_FIRST_DENY,
@@ -27,33 +24,18 @@ from policy_engine.api.authzen import (
     read_evaluation,
     read_evaluations,
 )
-from policy_engine.api.callers import Authenticated, Keys, identify, identify_again, require_scope
-from policy_engine.api.exchange import (
-    JSON,
-    NO_STORE,
-    Disconnected,
-    Head,
-    Receive,
-    Scope,
-    Send,
-    answer,
-    answer_problem,
-    read_body,
-    read_head,
-    require_json,
-)
+from policy_engine.api.callers import Keys
+from policy_engine.api.exchange import JSON, NO_STORE, Send, answer
 from policy_engine.api.metrics import Metrics
-from policy_engine.api.parse import parse_object
+from policy_engine.api.posted import Posted, PostedApp
 from policy_engine.api.problems import Headers
 from policy_engine.core.decision import Decision, Principal, Request
-from policy_engine.errors import InputRefused, PolicyEngineError, StoreUnavailable
+from policy_engine.errors import InputRefused, StoreUnavailable
 from policy_engine.limits import LIMITS, Limits
 
 EVALUATION: Final = "/access/v1/evaluation"
 EVALUATIONS: Final = "/access/v1/evaluations"
 PATHS: Final = (EVALUATION, EVALUATIONS)
-
-log = structlog.get_logger(__name__)
 
 
 class Decider(Protocol):
@@ -70,8 +52,10 @@ class Decider(Protocol):
         ...
 
 
-class DecisionApp:
+class DecisionApp(PostedApp):
     """The raw ASGI application of both endpoints. The caller routes `PATHS`, and nothing else, to it."""
+
+    failed = "decision.failed"
 
     def __init__(
         self,
@@ -83,74 +67,43 @@ class DecisionApp:
         answering: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """`answering` is held from before a decision until its answer was handed to the transport."""
+        super().__init__(keys, metrics, limits)
         self._answering = answering
         self._decider = decider
-        self._keys = keys
-        self._metrics = metrics
-        self._limits = limits
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one exchange; never raises for what a caller sent."""
-        head = Head()
-        try:
-            await self._decide(scope, receive, send, head)
-            return
-        except Disconnected:
-            return
-        except PolicyEngineError as error:
-            problem = problems.of_error(error)
-        except Exception as error:  # the last line of defence: nothing of a fault leaves
-            problem = problems.internal()
-            log.error("decision.failed", exc_info=error)
-        self._metrics.refused(problem.status)
-        await answer_problem(send, problem, head.request_id)
-
-    async def _decide(self, scope: Scope, receive: Receive, send: Send, head: Head) -> None:
-        began = time.perf_counter()
-        read_head(scope, head, self._limits)
-        if scope["method"] != "POST":  # 1
-            self._metrics.refused(405)
-            return await answer_problem(send, problems.method_not_allowed("POST"), head.request_id)
-        caller = identify(self._keys, head.authorization, fresh=False)  # 2
-        require_scope(caller.principal, "decide")
-        require_json(head)  # 3
-        content = await read_body(receive, head, self._limits.body_bytes)  # 4
-        parsed = parse_object(content, limits=self._limits)  # 5
-        if scope["path"] == EVALUATIONS:
-            asked = read_evaluations(parsed, self._limits)  # 6
+    async def _answer(self, posted: Posted, send: Send) -> None:
+        if posted.path == EVALUATIONS:
+            asked = read_evaluations(posted.body, self._limits)  # 6
         else:
-            asked = read_evaluation(parsed, self._limits)
+            asked = read_evaluation(posted.body, self._limits)
         with self._answering():
-            body, headers = await self._answered(asked, head, caller, began)  # 7
-            await answer(send, 200, body, headers, head.request_id)  # 8
+            body, headers = await self._answered(asked, posted)  # 7
+            await answer(send, 200, body, headers, posted.head.request_id)  # 8
 
-    async def _answered(
-        self, asked: Request | Batch, head: Head, caller: Authenticated, began: float
-    ) -> tuple[bytes, Headers]:
+    async def _answered(self, asked: Request | Batch, posted: Posted) -> tuple[bytes, Headers]:
         """Decide, count, and return the answer's body and headers."""
+        principal = posted.caller.principal
         if isinstance(asked, Batch):
-            results = await decide_batch(self._decider, asked, caller.principal)
+            results = await decide_batch(self._decider, asked, principal)
             decisions = [each for each in results if isinstance(each, Decision)]
             models = [item.model for item in asked.items[: len(results)] if isinstance(item, Request)]
-            self._settle(models, decisions, head, caller, began)
+            self._settle(models, decisions, posted)
             headers = [JSON, NO_STORE, *answers.batch_headers(results)]
             return answers.batch(results, asked.explain, asked.receipts), headers
-        decision = await self._decide_one(asked, caller.principal)
-        self._settle((asked.model,), (decision,), head, caller, began)
+        decision = await self._decide_one(asked, principal)
+        self._settle((asked.model,), (decision,), posted)
         return answers.single(decision), [JSON, NO_STORE]
 
-    def _settle(
-        self, models: Sequence[str], decisions: Sequence[Decision], head: Head, caller: Authenticated, began: float
-    ) -> None:
+    def _settle(self, models: Sequence[str], decisions: Sequence[Decision], posted: Posted) -> None:
         """Count the decisions, after one under another epoch than the caller's has asked for the caller again.
 
         The decider has denied for a key that ended meanwhile, and recorded it; the caller is told that it has no key.
         """
         for decision in decisions:
-            if decision.id and decision.epoch != caller.epoch:
-                identify_again(self._keys, head.authorization, caller)
+            if decision.id and decision.epoch != posted.caller.epoch:
+                self._check_caller(posted)
                 break
-        self._metrics.decided(models, decisions, time.perf_counter() - began)
+        self._metrics.decided(models, decisions, time.perf_counter() - posted.began)
 
     async def _decide_one(self, request: Request, principal: Principal) -> Decision:
         try:
