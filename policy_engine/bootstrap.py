@@ -40,6 +40,7 @@ from policy_engine.services.facts import Facts
 from policy_engine.services.foresight import Foresight
 from policy_engine.services.keyfile import FileVault, KeyVault, new_vault, open_vault
 from policy_engine.services.keys import Keys
+from policy_engine.services.listings import Listings
 from policy_engine.services.orders import Orders
 from policy_engine.services.publish import Publish
 from policy_engine.services.receipts import ReceiptKey
@@ -75,6 +76,7 @@ class Engine:
     snapshots: Snapshots
     releases: ReleaseLoader
     search: Search
+    listings: Listings
     facts: Facts
     orders: Orders
     switches: Switches
@@ -104,6 +106,7 @@ class Engine:
         """Write what is queued, integrate it, and close the database. Closing twice is no error."""
         if self.peers is not None:
             self.peers.close()
+        self.listings.close()
         self.recorder.close()
         self.recovery.finish()
         self.withdrawals.close()
@@ -300,6 +303,8 @@ def _wire(
     keys, evidence = Keys(store, approvals), Evidence(store, recorder, vault, load=partial(releases.stored, store))
     budget, recovery = settings.valid_for_ms, Recovery(store, approvals, settings.remembered)
     decider = Decider(snapshots, evaluator, recorder, store.now, keys.still_alive, budget, recovery)
+    asking = Evaluator(FactCache(store), serving_region=region, remembers=False, hints=False)
+    asking.doubting = evaluator.doubt  # of its own are the memories alone: a long search drives out no decision's
     switches, orders = Switches(store, approvals, vocabulary), Orders(store, approvals, vocabulary)
     return Engine(
         settings=settings,
@@ -308,7 +313,8 @@ def _wire(
         recorder=recorder,
         snapshots=snapshots,
         releases=releases,
-        search=Search(snapshots, evaluator, recorder, store),
+        search=Search(snapshots, asking, recorder, store, require_able=decider.require_able),
+        listings=Listings(snapshots, asking, recorder, store, vault, decider),
         facts=Facts(store, recorder, vocabulary),
         orders=orders,
         switches=switches,

@@ -77,13 +77,25 @@ class Decider:
         self._recorder = recorder
         self._clock = clock
         self._key_alive = key_alive
-        self._valid_for_ms = valid_for_ms
+        self.valid_for_ms = valid_for_ms
+        """How long an answer may be used at most."""
         self.presence: Presence | None = None
         """This process among the replicas, once it serves; a process that only looks is none."""
 
     def doubt_by(self, doubting: Doubting) -> None:
         """Take back what other cells put in doubt, from now on; searches over the same evaluator do the same."""
         self._evaluator.doubting = doubting
+
+    def require_able(self) -> None:
+        """Raise what every decision would be denied for at the moment, whatever it is about.
+
+        Raises `RollbackSuspected` for a database that is older than it was, and `ReplicaCutOff` for a replica that the
+        others may count as gone. What lists allows asks this too.
+        """
+        if self._recovery is not None and self._recovery.suspicion is not None:
+            raise self._recovery.suspicion.as_error()
+        if self.presence is not None and not self.presence.may_allow():
+            raise ReplicaCutOff("nobody has heard of this replica for too long", where="replica")
 
     def answering(self) -> AbstractContextManager[None]:
         """Return what a door holds from before it decides until it has handed the answer on."""
@@ -164,10 +176,7 @@ class Decider:
         waiting = [item for item in open_ if item.decision is None]
         again = any(item.evaluation is not None for item in waiting)
         snapshot = self._snapshots.refresh() if again else self._snapshots.current()
-        if self._recovery is not None and self._recovery.suspicion is not None:
-            raise self._recovery.suspicion.as_error()
-        if self.presence is not None and not self.presence.may_allow():
-            raise ReplicaCutOff("nobody has heard of this replica for too long", where="replica")
+        self.require_able()
         at, evaluated = self._clock(), boottime()
         # The caller was authenticated under some epoch; its key must hold under the one that the entry is written in.
         alive = self._key_alive(principal, at, epoch=snapshot.state.epoch)
@@ -194,7 +203,7 @@ class Decider:
 
         An allow has its receipt, which is signed when somebody takes it.
         """
-        valid_for_ms = self._valid_for_ms
+        valid_for_ms = self.valid_for_ms
         if evaluation.until < ENDLESS:
             valid_for_ms = max(0, min(valid_for_ms, (evaluation.until - evaluation.at) // 1_000))
         allowed = evaluation.outcome is Outcome.ALLOW

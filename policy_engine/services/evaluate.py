@@ -57,7 +57,7 @@ class Evaluator:
         """
         request = self._bounded(request, principal)
         key = _question(request, principal)
-        doubt = None if self.doubting is None else self.doubting()
+        doubt = self.doubt()
         if self._answered_under is snapshot and doubt is None:
             known = self._answered.get(key)
             if known is not None and known.at <= at < known.until:
@@ -71,6 +71,10 @@ class Evaluator:
         if doubt is None:
             self._keep(key, snapshot, evaluation)
         return evaluation
+
+    def doubt(self) -> Doubt | None:
+        """Return what is doubted now because of other cells."""
+        return None if self.doubting is None else self.doubting()
 
     def _keep(self, key: tuple[object, ...], snapshot: Snapshot, evaluation: Evaluation) -> None:
         """Remember an evaluation until anything it rests on may change (law 5: it is a function of just that).

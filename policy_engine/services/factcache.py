@@ -7,8 +7,9 @@ go first. Left to others: what facts mean (`core.derive`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Generic, TypeVar
 
 from policy_engine.core.derive import PersonFacets, Reference, TenantFacets, derive_person, derive_tenant
@@ -61,13 +62,14 @@ class FactCache:
         self._store = store
         self._persons: dict[str, Known[Person, PersonFacets]] = {}
         self._tenants: dict[str, Known[Tenant, TenantFacets]] = {}
+        self._alone = Lock()
 
     def person(self, id: str, facts_revision: int) -> Known[Person, PersonFacets]:
         """Return what is known of a person or service."""
         known = self._persons.get(id)
         if known is None or known.checked != facts_revision:
             known = self._read_person(id, facts_revision, known)
-            _keep(self._persons, id, known)
+            self._keep(self._persons, id, known)
         return known
 
     def tenant(self, id: str, facts_revision: int) -> Known[Tenant, TenantFacets]:
@@ -75,23 +77,30 @@ class FactCache:
         known = self._tenants.get(id)
         if known is None or known.checked != facts_revision:
             known = self._read_tenant(id, facts_revision, known)
-            _keep(self._tenants, id, known)
+            self._keep(self._tenants, id, known)
         return known
+
+    def learn(self, rows: Iterable[Row], facts_revision: int) -> None:
+        """Take in rows of the register of persons that were read after this revision, all in one go."""
+        for row in rows:
+            self._keep(self._persons, row.id, _person_of(row, facts_revision, self._persons.get(row.id)))
 
     def provenance(self, register: str, id: str) -> Mapping[str, Provenance]:
         """Return where each fact of a row comes from, by name; empty when there is no such row."""
         row = self._store.row(register, id)
         return {} if row is None else split_provenance(row.document, register)[1]
 
+    def _keep(self, kept: dict[str, Known[S, F]], id: str, known: Known[S, F]) -> None:
+        with self._alone:  # two threads must not make room for the same newcomer
+            kept.pop(id, None)
+            while len(kept) >= _KEPT_COUNT:
+                kept.pop(next(iter(kept)))
+            kept[id] = known
+
     def _read_person(
         self, id: str, checked: int, old: Known[Person, PersonFacets] | None
     ) -> Known[Person, PersonFacets]:
-        row = self._store.row("persons", id)
-        if old is not None and row is not None and row.revision == old.revision:
-            old.checked = checked
-            return old
-        person, service = (None, False) if row is None else read_person(row)
-        return Known(person, 0 if row is None else row.revision, service, checked, derive_person)
+        return _person_of(self._store.row("persons", id), checked, old)
 
     def _read_tenant(
         self, id: str, checked: int, old: Known[Tenant, TenantFacets] | None
@@ -102,6 +111,14 @@ class FactCache:
             return old
         tenant = None if row is None else read_tenant(row)
         return Known(tenant, 0 if row is None else row.revision, False, checked, derive_tenant)
+
+
+def _person_of(row: Row | None, checked: int, old: Known[Person, PersonFacets] | None) -> Known[Person, PersonFacets]:
+    if old is not None and row is not None and row.revision == old.revision:
+        old.checked = checked
+        return old
+    person, service = (None, False) if row is None else read_person(row)
+    return Known(person, 0 if row is None else row.revision, service, checked, derive_person)
 
 
 def read_person(row: Row) -> tuple[Person | None, bool]:
@@ -126,10 +143,3 @@ def read_tenant(row: Row) -> Tenant | None:
     if any(p.expires_at is not None for p in provenance.values()):
         tenant = replace(tenant, provenance=provenance)
     return tenant
-
-
-def _keep(kept: dict[str, Known[S, F]], id: str, known: Known[S, F]) -> None:
-    kept.pop(id, None)
-    while len(kept) >= _KEPT_COUNT:
-        kept.pop(next(iter(kept)))
-    kept[id] = known

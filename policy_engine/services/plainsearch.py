@@ -1,24 +1,30 @@
 """What a search under a plain Casbin folder asks about: its entities, else the ids that the policy itself names.
 
-Rules of the room: a candidate is only a question for the evaluator; nothing is listed that it does not allow. Where the
-ids come from the policy's rows, ids that no row names may be allowed as well (`*`, patterns), so such a listing never
-says that it is complete. Left to others: asking, recording and showing (`search`).
+Rules of the room:
+- A candidate is only a question for the evaluator; nothing is listed that it does not allow.
+- Where the ids come from the policy's rows, ids that no row names may be allowed as well (`*`, patterns), so such a
+  listing never says that it is complete. Actions are those that the rows name: there are no others.
+- What nobody could ask about (an id that is too long, or holds control characters) is no candidate.
+Left to others: asking, recording and showing (`search`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 
 from policy_engine.core.decision import Request
 from policy_engine.core.plain import PlainRelease
 from policy_engine.errors import InputRefused
-from policy_engine.services.queries import Query
+from policy_engine.limits import LIMITS
+from policy_engine.services.queries import Listing, Query, Sought
 
 SUBJECT_TYPE = "person"
 RESOURCE_TYPE = "model"
 """Types of subjects and resources that no entity describes, as the command line gives them."""
 _ANY = "*"
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 Entity = tuple[str, str]
 
@@ -39,6 +45,69 @@ def plain_candidates(release: PlainRelease, query: Query) -> Iterator[Request]:
         yield Request(
             subject, action, id, tenant, query.location, query.serving_region, subject_type=kind, resource_type=type_
         )
+
+
+class PlainIds:
+    """The ids of a plain folder, by type, each list sorted once for all listings under the release."""
+
+    def __init__(self, release: PlainRelease) -> None:
+        self.release = release
+        described = {id for _, id in release.entities}
+        self._subjects = _Kinds(release, _leaves(release, "g", "subject.id", "subject") - described)
+        self._resources = _Kinds(release, _leaves(release, "g2", "resource.id", "resource") - described)
+        self._models = None if release.models is None else _askable(release.models.models)
+        named = _column(release, "action.name", "action")
+        self._actions = _askable(named - {_ANY})
+        self._all_actions = bool(named) and _ANY not in named
+
+    def candidates(self, listing: Listing) -> tuple[Sequence[str], bool]:
+        """Return the ids to ask about, sorted, and whether they are all that there is.
+
+        Of a type that the folder describes there are its entities and the ids that rows name and no entity has;
+        whatever else a listing is for is unknown, and then it has no candidates and does not say that it is complete.
+        """
+        request, sought = listing.request, listing.sought
+        if sought is not Sought.SUBJECT and not self._subjects.knows(request.subject_type, request.subject_id):
+            return (), False
+        known = self._models is not None or self._resources.knows(request.resource_type, request.model)
+        if sought is not Sought.RESOURCE and not known:
+            return (), False
+        if sought is Sought.ACTION:
+            return self._actions, self._all_actions
+        if sought is Sought.SUBJECT:
+            return self._subjects.of(request.subject_type)
+        return self._resources.of(request.resource_type) if self._models is None else (self._models, True)
+
+
+class _Kinds:
+    """Entities by type, and the ids that rows name beside them."""
+
+    def __init__(self, release: PlainRelease, named: set[str]) -> None:
+        self._entities = release.entities
+        self._named, self._names = _askable(named), frozenset(named)
+        by_type: dict[str, list[str]] = {}
+        for kind, id in release.entities:
+            by_type.setdefault(kind, []).append(id)
+        self._by_type = {kind: _askable((*ids, *self._named)) for kind, ids in by_type.items()}
+
+    def of(self, kind: str) -> tuple[Sequence[str], bool]:
+        """Return the ids of a type, and whether the folder describes it: only then there are no others."""
+        known = self._by_type.get(kind)
+        return (self._named, False) if known is None else (known, True)
+
+    def knows(self, kind: str, id: str) -> bool:
+        """Return whether something may be there under a type and id."""
+        return kind not in self._by_type or (kind, id) in self._entities or id in self._names
+
+
+def _askable(ids: Iterable[str]) -> list[str]:
+    return sorted(id for id in ids if 0 < len(id) <= LIMITS.id_characters and not _CONTROL.search(id))
+
+
+def _leaves(release: PlainRelease, roles: str, *sources: str) -> set[str]:
+    """Return the ids in a column and the members of its roles, without the roles themselves."""
+    groups = [row for row in release.rows.entries if row is not None and row[0] == roles]
+    return (_column(release, *sources) | {row[1] for row in groups}) - {row[2] for row in groups} - {_ANY}
 
 
 def is_complete(release: PlainRelease) -> bool:
@@ -77,9 +146,13 @@ def _tenants(release: PlainRelease) -> list[str | None]:
 
 def _named(release: PlainRelease, *sources: str) -> list[str]:
     """Return the values in the policy's column that is named like the token from one of these sources."""
+    return sorted(_column(release, *sources) - {_ANY})
+
+
+def _column(release: PlainRelease, *sources: str) -> set[str]:
     columns = release.rows.columns
     name = next((token.name for token in release.tokens if token.source in sources), None)
     if name not in columns:
-        return []
+        return set()
     place = columns.index(name) + 1
-    return sorted({row[place] for row in release.rows.lines} - {_ANY})
+    return {row[place] for row in release.rows.lines}

@@ -1,12 +1,16 @@
 """What a search asks and what it finds.
 
-Left to others: which candidates there are (`services.search`, `services.plainsearch`), showing them (the doors).
+Two shapes: a `Query` leaves open whatever it does not name and finds combinations; a `Listing` is one request with one
+id left open and finds ids, page by page.
+Left to others: which candidates there are (`candidates`, `plainsearch`), asking (`search`), showing (the doors).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
+from policy_engine.core.decision import Request
 from policy_engine.core.facts import Location
 
 
@@ -44,3 +48,43 @@ class Found:
     at: int
     epoch: int
     release: str
+
+
+class Sought(StrEnum):
+    """Which id of a request a listing leaves open."""
+
+    SUBJECT = "subject"
+    RESOURCE = "resource"
+    ACTION = "action"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A request with one id left open: for which ids is it allowed?
+
+    Whatever `request` holds in the open place is ignored; its type counts. `limit=None` leaves the size of a page to
+    the engine. `token` is the `next_token` of the page before.
+    """
+
+    sought: Sought
+    request: Request
+    limit: int | None = None
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a listing: ids in order, each allowed at the instant `at` under the epoch and release named.
+
+    What lies between two ids of a page, and up to the first id of the next one, was denied then. `next_token=""` is
+    the end. `complete=False`: nothing says what else there is, so more may be allowed than any page shows.
+    """
+
+    id: str
+    found: tuple[str, ...]
+    next_token: str
+    complete: bool
+    at: int
+    epoch: int
+    release: str
+    valid_for_ms: int

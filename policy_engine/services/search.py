@@ -1,18 +1,19 @@
 """Searching: who may use a model, and what a subject may use; each search is one entry and grants nothing.
 
 Rules of the room: a search asks the one evaluator for each candidate, at one instant, under one snapshot (law 9:
-search equals check); it stops at a limit and then says `complete: false`. What is listed must be asked again to be
-used. Left to others: paging over HTTP.
+search equals check); it stops at a limit and then says `complete: false`. Where nothing is allowed at the moment,
+nothing is listed either. What is listed must be asked again to be used.
+Left to others: listings of one open id, page by page (`listings`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from policy_engine.core.decision import Outcome, Principal, Request
-from policy_engine.core.plain import PlainRelease
+from policy_engine.core.plain import AnyRelease, PlainRelease
 from policy_engine.errors import StoreUnavailable
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.evaluate import Evaluator
@@ -32,8 +33,17 @@ class Search:
     """Searches over the registers of persons and tenants and the active release's catalogue."""
 
     def __init__(
-        self, snapshots: Snapshots, evaluator: Evaluator, recorder: Recorder, store: Store, limits: Limits = LIMITS
+        self,
+        snapshots: Snapshots,
+        evaluator: Evaluator,
+        recorder: Recorder,
+        store: Store,
+        limits: Limits = LIMITS,
+        *,
+        require_able: Callable[[], None] = lambda: None,
     ) -> None:
+        """`require_able` raises while every decision is denied."""
+        self._require_able = require_able
         self._snapshots = snapshots
         self._evaluator = evaluator
         self._recorder = recorder
@@ -51,6 +61,7 @@ class Search:
     def _search(self, kind: str, principal: Principal, query: Query) -> Found:
         require(principal, "decide")
         for _ in range(ATTEMPTS_COUNT):
+            self._require_able()
             snapshot = self._snapshots.refresh()
             at = self._store.now()
             hits, complete = self._hits(principal, query, snapshot, at)
@@ -60,7 +71,7 @@ class Search:
                 "search",
                 {
                     "search": kind,
-                    **_public(query, snapshot),
+                    **public_words(snapshot.release, query.model, query.action),
                     "count": len(hits),
                     "complete": complete,
                 },
@@ -134,11 +145,18 @@ def _hit(request: Request) -> Hit:
     )
 
 
-def _public(query: Query, snapshot: Snapshot) -> dict[str, str | None]:
-    """Return the words of a query that may stand in the log's public part."""
-    release = snapshot.release
+def public_words(release: AnyRelease | None, model: str | None, action: str | None) -> dict[str, str | None]:
+    """Return the model and action of a query as they may stand in the log's public part.
+
+    What only a caller wrote may be anything, a name too: only words that the release itself has are public.
+    """
+    if release is None:
+        return {"model": None, "action": None}
+    known = None if model is None else release.catalogue.find(model)
     if not isinstance(release, PlainRelease):
-        return {"model": query.model, "action": query.action}
-    known = release.find(query.model) if query.model is not None and release.models is not None else None
-    model = public_word(release, "resource.id", query.model) if known is None else known[0]
-    return {"model": model, "action": public_word(release, "action.name", query.action)}
+        return {
+            "model": None if known is None else known.id,
+            "action": action if action in release.reference.actions else None,
+        }
+    meant = public_word(release, "resource.id", model) if known is None else known.id
+    return {"model": meant, "action": public_word(release, "action.name", action)}
