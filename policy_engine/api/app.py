@@ -1,4 +1,4 @@
-"""The whole HTTP door, put together: decision endpoints and probes raw, everything else through the management routes.
+"""The whole HTTP door, put together: decisions, searches and probes raw, everything else through the management routes.
 
 Rules of the room: no allow waits for the management routes to load. They are loaded in a thread of their own from the
 moment the server starts, or when first asked for; a request that needs them waits until they are there.
@@ -15,7 +15,7 @@ from functools import partial
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
-from policy_engine.api import probes, problems
+from policy_engine.api import probes, problems, searches
 from policy_engine.api.callers import Authenticated
 from policy_engine.api.condition import GAUGES, gauges, read_condition, tier_label
 from policy_engine.api.decisions import PATHS, DecisionApp
@@ -24,6 +24,7 @@ from policy_engine.api.exchange import Head, Receive, Scope, Send, answer_proble
 from policy_engine.api.feed import EpochPoll, Feed
 from policy_engine.api.metrics import Metrics
 from policy_engine.api.probes import Probes
+from policy_engine.api.searches import SearchApp
 from policy_engine.core.decision import Principal
 from policy_engine.core.release import Catalogue
 from policy_engine.errors import InputRefused, NotAuthenticated
@@ -45,6 +46,7 @@ class Door:
         keys = CurrentKeys(engine)
         metrics = Metrics(lambda: gauges(read_condition(engine)), GAUGES, lambda model: tier_label(engine, model))
         self._decisions = DecisionApp(engine.decider, keys, metrics, limits, answering=engine.decider.answering)
+        self._searches = SearchApp(engine.listings, keys, metrics, limits)
         self._feed = revocation_feed(engine, limits)
         self._probes = Envelope(Probes(lambda: read_condition(engine)), keys, limits)
         self._management = Loaded(partial(_load_management, engine, metrics, self._feed))
@@ -61,6 +63,8 @@ class Door:
         try:
             if scope["path"] in PATHS:
                 await self._decisions(scope, receive, send)
+            elif scope["path"] in searches.PATHS:
+                await self._searches(scope, receive, send)
             elif scope["path"] in probes.PATHS and scope["method"] == "GET":
                 await self._probes(scope, receive, send)
             else:

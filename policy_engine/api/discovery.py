@@ -25,6 +25,7 @@ from policy_engine.api.decisions import EVALUATION, EVALUATIONS
 from policy_engine.api.documents import Shown
 from policy_engine.api.metrics import Metrics
 from policy_engine.api.probes import HEALTH, HEALTHY, READINESS, readiness
+from policy_engine.api.searches import PATHS
 from policy_engine.errors import StartRefused
 
 WELL_KNOWN: Final = "/.well-known/authzen-configuration"
@@ -40,6 +41,9 @@ class Metadata(Shown):
     policy_decision_point: str
     access_evaluation_endpoint: str
     access_evaluations_endpoint: str
+    search_subject_endpoint: str
+    search_resource_endpoint: str
+    search_action_endpoint: str
 
 
 class Health(Shown):
@@ -77,6 +81,7 @@ def metadata(public_url: str) -> dict[str, str]:
         "policy_decision_point": public_url,
         "access_evaluation_endpoint": base + EVALUATION,
         "access_evaluations_endpoint": base + EVALUATIONS,
+        **{f"search_{sought}_endpoint": base + path for path, sought in PATHS.items()},
     }
 
 

@@ -51,6 +51,8 @@ class Metrics(Collector):
         self._outcomes: Counter[tuple[bool, str]] = Counter()
         self._rules: Counter[str] = Counter()
         self._refusals: Counter[int] = Counter()
+        self._searches: Counter[str] = Counter()
+        self._searching_seconds = 0.0
         self._buckets = [0] * (len(SECONDS_BUCKETS) + 1)
         self._seconds = 0.0
         self._registry = CollectorRegistry(auto_describe=False)
@@ -67,8 +69,13 @@ class Metrics(Collector):
         self._buckets[bisect_left(SECONDS_BUCKETS, seconds)] += 1
         self._seconds += seconds
 
+    def searched(self, sought: str, seconds: float) -> None:
+        """Count a page of a search for one of three kinds of ids, and the exchange's time."""
+        self._searches[sought] += 1
+        self._searching_seconds += seconds
+
     def refused(self, status: int) -> None:
-        """Count an exchange on a decision endpoint that ended without a decision."""
+        """Count an exchange on a decision or search endpoint that ended without an answer of its own."""
         self._refusals[status] += 1
 
     def text(self) -> bytes:
@@ -92,11 +99,22 @@ class Metrics(Collector):
             rules.add_metric([rule], count)
         yield rules
         refusals = CounterMetricFamily(
-            "policy_engine_refused", "Exchanges of the decision endpoints without a decision.", labels=["status"]
+            "policy_engine_refused",
+            "Exchanges of the decision and search endpoints without an answer of their own.",
+            labels=["status"],
         )
         for status, count in sorted(self._refusals.items()):
             refusals.add_metric([str(status)], count)
         yield refusals
+        searches = CounterMetricFamily(
+            "policy_engine_searches", "Pages of searches, by what is sought.", labels=["sought"]
+        )
+        for sought, count in sorted(self._searches.items()):
+            searches.add_metric([sought], count)
+        yield searches
+        yield CounterMetricFamily(
+            "policy_engine_searching_seconds", "Time that pages took, together.", value=self._searching_seconds
+        )
         yield self._histogram()
         for name, value in sorted(self._gauges().items()):
             yield GaugeMetricFamily(name, self._gauge_words.get(name, name), value=value)

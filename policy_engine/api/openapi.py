@@ -1,4 +1,4 @@
-"""The one OpenAPI document: the management routes as FastAPI knows them, and the raw decision endpoints beside them.
+"""The one OpenAPI document: the management routes as FastAPI knows them, and the raw AuthZEN endpoints beside them.
 
 Rules of the room: what the raw endpoints answer is described by the models here and compared with real answers by a
 test; the standard's shapes are open (unknown members are ignored), so these models are too.
@@ -16,7 +16,9 @@ from pydantic.json_schema import models_json_schema
 
 from policy_engine.api.access import SCOPES_MEMBER, ProblemDocument, problem_responses
 from policy_engine.api.decisions import EVALUATION, EVALUATIONS
+from policy_engine.api.searches import PATHS
 from policy_engine.limits import LIMITS
+from policy_engine.services.queries import Sought
 
 _REF: Final = "#/components/schemas/{model}"
 _STATUSES: Final = (400, 401, 403, 405, 413, 500, 503)
@@ -184,13 +186,127 @@ class BatchAnswer(BaseModel):
     evaluations: list[BatchItem]
 
 
+class SoughtEntity(Open):
+    """The kind of subject or resource that is sought: its type. An id and properties are ignored."""
+
+    type: str = Field(min_length=1, max_length=LIMITS.id_characters)
+
+
+class PageAsked(Open):
+    """Which page: the `next_token` of the one before, and how many results at most, the same on every page."""
+
+    token: str | None = Field(None, min_length=1, max_length=LIMITS.search_token_characters)
+    limit: int | None = Field(None, ge=0)
+
+
+class SearchBase(Open):
+    """What every search may say beside what is fixed and what is sought."""
+
+    context: EvaluationContext = EvaluationContext()
+    page: PageAsked | None = None
+
+
+class SubjectSearch(SearchBase):
+    """AuthZEN Subject Search request: who may do this?"""
+
+    subject: SoughtEntity
+    action: Action
+    resource: Entity
+
+
+class ResourceSearch(SearchBase):
+    """AuthZEN Resource Search request: what may this subject do this to?"""
+
+    subject: Entity
+    action: Action
+    resource: SoughtEntity
+
+
+class ActionSearch(SearchBase):
+    """AuthZEN Action Search request: what may this subject do to this? An `action` is ignored."""
+
+    subject: Entity
+    resource: Entity
+
+
+class EntityFound(BaseModel):
+    """A subject or resource that may be asked for, and will be allowed while nothing changes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: str
+    id: str
+
+
+class ActionFound(BaseModel):
+    """An action of this kind."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+
+
+class PageProperties(BaseModel):
+    """`complete` is false where nothing says what else there is, so that more may be allowed than is listed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    complete: Literal[False]
+
+
+class PageGiven(BaseModel):
+    """Where the next page begins, empty at the end, and how many results are in this one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    next_token: str
+    count: int
+    properties: PageProperties | None = None
+
+
+class SearchBaseAnswer(BaseModel):
+    """`page` is there when it was asked for, when there is a next page, and when the listing cannot be complete."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    page: PageGiven | None = None
+
+
+class EntitiesFound(SearchBaseAnswer):
+    """What a subject or resource search found, in order of the ids."""
+
+    results: list[EntityFound]
+
+
+class ActionsFound(SearchBaseAnswer):
+    """What an action search found, in order of the names."""
+
+    results: list[ActionFound]
+
+
 _MODELS: Final[tuple[type[BaseModel], ...]] = (
     EvaluationRequest,
     EvaluationsRequest,
     DecisionAnswer,
     BatchAnswer,
+    SubjectSearch,
+    ResourceSearch,
+    ActionSearch,
+    EntitiesFound,
+    ActionsFound,
     ProblemDocument,
 )
+_SEARCHES: Final = {
+    Sought.SUBJECT: ("SubjectSearch", "EntitiesFound"),
+    Sought.RESOURCE: ("ResourceSearch", "EntitiesFound"),
+    Sought.ACTION: ("ActionSearch", "ActionsFound"),
+}
+_SEARCH_HEADERS: Final = {
+    "Policy-Engine-Epoch": "The epoch that this page was found under; another page may have another one.",
+    "Policy-Engine-Release": "The release of that epoch; absent when none is active.",
+    "Policy-Engine-Valid-For-Ms": "How long the page may be used before it is asked for again.",
+    "Policy-Engine-Decision-Ids": "The id of the entry of this page in the log.",
+}
 _BATCH_HEADERS: Final = {
     "Policy-Engine-Epoch": "The oldest epoch among the decisions; absent when nothing was decided.",
     "Policy-Engine-Release": "The release of that epoch.",
@@ -206,9 +322,16 @@ def describe(app: FastAPI) -> dict[str, Any]:
     components = document.setdefault("components", {})
     components.setdefault("schemas", {}).update(schemas["$defs"])
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "bearerFormat": "pe_…"}}
-    document["paths"][EVALUATION] = {"post": _operation("EvaluationRequest", "DecisionAnswer", "evaluation", {})}
-    batch = _operation("EvaluationsRequest", None, "evaluations", _BATCH_HEADERS)
-    document["paths"][EVALUATIONS] = {"post": batch}
+    decided = "The decision. A deny is 200 as well."
+    single = _operation("Access Evaluation", "EvaluationRequest", ["DecisionAnswer"], decided, {})
+    answers = ["BatchAnswer", "DecisionAnswer"]
+    batch = _operation("Access Evaluations", "EvaluationsRequest", answers, decided, _BATCH_HEADERS)
+    document["paths"] |= {EVALUATION: {"post": single}, EVALUATIONS: {"post": batch}}
+    for path, sought in PATHS.items():
+        asked, found = _SEARCHES[sought]
+        says = "A page of what is allowed; it grants nothing. Nothing and nobody known is an empty one."
+        operation = _operation(f"{sought.capitalize()} Search", asked, [found], says, _SEARCH_HEADERS)
+        document["paths"][path] = {"post": operation}
     for path, methods in document["paths"].items():
         if path.startswith(("/v1/", "/access/")):
             for operation in methods.values():
@@ -216,19 +339,18 @@ def describe(app: FastAPI) -> dict[str, Any]:
     return document
 
 
-def _operation(asked: str, answered: str | None, noun: str, headers: dict[str, str]) -> dict[str, Any]:
-    names = [answered] if answered else ["BatchAnswer", "DecisionAnswer"]
-    refs = [{"$ref": _REF.format(model=name)} for name in names]
+def _operation(summary: str, asked: str, answered: list[str], says: str, headers: dict[str, str]) -> dict[str, Any]:
+    refs = [{"$ref": _REF.format(model=name)} for name in answered]
     good: dict[str, Any] = {
-        "description": "The decision. A deny is 200 as well.",
+        "description": says,
         "content": {"application/json": {"schema": refs[0] if len(refs) == 1 else {"anyOf": refs}}},
     }
     if headers:
         good["headers"] = {name: {"description": text, "schema": {"type": "string"}} for name, text in headers.items()}
     return {
         "tags": ["authzen"],
-        "summary": f"AuthZEN Access E{noun[1:]}",
-        "operationId": f"access_{noun}",
+        "summary": f"AuthZEN {summary}",
+        "operationId": summary.lower().replace(" ", "_"),
         SCOPES_MEMBER: ["decide"],
         "parameters": [
             {"name": "X-Request-ID", "in": "header", "required": False, "schema": {"type": "string", "maxLength": 256}}

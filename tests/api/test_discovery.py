@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from policy_engine.api.decisions import PATHS
-from policy_engine.api.discovery import metadata
+from policy_engine.api.discovery import WELL_KNOWN, metadata
 from policy_engine.errors import StartRefused
+from tests.api.served import ALICE, Served
 
 
 @pytest.mark.parametrize("identifier", ["https://pdp.example", "https://pdp.example:8443/tenant1", "https://[::1]/"])
@@ -18,7 +19,20 @@ def test_the_metadata_name_the_identifier_and_the_endpoints_under_it(identifier:
         "policy_decision_point": identifier,
         "access_evaluation_endpoint": base + PATHS[0],
         "access_evaluations_endpoint": base + PATHS[1],
+        "search_subject_endpoint": base + "/access/v1/search/subject",
+        "search_resource_endpoint": base + "/access/v1/search/resource",
+        "search_action_endpoint": base + "/access/v1/search/action",
     }
+
+
+def test_the_metadata_name_exactly_the_endpoints_that_answer(served: Served) -> None:
+    """Each endpoint named answers a POST, and every path under `/access/` of the OpenAPI document is named."""
+    found = served.get(WELL_KNOWN).json()
+    base = found.pop("policy_decision_point").rstrip("/")
+    paths = {url.removeprefix(base) for url in found.values()}
+    assert {served.post(path, ALICE).status_code for path in paths} == {200}
+    described = served.get("/openapi.json").json()["paths"]
+    assert paths == {path for path in described if path.startswith("/access/")}
 
 
 @pytest.mark.parametrize(

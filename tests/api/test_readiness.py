@@ -78,6 +78,9 @@ def test_the_metadata_are_served_where_the_standard_looks(tmp_path: Path) -> Non
             "policy_decision_point": "https://pdp.example/tenant1",
             "access_evaluation_endpoint": "https://pdp.example/tenant1/access/v1/evaluation",
             "access_evaluations_endpoint": "https://pdp.example/tenant1/access/v1/evaluations",
+            "search_subject_endpoint": "https://pdp.example/tenant1/access/v1/search/subject",
+            "search_resource_endpoint": "https://pdp.example/tenant1/access/v1/search/resource",
+            "search_action_endpoint": "https://pdp.example/tenant1/access/v1/search/action",
         }
 
 

@@ -12,6 +12,8 @@ from tests.contracts.schemas import problems_of
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 
+FOR_ALICE = {name: ALICE[name] for name in ("subject", "resource", "context")}
+
 EXCHANGES: list[tuple[str, str, str, Any, str | None, int]] = [
     ("POST", "/access/v1/evaluation", "", ALICE, "gateway", 200),
     ("POST", "/access/v1/evaluation", "", EVE, "gateway", 200),
@@ -30,6 +32,13 @@ EXCHANGES: list[tuple[str, str, str, Any, str | None, int]] = [
     ("POST", "/access/v1/evaluations", "", ALICE, "gateway", 200),
     ("POST", "/access/v1/evaluations", "", b"[]", "gateway", 400),
     ("POST", "/access/v1/evaluations", "", b" " * 100_000, "gateway", 413),
+    ("POST", "/access/v1/search/subject", "", {**ALICE, "page": {"limit": 1}}, "gateway", 200),
+    ("POST", "/access/v1/search/subject", "", {**ALICE, "page": {"token": "x"}}, "gateway", 400),
+    ("POST", "/access/v1/search/resource", "", {**ALICE, "page": {"limit": 0}}, "gateway", 200),
+    ("POST", "/access/v1/search/resource", "", ALICE, None, 401),
+    ("POST", "/access/v1/search/action", "", FOR_ALICE, "gateway", 200),
+    ("POST", "/access/v1/search/action", "", FOR_ALICE, "auditor", 403),
+    ("POST", "/access/v1/search/action", "", b" " * 100_000, "gateway", 413),
     ("GET", "/.well-known/authzen-configuration", "", None, None, 200),
     ("GET", "/healthz", "", None, None, 200),
     ("GET", "/readyz", "", None, None, 200),

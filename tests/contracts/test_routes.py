@@ -26,6 +26,9 @@ OPEN = {"/.well-known/authzen-configuration", "/healthz", "/readyz", "/metrics"}
 ROUTES: dict[tuple[str, str], tuple[tuple[str, ...], Any]] = {
     ("POST", "/access/v1/evaluation"): (("decide",), ALICE),
     ("POST", "/access/v1/evaluations"): (("decide",), {**ALICE, "evaluations": [{}]}),
+    ("POST", "/access/v1/search/subject"): (("decide",), ALICE),
+    ("POST", "/access/v1/search/resource"): (("decide",), ALICE),
+    ("POST", "/access/v1/search/action"): (("decide",), ALICE),
     ("GET", "/v1/models"): ((), None),
     ("GET", "/v1/models/{id}"): ((), None),
     ("POST", "/v1/subjects"): (("facts:write",), {"id": "nobody-yet", "facts": {"lab_employee": False}}),
@@ -177,7 +180,7 @@ def test_what_is_open_is_open_and_takes_no_other_verb(served: Served, path: str)
 
 
 @pytest.mark.parametrize(
-    "path", ["/docs", "/redoc", "/v1", "/v1/", "/v1/keys", "/v1/log/", "/access/v1/search/subject"]
+    "path", ["/docs", "/redoc", "/v1", "/v1/", "/v1/keys", "/v1/log/", "/access/v1/search", "/access/v1/search/tenant"]
 )
 def test_what_is_not_there_is_not_there(served: Served, path: str) -> None:
     """Routes of later issues are absent, not stubbed, and interactive documentation is off."""
