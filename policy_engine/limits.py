@@ -48,6 +48,7 @@ class Limits:
     withdrawal_http_seconds: float = 15.0
     withdrawal_waits_count: int = 8
     search_candidates_count: int = 10_000
+    search_page_candidates_count: int = 2_000
     search_page_count: int = 1_000
     search_token_characters: int = 2_048
     searches_count: int = 16

@@ -21,7 +21,8 @@ from policy_engine.services.queries import Listing, Sought
 from policy_engine.services.snapshot import Snapshot
 from policy_engine.store.registerinterfaces import RegisterReader
 
-_ROWS_COUNT = 500
+_ROWS_COUNT = 32
+"""Rows read at a time: few, for other threads wait meanwhile."""
 
 
 class Candidates:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from policy_engine.core.decision import Outcome, Request
 from policy_engine.core.facts import Location
 from policy_engine.limits import LIMITS
+from policy_engine.services.listings import Listings
 from policy_engine.services.permissions import LOCAL
-from policy_engine.services.queries import Query
+from policy_engine.services.queries import Listing, Query, Sought
 from policy_engine.services.search import Search
 from tests.laws.sample import opened
 
@@ -83,3 +84,90 @@ def test_each_search_is_one_entry_and_grants_nothing(sample_database: Any, compi
         assert engine.store.head().next_seq == before + 1
         (newest,) = engine.store.entries(limit=1, newest_first=True)
         assert b'"kind":"search"' in newest[2]
+
+
+def paged(engine: Any, **limits: Any) -> Listings:
+    """Return the listings of an engine under other limits."""
+    asking, vault = engine.listings._evaluator, engine.evidence._vault
+    return Listings(
+        engine.snapshots, asking, engine.recorder, engine.store, vault, engine.decider, replace(LIMITS, **limits)
+    )
+
+
+def candidates(engine: Any, sought: Sought) -> list[str]:
+    """Return every id there is of what is sought, in order."""
+    persons = sorted(row.id for row in engine.store.rows("persons"))
+    models = sorted(engine.snapshots.current().release.catalogue.models)
+    return {Sought.SUBJECT: persons, Sought.RESOURCE: models, Sought.ACTION: sorted(ACTIONS)}[sought]
+
+
+CHANGES = st.sampled_from(("nothing", "switch", "letter", "facts"))
+
+
+def change(engine: Any, keys: Any, what: str, number: int) -> None:
+    """Change what pages are found under, between two of them."""
+    if what == "switch":
+        scope = {"models": [MODELS[number % len(MODELS)]]}
+        engine.switches.engage(keys["operator"], f"s-{number}", scope, "between pages")
+    elif what == "letter":
+        body = {"id": f"letter-{number}", "models": ["fable-5"], "blocks": ["foreign_person"]}
+        engine.orders.receive(keys["operator"], "directive", body)
+    elif what == "facts":
+        engine.facts.set_facts(keys["operator"], "persons", "eve", {"lab_employee": number % 2 == 0})
+
+
+@settings(max_examples=25)
+@given(
+    sought=st.sampled_from(Sought),
+    who=st.sampled_from(("alice", "chen", "eve", "greg")),
+    tenant=st.sampled_from(("acme", "lab", None)),
+    place=PLACES,
+    model=st.sampled_from(MODELS),
+    action=st.sampled_from(ACTIONS),
+    limit=st.sampled_from((None, 1, 2, 3)),
+    looks=st.sampled_from((1, 2, 3, 2_000)),
+    changes=st.lists(CHANGES, max_size=4),
+)
+def test_what_a_page_shows_is_allowed_and_what_it_passes_over_is_denied(
+    sought: Sought,
+    who: str,
+    tenant: str | None,
+    place: Location | None,
+    model: str,
+    action: str,
+    limit: int | None,
+    looks: int,
+    changes: list[str],
+    sample_database: Any,
+    compiled: Any,
+) -> None:
+    """Pages cover all ids once, in order, and each lists those of its part that are allowed at its own instant.
+
+    Under whatever changes between two pages, and wherever a limit ends them.
+
+    Control: policy_engine/services/listings.py: `if evaluation.outcome is Outcome.ALLOW:`
+    """
+    with opened(sample_database, compiled) as (engine, keys):
+        listings = paged(engine, search_page_candidates_count=looks)
+        request = Request(who, action, model, tenant, place, "US")
+        listing, after, pages = Listing(sought, request, limit), "", 0
+        while True:
+            page = listings.page(LOCAL, listing)
+            pages += 1
+            following = replace(listing, token=page.next_token)
+            end = listings._tokens.read(LOCAL, following).after if page.next_token else None
+            snapshot = engine.snapshots.refresh()
+            assert (snapshot.state.epoch, page.complete) == (page.epoch, True)
+            part = [id for id in candidates(engine, sought) if id > after and (end is None or id <= end)]
+            assert end is None or end >= after
+            for id in part:
+                asked = replace(request, **{{"subject": "subject_id", "resource": "model"}.get(sought, "action"): id})
+                allowed = engine.decider._evaluator.evaluate(asked, LOCAL, snapshot, page.at).outcome is Outcome.ALLOW
+                assert allowed is (id in page.found)
+            assert set(page.found) <= set(part) and list(page.found) == sorted(page.found)
+            assert limit is None or len(page.found) <= limit
+            if end is None:
+                break
+            listing, after = following, end
+            change(engine, keys, changes.pop() if changes else "nothing", pages)
+        event(f"{sought}: {min(pages, 3)} pages or more")
