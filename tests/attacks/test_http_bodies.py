@@ -11,7 +11,7 @@ from tests.api.served import Served, request
 
 pytestmark = pytest.mark.usefixtures("served")
 
-PATHS = ("/access/v1/evaluation", "/access/v1/evaluations")
+PATHS = ("/access/v1/evaluation", "/access/v1/evaluations", "/access/v1/search/action")
 WHOLE = request("alice", "acme", "US", "fable-5")
 
 

@@ -67,6 +67,22 @@ def test_a_made_up_batch_is_answered_as_declared(
         fits(served.post(path, body), path, "post", document)
 
 
+SEARCHES = [f"/access/v1/search/{sought}" for sought in ("subject", "resource", "action")]
+a_page = odd | st.dictionaries(st.sampled_from(["token", "limit", "properties", "next_token"]), odd, max_size=4)
+
+
+@OPTIONS
+@given(path=st.sampled_from(SEARCHES), item=items, page=st.none() | a_page)
+def test_a_made_up_search_is_answered_as_declared(
+    served: Served, document: Any, path: str, item: dict[str, Any], page: Any
+) -> None:
+    """A page, or a refusal that says what was wrong; and never a page for a made-up token."""
+    answer = served.post(path, item if page is None else {**item, "page": page})
+    fits(answer, path, "post", document)
+    if isinstance(page, dict) and page.get("token") is not None:
+        assert answer.status_code == 400
+
+
 ROUTES = ["/v1/switches", "/v1/orders", "/v1/subjects", "/v1/tenants/show", "/v1/releases", "/v1/decisions/query"]
 own = st.sampled_from(
     ["id", "scope", "reason", "until", "kind", "document", "text", "facts", "provenance", "files", "note"]

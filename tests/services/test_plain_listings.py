@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
 from policy_engine.bootstrap import Engine, Template, open_engine
@@ -149,6 +149,14 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
     return Template.create(tmp_path_factory.mktemp("template") / "engine.db")
 
 
+ANYBODY = [("*", "doc", "read", "allow")]
+ADMINS = [("admin", "doc", "read", "allow")]
+USERS = [("user", "alice", ""), ("document", "doc", "")]
+
+
+@example(rows=ANYBODY, entities=[], sought=Sought.SUBJECT, request=ask(), role=None, limit=None)
+@example(rows=ADMINS, entities=[], sought=Sought.SUBJECT, request=ask(), role="admin", limit=None)
+@example(rows=ANYBODY, entities=USERS, sought=Sought.ACTION, request=ask("nobody"), role=None, limit=None)
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(row, min_size=1, max_size=8, unique=True),
@@ -174,6 +182,8 @@ def test_search_equals_check_over_any_folder(
 
     Whatever the request says of the entity that is sought counts for nothing, and what it says of the others is
     believed unless the folder knows better: in the listing as in the decision.
+
+    Control: policy_engine/services/plainsearch.py: `return (self._named, False) if known is None else (known, True)`
     """
     lines = "".join(f"p, {', '.join(each)}\n" for each in rows)
     known = "".join(
