@@ -92,6 +92,13 @@ def test_a_listing_drives_nothing_out_of_the_memory_of_decisions(engine: Engine)
     assert asking.doubt() is doubt
 
 
+def test_a_page_begins_behind_an_id_that_is_gone(engine: Engine) -> None:
+    """Nothing has to be remembered for a token: its id need not be there any more."""
+    whole = engine.listings.page(PEP, WHAT).found
+    gone = engine.listings._tokens.make(PEP, WHAT, Cursor("fable-5-0-gone", None))
+    assert engine.listings.page(PEP, replace(WHAT, token=gone)).found == tuple(id for id in whole if id > "fable-5-0")
+
+
 @pytest.mark.parametrize("listing", [WHO, WHAT, DEEDS])
 def test_limit_0_asks_whether_there_is_anything(engine: Engine, listing: Listing) -> None:
     """Nothing is shown; a token says that there is something, and shows it to whoever does not repeat the 0."""
