@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +10,6 @@ from hypothesis import strategies as st
 
 from policy_engine.core.decision import Outcome, Request
 from policy_engine.core.facts import Location
-from policy_engine.errors import Conflict
 from policy_engine.limits import LIMITS
 from policy_engine.services.listings import Listings
 from policy_engine.services.permissions import LOCAL
@@ -115,8 +113,8 @@ def change(engine: Any, keys: Any, what: str, number: int) -> None:
         body = {"id": f"letter-{number}", "models": ["fable-5"], "blocks": ["foreign_person"]}
         engine.orders.receive(keys["operator"], "directive", body)
     elif what == "facts":
-        with suppress(Conflict):  # they may be these already
-            engine.facts.set_facts(keys["operator"], "persons", "eve", {"lab_employee": number % 2 == 0})
+        facts, reference = {"lab_employee": number % 2 == 0}, {"reference": f"file {number}"}
+        engine.facts.set_facts(keys["operator"], "persons", "eve", facts, provenance=reference)
 
 
 @settings(max_examples=25)
