@@ -118,6 +118,8 @@ class Limits:
     cell_look_seconds: float = 0.1
     cell_ask_seconds: float = 1.0
     cell_unconfirmed_seconds: float = 10.0
+    guarded_depth_levels: int = 256
+    guarded_prefix_bytes: int = 8_388_608
 
 
 LIMITS = Limits()
