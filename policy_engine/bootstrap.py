@@ -38,6 +38,7 @@ from policy_engine.services.exports.service import Exports
 from policy_engine.services.factcache import FactCache
 from policy_engine.services.facts import Facts
 from policy_engine.services.foresight import Foresight
+from policy_engine.services.inuse import Uses
 from policy_engine.services.keyfile import FileVault, KeyVault, new_vault, open_vault
 from policy_engine.services.keys import Keys
 from policy_engine.services.listings import Listings
@@ -92,6 +93,7 @@ class Engine:
     recovery: Recovery
     foresight: Foresight
     standings: Standings
+    uses: Uses
     sequencer: Sequencer | None = None
     sample_keys: tuple[SampleKey, ...] = ()
     witnesses: Witnesses | None = None
@@ -104,6 +106,7 @@ class Engine:
 
     def close(self) -> None:
         """Write what is queued, integrate it, and close the database. Closing twice is no error."""
+        self.uses.close()
         if self.peers is not None:
             self.peers.close()
         self.listings.close()
@@ -330,6 +333,7 @@ def _wire(
         recovery=recovery,
         foresight=Foresight.over(store, switches, orders, recorder, vault, releases, decider, snapshots, region),
         standings=Standings(store),
+        uses=Uses(decider, snapshots),
     )
 
 

@@ -6,16 +6,21 @@ location and serving region. Same path, same evidence, same refusals as the serv
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from policy_engine.core.decision import Decision, Request
+from policy_engine.core.dialects import Dialect
+from policy_engine.core.enforcing import Hold
 from policy_engine.core.factparse import parse_location
+from policy_engine.guarding import guarded
 
 if TYPE_CHECKING:
     from policy_engine.bootstrap import Engine
+
+T = TypeVar("T")
 
 
 class PolicyEngine:
@@ -69,6 +74,25 @@ class PolicyEngine:
             resource_type=resource_type,
         )
         return self._engine.decider.decide(request, LOCAL, explained=explain)
+
+    def hold(self, decision: Decision) -> Hold:
+        """Watch an allow of this engine from now on, until the hold is closed. Raises `ValueError` for a deny."""
+        return self._engine.uses.hold(decision)
+
+    @overload
+    def guard_stream(
+        self, upstream: AsyncIterable[T], decision: Decision, dialect: Dialect | None = None
+    ) -> AsyncIterator[T | bytes]: ...
+
+    @overload
+    def guard_stream(
+        self, upstream: Iterable[T], decision: Decision, dialect: Dialect | None = None
+    ) -> Iterator[T | bytes]: ...
+
+    def guard_stream(self, upstream: Any, decision: Decision, dialect: Dialect | None = None) -> Any:
+        """Return the stream for as long as the allow lasts (`guarding.guarded`): then it ends with the error in the
+        dialect, or raises the deny. Raises `ValueError` for a deny."""
+        return guarded(upstream, self.hold(decision), dialect)
 
     def close(self) -> None:
         """Write what is queued and close the database."""

@@ -120,6 +120,8 @@ class Limits:
     cell_unconfirmed_seconds: float = 10.0
     guarded_depth_levels: int = 256
     guarded_prefix_bytes: int = 8_388_608
+    hold_seconds: float = 0.2
+    hold_recheck_seconds: float = 1.0
 
 
 LIMITS = Limits()

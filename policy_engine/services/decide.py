@@ -13,7 +13,7 @@ not leave in time is withheld. Deciding never raises for policy reasons.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -171,6 +171,33 @@ class Decider:
                     break
         return found
 
+    # What the watcher of allows in use asks (`services.inuse`)
+
+    def now(self) -> int:
+        """Return the instant that a decision would be evaluated at now."""
+        return self._clock()
+
+    def confirmed(self) -> Snapshot:
+        """Return a snapshot of the state now. Raises `StoreUnavailable` where nothing may be allowed at all."""
+        snapshot = self._snapshots.refresh()
+        self.require_able()
+        self._recorder.check_halted()
+        return snapshot
+
+    def evaluations(
+        self, asked: Sequence[tuple[Request, Principal]], snapshot: Snapshot, at: int
+    ) -> Iterator[Evaluation]:
+        """Yield what a decision of each would be under a snapshot at an instant, as it is judged live; no entries."""
+        alive: dict[str | None, bool] = {}
+        for request, principal in asked:
+            if principal.key_id not in alive:
+                alive[principal.key_id] = self._key_alive(principal, at, epoch=snapshot.state.epoch)
+            yield judged(self._evaluator, request, principal, snapshot, at, alive=alive[principal.key_id])
+
+    def unrecorded(self, requests: Sequence[Request], error: Exception) -> list[Decision]:
+        """Deny what cannot be recorded now, counted for the gap entry, without trying to."""
+        return self._away([_Open(request) for request in requests], error)
+
     def _prepare(self, open_: Sequence[_Open], principal: Principal) -> tuple[Snapshot, list[Any]]:
         """Evaluate what is not decided yet, under one snapshot and at one instant, and draft its entries."""
         waiting = [item for item in open_ if item.decision is None]
@@ -219,6 +246,7 @@ class Decider:
             message="" if allowed or not evaluation.reasons else evaluation.reasons[0].message,
             explanation=explain(evaluation, self._evaluator.facts) if explained else None,
             proof=_proof(written, valid_for_ms) if allowed else None,
+            asked=evaluation.request,
         )
 
     def _leaving(self, item: _Open, decision: Decision) -> Decision:

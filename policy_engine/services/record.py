@@ -229,7 +229,7 @@ class Recorder:
         under = (job.state.epoch, job.state.release)
         if any(draft.under != under for draft in job.drafts):
             raise ValueError("drafts are written under the state that they were evaluated under, and no other")
-        self._check_halted()
+        self.check_halted()
         if self._closed:
             raise StoreUnavailable("the recorder is closed", where="log")
         if ahead + job.left > self._limits.queue_entries_count:
@@ -237,7 +237,8 @@ class Recorder:
                 f"the log is behind: {self._limits.queue_entries_count} entries wait already", where="log"
             )
 
-    def _check_halted(self) -> None:
+    def check_halted(self) -> None:
+        """Raise `LogForked` once the log takes no more drafts."""
         if self._halted is not None:
             raise LogForked(self._halted.message, where=self._halted.where)
 
@@ -316,7 +317,7 @@ class Recorder:
     def _write_group(self, group: list[tuple[Job, int]]) -> None:
         """Write drafts of one epoch and release, leaving out those that turn out stale."""
         try:
-            self._check_halted()
+            self.check_halted()
             if self._gap and not self._report_gap():
                 raise StoreUnavailable("the log is still away", where="log")
             while group:

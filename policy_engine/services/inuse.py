@@ -1,0 +1,228 @@
+"""Allows in use: one thread watches every stream that an allow of this engine keeps open, and ends what may not go on.
+
+Rules of the room:
+- An allow in use is asked again, without an entry, when anything moved (epoch, release, facts), when an instant has
+  come at which its outcome may change, and once a second in any case. What came out otherwise is decided with an entry:
+  that deny is the evidence of the cut.
+- Whatever is in doubt ends it: a state that could not be read for `limits.cut_off_seconds`, a replica that is cut off,
+  a log in doubt, an engine that closes, an error that nobody expected.
+- It only ever ends. Whoever was told stays told, once.
+- No thread a stream: what is called at an end must be quick; it is called in the thread of the watcher.
+Left to others: deciding (`services.decide`), what a cut looks like (`core.dialects`, the doors).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from itertools import groupby
+from time import monotonic
+from types import TracebackType
+from typing import Final
+
+import structlog
+
+from policy_engine.core.decision import Decision, Outcome, Principal, Reason, Request
+from policy_engine.core.instants import ENDLESS
+from policy_engine.errors import StoreUnavailable
+from policy_engine.limits import LIMITS, Limits
+from policy_engine.services.decide import Decider
+from policy_engine.services.permissions import LOCAL
+from policy_engine.services.snapshot import Snapshots
+
+DECIDED_TOGETHER_COUNT = 64
+"""Ends decided in one batch: the first of many streams need not wait for the entry of the last."""
+
+_CLOSING: Final = "The decision service is stopping, so what it allowed has ended. Try again later."
+_CLOSED: Final = Decision(False, "", (Reason("log.unavailable", None, _CLOSING),), (), (), "", 0, 0, _CLOSING)
+
+log = structlog.get_logger(__name__)
+
+
+class Use:
+    """An allow in use, as `core.enforcing.Hold` describes it."""
+
+    __slots__ = ("_calls", "_ended", "_uses", "principal", "request", "until")
+
+    def __init__(self, uses: Uses, request: Request, principal: Principal) -> None:
+        self.request = request
+        self.principal = principal
+        self.until = 0
+        """The instant from which it must be asked again; 0 before it was asked for the first time."""
+        self._uses = uses
+        self._ended: Decision | None = None
+        self._calls: list[Callable[[], None]] = []
+
+    @property
+    def ended(self) -> Decision | None:
+        """Return the deny, once there is one."""
+        return self._ended
+
+    def on_end(self, call: Callable[[], None]) -> None:
+        """Call once when the hold ends, at once if it has."""
+        with self._uses.lock:
+            if self._ended is None:
+                self._calls.append(call)
+                return
+        call()
+
+    def end(self, decision: Decision) -> None:
+        """End with a deny, and tell whoever asked to be told. A second end is none."""
+        with self._uses.lock:
+            calls, self._calls = self._calls, []
+            if self._ended is not None:
+                return
+            self._ended = decision
+        for call in calls:
+            try:
+                call()
+            except Exception as error:  # noqa: BLE001  one who cannot be told keeps nobody else from being told
+                log.error("hold.end-not-told", cause=type(error).__name__)
+
+    def close(self) -> None:
+        """Say that the allow is no longer in use."""
+        self._uses.forget(self)
+
+    def __enter__(self) -> Use:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Uses:
+    """Every allow in use of one engine. The thread starts with the first; `close` ends what is left."""
+
+    def __init__(self, decider: Decider, snapshots: Snapshots, limits: Limits = LIMITS) -> None:
+        self.lock = threading.Lock()
+        self._decider = decider
+        self._snapshots = snapshots
+        self._limits = limits
+        self._uses: dict[Use, None] = {}
+        self._woken = threading.Event()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        self._unsubscribe: Callable[[], None] | None = None
+        self._seen: object = None
+        self._asked_at = self._confirmed_at = 0.0
+
+    def hold(self, decision: Decision, principal: Principal = LOCAL) -> Use:
+        """Watch an allow of this engine from now on. Raises `ValueError` for a deny, or one that knows no question."""
+        if not decision.allowed or decision.asked is None:
+            raise ValueError("only an allow of this engine can be held")
+        use = Use(self, decision.asked, principal)
+        with self.lock:
+            closed = self._closed
+            if not closed:
+                first = not self._uses
+                self._uses[use] = None
+                if self._thread is None:
+                    self._start()
+        if closed:
+            use.end(_CLOSED)
+        elif first or decision.epoch < self._snapshots.epoch:
+            self._woken.set()
+        return use
+
+    def forget(self, use: Use) -> None:
+        """Watch one no longer."""
+        with self.lock:
+            self._uses.pop(use, None)
+
+    @property
+    def count(self) -> int:
+        """How many allows are in use."""
+        return len(self._uses)
+
+    def close(self) -> None:
+        """End whatever is in use, for nobody watches it any more. Twice is no error."""
+        with self.lock:
+            self._closed = True
+            thread, self._thread = self._thread, None
+        self._woken.set()
+        if thread is not None:
+            thread.join()
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+        with self.lock:
+            uses, self._uses = list(self._uses), {}
+        for use in uses:  # nobody was denied anything, and nothing is missing from the log
+            use.end(_CLOSED)
+
+    def _start(self) -> None:
+        self._confirmed_at = monotonic()
+        self._unsubscribe = self._snapshots.subscribe(lambda snapshot: self._woken.set())
+        self._thread = threading.Thread(target=self._run, name="uses", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        pause: float | None = None
+        while not self._closed:
+            self._woken.wait(pause)
+            self._woken.clear()
+            if self._closed:
+                return
+            pause = self._turn()
+
+    def _turn(self) -> float | None:
+        """Look once, and return for how long nothing need be looked at: for ever while nothing is in use."""
+        with self.lock:
+            uses = list(self._uses)
+        if not uses:
+            self._confirmed_at = 0.0
+            return None
+        began = monotonic()
+        if not self._confirmed_at:
+            self._confirmed_at = began
+        try:
+            until = self._look(uses, began)
+            self._confirmed_at = began
+            return min(self._limits.hold_seconds, max(0.0, (until - self._decider.now()) / 1_000_000))
+        except StoreUnavailable as error:
+            if monotonic() - self._confirmed_at > self._limits.cut_off_seconds:
+                self._end_all(error)
+        except Exception as error:  # noqa: BLE001  the thread must live, and what cannot be looked at may not go on
+            log.error("hold.not-watched", cause=type(error).__name__)
+            self._end_all(StoreUnavailable("what is in use cannot be watched"))
+        return self._limits.hold_seconds
+
+    def _look(self, uses: list[Use], began: float) -> int:
+        """Ask again for what may have changed, end what did, and return the next instant that matters."""
+        snapshot = self._decider.confirmed()
+        at = self._decider.now()
+        whole = snapshot is not self._seen or began - self._asked_at >= self._limits.hold_recheck_seconds
+        due = uses if whole else [use for use in uses if use.until <= at]
+        changed: list[Use] = []
+        found = self._decider.evaluations([(use.request, use.principal) for use in due], snapshot, at)
+        for use, evaluation in zip(due, found, strict=True):
+            use.until = max(evaluation.until, at + 1)
+            if evaluation.outcome is not Outcome.ALLOW:
+                changed.append(use)
+        if whole:
+            self._seen, self._asked_at = snapshot, began
+        self._decide(changed)
+        return min((use.until for use in uses), default=ENDLESS)
+
+    def _decide(self, changed: list[Use]) -> None:
+        """Decide with an entry what came out otherwise; one that is allowed again by then goes on."""
+        for principal, group in groupby(changed, key=lambda use: use.principal):
+            for part in _parts(list(group)):
+                decided = self._decider.decide_many([use.request for use in part], principal)
+                for use, decision in zip(part, decided, strict=True):
+                    if not decision.allowed:
+                        self.forget(use)
+                        use.end(decision)
+
+    def _end_all(self, error: Exception) -> None:
+        with self.lock:
+            uses, self._uses = list(self._uses), {}
+        denied = self._decider.unrecorded([use.request for use in uses], error)
+        for use, decision in zip(uses, denied, strict=True):
+            use.end(decision)
+
+
+def _parts(uses: list[Use]) -> Iterable[list[Use]]:
+    for start in range(0, len(uses), DECIDED_TOGETHER_COUNT):
+        yield uses[start : start + DECIDED_TOGETHER_COUNT]

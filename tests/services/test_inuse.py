@@ -1,0 +1,163 @@
+"""Allows in use: they end when a withdrawal takes hold, when an instant comes, when facts move, and when in doubt."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from policy_engine.core.decision import Decision, Request
+from policy_engine.core.facts import Location
+from policy_engine.core.instants import format_instant
+from policy_engine.errors import StoreUnavailable
+from policy_engine.services.permissions import LOCAL
+from tests.laws.sample import decisions, opened
+
+ALICE = Request("alice", "infer", "fable-5", "acme", Location("US"), "US")
+OTHER = Request("alice", "infer", "opus-4-8", "acme", Location("US"), "US")
+
+
+@pytest.fixture
+def running(sample_database: Any, compiled: Any) -> Iterator[tuple[Any, Any]]:
+    """Offer an engine on the real clock, and its principals."""
+    with opened(sample_database, compiled) as found:
+        yield found
+
+
+def soon(happened: Callable[[], bool], seconds: float = 3.0) -> bool:
+    """Return whether it happened within the time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if happened():
+            return True
+        time.sleep(0.005)
+    return False
+
+
+def allowed(engine: Any, request: Request = ALICE) -> Decision:
+    """Return an allow that was just decided."""
+    decision: Decision = engine.decider.decide(request, LOCAL)
+    assert decision.allowed
+    return decision
+
+
+def test_a_switch_ends_what_it_covers_and_leaves_the_rest(running: Any) -> None:
+    """Within a second of the commit the covered hold has ended with a recorded deny; the other one stands."""
+    engine, keys = running
+    covered, other = engine.uses.hold(allowed(engine)), engine.uses.hold(allowed(engine, OTHER))
+    told = threading.Event()
+    covered.on_end(told.set)
+    before = len(decisions(engine))
+    engine.switches.engage(keys["operator"], "stop", {"models": ["fable-5"]}, "test")
+    assert told.wait(1.0)
+    assert {reason.code for reason in covered.ended.reasons} == {"switch.engaged"}
+    assert other.ended is None
+    recorded = decisions(engine)[before:]
+    assert [(each.public["outcome"], each.body["subject"]) for each in recorded] == [("deny", "alice")]
+    assert covered.ended.id
+
+
+def test_a_fact_that_moves_ends_what_rested_on_it(running: Any) -> None:
+    """A change of facts raises no epoch and ends the hold all the same."""
+    engine, keys = running
+    hold = engine.uses.hold(allowed(engine))
+    engine.facts.set_facts(keys["operator"], "persons", "alice", {"list_match": "confirmed"})
+    assert soon(lambda: hold.ended is not None)
+
+
+def test_an_expiry_ends_it_at_its_instant(running: Any) -> None:
+    """A hold is asked again at the instant at which its outcome may change, though nothing is written then."""
+    engine, keys = running
+    expires_at = (engine.store.now() // 1_000_000 + 2) * 1_000_000
+    cleared = {"list_match": {"value": "none", "expires_at": format_instant(expires_at)}}
+    engine.facts.set_facts(keys["operator"], "persons", "alice", cleared)
+    hold, ended_at = engine.uses.hold(allowed(engine)), list[int]()
+    hold.on_end(lambda: ended_at.append(engine.store.now()))
+    assert soon(lambda: bool(ended_at), 4.0)
+    assert 0 <= ended_at[0] - expires_at < 500_000
+
+
+def test_a_state_that_cannot_be_read_ends_everything(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be confirmed for longer than a replica may be cut off ends, and the denies are counted."""
+    engine, _ = running
+    hold = engine.uses.hold(allowed(engine))
+
+    def away() -> None:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(engine.decider, "confirmed", away)
+    time.sleep(0.4)
+    assert hold.ended is None
+    assert soon(lambda: hold.ended is not None, 2.0)
+    assert [reason.code for reason in hold.ended.reasons] == ["log.unavailable"]
+
+
+def test_an_error_nobody_expected_ends_everything(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watcher that cannot look lets nothing go on."""
+    engine, _ = running
+
+    def broken() -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(engine.decider, "confirmed", broken)
+    hold = engine.uses.hold(allowed(engine))
+    assert soon(lambda: hold.ended is not None, 1.0)
+
+
+def test_closing_the_engine_ends_what_is_in_use(sample_database: Any, compiled: Any) -> None:
+    """Nobody watches a closed engine's allows, so they have ended, and a late one has ended at once."""
+    with opened(sample_database, compiled) as (engine, _):
+        decision = allowed(engine)
+        hold = engine.uses.hold(decision)
+    assert hold.ended is not None
+    assert engine.uses.hold(decision).ended is not None
+
+
+def test_a_closed_hold_is_watched_no_longer(running: Any) -> None:
+    """After `close`, or at the end of a `with`, a hold neither ends nor keeps the watcher busy."""
+    engine, keys = running
+    with engine.uses.hold(allowed(engine)) as hold:
+        assert engine.uses.count == 1
+    assert engine.uses.count == 0
+    engine.switches.engage(keys["operator"], "stop", {"models": ["fable-5"]}, "test")
+    time.sleep(0.5)
+    assert hold.ended is None
+
+
+def test_who_asks_late_is_told_at_once_and_a_failing_call_keeps_nobody_waiting(running: Any) -> None:
+    """`on_end` after the end calls at once; a call that raises does not keep the next one from being made."""
+    engine, keys = running
+    hold, told = engine.uses.hold(allowed(engine)), threading.Event()
+
+    def failing() -> None:
+        raise RuntimeError("cannot be told")
+
+    hold.on_end(failing)
+    hold.on_end(told.set)
+    engine.switches.engage(keys["operator"], "stop", {"models": ["fable-5"]}, "test")
+    assert told.wait(1.0)
+    late: list[int] = []
+    hold.on_end(lambda: late.append(1))
+    assert late == [1]
+
+
+def test_only_an_allow_can_be_held(running: Any) -> None:
+    """A deny, and an allow that knows no question, raise `ValueError`."""
+    engine, _ = running
+    denied = engine.decider.decide(Request("eve", "infer", "fable-5", "acme", Location("US"), "US"), LOCAL)
+    bare = Decision(True, "x", (), (), (), "", 1, 0)
+    for decision in (denied, bare):
+        with pytest.raises(ValueError, match="only an allow"):
+            engine.uses.hold(decision)
+
+
+def test_an_allow_of_an_older_epoch_is_asked_again_at_once(running: Any) -> None:
+    """A switch between the decision and the hold is not missed."""
+    engine, keys = running
+    decision = allowed(engine)
+    engine.switches.engage(keys["operator"], "stop", {"models": ["fable-5"]}, "test")
+    hold = engine.uses.hold(decision)
+    assert soon(lambda: hold.ended is not None, 1.0)
