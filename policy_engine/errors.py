@@ -98,6 +98,12 @@ class StoreUnavailable(PolicyEngineError):
     code = "log.unavailable"
 
 
+class EngineUnavailable(StoreUnavailable):
+    """An engine that is asked from afar gave no readable answer in time; only what cannot be a deny raises this."""
+
+    code = "engine.unreachable"
+
+
 class LogForked(StoreUnavailable):
     """A witness, or our own newest checkpoint, speaks of another tree than the database holds: nothing is allowed.
 

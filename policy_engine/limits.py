@@ -122,6 +122,15 @@ class Limits:
     guarded_prefix_bytes: int = 8_388_608
     hold_seconds: float = 0.2
     hold_recheck_seconds: float = 1.0
+    remote_seconds: float = 2.0
+    remote_answer_bytes: int = 4_194_304
+    remote_connections_count: int = 64
+    remote_failures_count: int = 3
+    remote_pause_seconds: float = 0.5
+    remote_long_pause_seconds: float = 10.0
+    remote_pages_count: int = 256
+    remote_look_seconds: float = 0.05
+    remote_recheck_seconds: float = 0.5
 
 
 LIMITS = Limits()

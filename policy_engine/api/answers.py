@@ -105,6 +105,8 @@ def _reason(reason: Reason) -> dict[str, Any]:
     members: dict[str, Any] = {"code": reason.code}
     if reason.rule is not None:
         members["rule"] = reason.rule
+    if reason.rule_id is not None:
+        members["rule_id"] = reason.rule_id
     if reason.message:
         members["message"] = reason.message
     if reason.authority:

@@ -95,12 +95,13 @@ class EvaluationsRequest(EvaluationItem):
 
 
 class ReasonGiven(BaseModel):
-    """A stable code, the rule's label, a sentence for the end user, the citation, and the ids of orders behind it."""
+    """A stable code, the rule's label and id, a sentence for the end user, the citation, ids of orders."""
 
     model_config = ConfigDict(extra="forbid")
 
     code: str
     rule: str | None = None
+    rule_id: str | None = None
     message: str | None = None
     authority: str | None = None
     orders: list[str] | None = None

@@ -125,7 +125,8 @@ class Decision:
     """The answer, embedded and remote alike. Truthy only when allowed; deciding never raises for policy reasons.
 
     `proof` makes the receipt; nothing is signed for a caller who does not want one. `asked` is the question, for
-    whoever holds the allow and must ask again; it is personal, and shown by no door.
+    whoever holds the allow and must ask again; it is personal, and shown by no door. `grant` is what the engine that
+    gave the allow knows of it: how long it may be used, for `hold`.
     """
 
     allowed: bool
@@ -140,6 +141,7 @@ class Decision:
     explanation: Mapping[str, Any] | None = None
     proof: Callable[[], Mapping[str, Any]] | None = field(default=None, repr=False, compare=False)
     asked: Request | None = field(default=None, repr=False, compare=False)
+    grant: Any = field(default=None, repr=False, compare=False)
 
     @property
     def receipt(self) -> Mapping[str, Any] | None:

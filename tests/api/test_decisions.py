@@ -80,6 +80,7 @@ def test_reasons_name_what_they_have_and_nothing_empty() -> None:
                 {
                     "code": "directive.block",
                     "rule": "P12",
+                    "rule_id": "r1",
                     "message": "Blocked.",
                     "authority": "Order of June 2026",
                     "orders": ["D-1", "D-2"],

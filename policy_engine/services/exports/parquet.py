@@ -2,7 +2,7 @@
 
 Rules of the room: rows go to DuckDB as a file of JSON lines of its own, read with the types named here, so that nothing
 is guessed; memory is bounded; DuckDB may load nothing from anywhere, and works in a folder of its owner alone.
-Left to others: which entries (`source`), whole files (`files`). DuckDB is the extra `parquet`.
+Left to others: which entries (`source`), whole files (`files`). DuckDB is the extra `reports`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def require_duckdb() -> Any:
     except ImportError:
         raise StartRefused(
             "Parquet is written by DuckDB, which is not installed; install policy-engine with its extra: "
-            "pip install 'policy-engine[parquet]'",
+            "pip install 'policy-engine[reports]'",
             where="--format parquet",
         ) from None
     return duckdb

@@ -222,7 +222,7 @@ def test_parquet_comes_back(tmp_path_factory: pytest.TempPathFactory, public: di
 def test_without_duckdb_parquet_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing extra is one sentence that names it."""
     monkeypatch.setitem(__import__("sys").modules, "duckdb", None)
-    with pytest.raises(StartRefused, match=r"policy-engine\[parquet\]"):
+    with pytest.raises(StartRefused, match=r"policy-engine\[reports\]"):
         parquet.require_duckdb()
 
 

@@ -1,0 +1,102 @@
+"""The engine in this process, behind the calls that a program makes (`embed`); its twin from afar is `remote`.
+
+The embedding process is a trusted caller: it acts as the service principal `local`, which decides and supplies
+location and serving region. Same path, same evidence, same refusals as the service.
+Left to others: opening (`bootstrap`), checking questions (`core.questions`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from policy_engine.bootstrap import Engine, open_engine
+from policy_engine.core.decision import Decision, Request
+from policy_engine.core.enforcing import Hold
+from policy_engine.core.listed import Listed
+from policy_engine.services.permissions import LOCAL
+from policy_engine.services.queries import Listing, Sought
+from policy_engine.settings import Settings
+
+
+class InProcess:
+    """An open engine of this process. Safe to use from several threads and event loops."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @classmethod
+    def open(cls, policies: str | Path, database: str, settings: dict[str, Any]) -> InProcess:
+        """Open a database with a policies folder, as one of the replicas on it. Raises what opening raises."""
+        wanted = Settings(policies=Path(policies), database=database, **settings)
+        return cls(open_engine(wanted, embedded=True))
+
+    def decide(self, request: Request, *, explained: bool = False) -> Decision:
+        """Return the decision once its entry is durable."""
+        return self._own(self.engine.decider.decide(request, LOCAL, explained=explained))
+
+    async def decide_async(self, request: Request, *, explained: bool = False) -> Decision:
+        """The same, waiting on the running event loop."""
+        return self._own(await self.engine.decider.decide_async(request, LOCAL, explained=explained))
+
+    def decide_many(self, requests: Sequence[Request], *, explained: bool = False) -> list[Decision]:
+        """Return one decision a request, in order."""
+        return [self._own(each) for each in self.engine.decider.decide_many(requests, LOCAL, explained=explained)]
+
+    async def decide_many_async(self, requests: Sequence[Request], *, explained: bool = False) -> list[Decision]:
+        """The same, waiting on the running event loop."""
+        found = await self.engine.decider.decide_many_async(requests, LOCAL, explained=explained)
+        return [self._own(each) for each in found]
+
+    def who_can(self, request: Request) -> Listed:
+        """Return the subjects of the request's type that may. Raises `StoreUnavailable`."""
+        return self._listed(Sought.SUBJECT, request)
+
+    async def who_can_async(self, request: Request) -> Listed:
+        """The same, waiting on the running event loop."""
+        return await self._listed_async(Sought.SUBJECT, request)
+
+    def what_can(self, request: Request) -> Listed:
+        """Return the models that the subject may use. Raises `StoreUnavailable`."""
+        return self._listed(Sought.RESOURCE, request)
+
+    async def what_can_async(self, request: Request) -> Listed:
+        """The same, waiting on the running event loop."""
+        return await self._listed_async(Sought.RESOURCE, request)
+
+    def hold(self, decision: Decision) -> Hold:
+        """Watch an allow from now on. Raises `ValueError` for a deny, or for a decision of another engine."""
+        giver: object = decision.grant
+        if giver is not self:
+            raise ValueError("only an allow that this engine gave can be held")
+        return self.engine.uses.hold(decision)
+
+    def close(self) -> None:
+        """Write what is queued and close the database."""
+        self.engine.close()
+
+    def _own(self, decision: Decision) -> Decision:
+        """Return an allow as one that this engine gave."""
+        return replace(decision, grant=self) if decision.allowed else decision
+
+    def _listed(self, sought: Sought, request: Request) -> Listed:
+        listing = Listing(sought, request)
+        found: list[str] = []
+        while True:
+            page = self.engine.listings.page(LOCAL, listing)
+            found += page.found
+            if not page.next_token:
+                return Listed(tuple(found), page.complete)
+            listing = replace(listing, token=page.next_token)
+
+    async def _listed_async(self, sought: Sought, request: Request) -> Listed:
+        listing = Listing(sought, request)
+        found: list[str] = []
+        while True:
+            async with self.engine.listings.page_async(LOCAL, listing) as page:
+                found += page.found
+            if not page.next_token:
+                return Listed(tuple(found), page.complete)
+            listing = replace(listing, token=page.next_token)

@@ -1,0 +1,205 @@
+"""An engine asked over HTTP, with the calls of an embedded one: for threads, and for event loops.
+
+Rules of the room:
+- Deciding never raises for an engine that is away: it denies. Listing raises, for a listing cannot deny.
+- The key is sent over TLS, or in clear to this very machine; elsewhere only if that was said.
+- Nothing is sent before something is asked; the stream of revocations is followed while something is held.
+Left to others: checking questions (`core.questions`), one exchange (`asking`), the loop (`background`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import ssl
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import CancelledError as Cancelled
+from threading import Lock
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+from policy_engine.client.clock import budget_clock
+from policy_engine.client.connection import Address
+from policy_engine.client.heard import Heard
+from policy_engine.client.listener import Listener
+from policy_engine.core.decision import Decision, Request
+from policy_engine.core.listed import Listed
+from policy_engine.core.questions import body_of
+from policy_engine.errors import EngineUnavailable, InputRefused
+from policy_engine.limits import LIMITS, Limits
+from policy_engine.remote.asking import Asker, Grant, unanswered
+from policy_engine.remote.background import Background, Closed
+from policy_engine.remote.breaker import Breaker
+from policy_engine.remote.exchange import UNREACHABLE, Exchange
+from policy_engine.remote.holds import Holds, RemoteHold
+
+T = TypeVar("T")
+_GRACE_SECONDS: Final = 1.0
+"""How much longer than an exchange may last a thread waits for its end; after that it is a deny."""
+
+
+class RemoteEngine:
+    """One engine, over as many connections as are needed at once. Safe to use from several threads and loops."""
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        timeout_seconds: float = LIMITS.remote_seconds,
+        tls: ssl.SSLContext | None = None,
+        cleartext: bool = False,
+        limits: Limits = LIMITS,
+    ) -> None:
+        """Raises `InputRefused` for an address or key that could not be used."""
+        self._address = _address(url, key, tls, cleartext)
+        if not 0 < timeout_seconds <= 60:
+            raise InputRefused("must be above 0 and at most 60 seconds", where="timeout_seconds")
+        self._seconds = timeout_seconds
+        self._limits = limits
+        self._heard = Heard()
+        self._lock = Lock()
+        self._listener: Listener | None = None
+        self._background = Background(self._begin)
+
+    def decide(self, request: Request, *, explained: bool = False) -> Decision:
+        """Return the decision, or a deny that names why there is none. Nobody explains over HTTP beyond the reasons."""
+        return self.decide_many((request,))[0]
+
+    async def decide_async(self, request: Request, *, explained: bool = False) -> Decision:
+        """The same, waiting on the running event loop."""
+        return (await self.decide_many_async((request,)))[0]
+
+    def decide_many(self, requests: Sequence[Request]) -> list[Decision]:
+        """Return one decision a request, in order."""
+        try:
+            return self._wait(self._decided(requests), self._seconds * 2)
+        except (Closed, TimeoutError, Cancelled):
+            return [unanswered(UNREACHABLE, request) for request in requests]
+
+    async def decide_many_async(self, requests: Sequence[Request]) -> list[Decision]:
+        """The same, waiting on the running event loop."""
+        try:
+            future = self._background.submit(self._decided(requests))
+        except Closed:
+            return [unanswered(UNREACHABLE, request) for request in requests]
+        return await asyncio.wrap_future(future)
+
+    def who_can(self, request: Request) -> Listed:
+        """Return the subjects of the request's type that may. Raises `EngineUnavailable`."""
+        return self._listed(self._searched("subject", request))
+
+    async def who_can_async(self, request: Request) -> Listed:
+        """The same, waiting on the running event loop."""
+        return await self._listed_async(self._searched("subject", request))
+
+    def what_can(self, request: Request) -> Listed:
+        """Return the models that the subject may use. Raises `EngineUnavailable`."""
+        return self._listed(self._searched("resource", request))
+
+    async def what_can_async(self, request: Request) -> Listed:
+        """The same, waiting on the running event loop."""
+        return await self._listed_async(self._searched("resource", request))
+
+    def hold(self, decision: Decision) -> RemoteHold:
+        """Watch an allow from now on. Raises `ValueError` for a deny, or for a decision of another engine."""
+        grant = decision.grant
+        if not decision.allowed or decision.asked is None or not isinstance(grant, Grant) or grant.engine is not self:
+            raise ValueError("only an allow that this engine gave can be held")
+        hold = RemoteHold(decision.asked, grant.permission)
+        if self._background.soon(lambda: self._holds.add(hold)):
+            self._listen()
+        else:
+            hold.end(unanswered(UNREACHABLE, decision.asked))
+        return hold
+
+    def close(self) -> None:
+        """Close the connections and end what is held. Closing twice is no error."""
+        with self._lock:
+            listener, self._listener = self._listener, None
+        self._background.close(self._end)
+        if listener is not None:
+            listener.close()
+
+    def _begin(self) -> None:
+        """Make what lives on the loop; in a forked process anew."""
+        limits = self._limits
+        pauses = limits.remote_pause_seconds, limits.remote_long_pause_seconds
+        breaker = Breaker(budget_clock, limits.remote_failures_count, *pauses)
+        self._exchange = Exchange(self._address, limits)
+        self._asker = Asker(self._exchange, breaker, self._heard, budget_clock, limits)
+        self._holds = Holds(self._asker, self._heard, self, limits)
+
+    async def _end(self) -> None:
+        self._holds.end_all()
+        await self._exchange.close()
+
+    async def _decided(self, requests: Sequence[Request]) -> list[Decision]:
+        try:
+            if len(requests) == 1:
+                return [await self._asker.one(requests[0], self._seconds, self)]
+            return await self._asker.many(requests, self._seconds, self)
+        except Exception:  # noqa: BLE001  whatever errs denies, and its text may hold what was asked
+            return [unanswered(UNREACHABLE, request) for request in requests]
+
+    async def _searched(self, kind: str, request: Request) -> Listed:
+        body: dict[str, Any] = body_of(request)
+        sought = body[kind]
+        del sought["id"]
+        ids, complete = await self._asker.ids(kind, body, "id", self._seconds)
+        return Listed(tuple(ids), complete)
+
+    def _wait(self, call: Coroutine[Any, Any, T], seconds: float) -> T:
+        future = self._background.submit(call)
+        try:
+            return future.result(seconds + _GRACE_SECONDS)
+        finally:
+            future.cancel()
+
+    def _listed(self, call: Coroutine[Any, Any, T]) -> T:
+        try:
+            return self._wait(call, self._seconds * self._limits.remote_pages_count)
+        except (Closed, TimeoutError, Cancelled):
+            raise EngineUnavailable("the search was not answered (engine.unreachable)", where="engine") from None
+
+    async def _listed_async(self, call: Coroutine[Any, Any, T]) -> T:
+        try:
+            future = self._background.submit(call)
+        except Closed:
+            raise EngineUnavailable("the search was not answered (engine.unreachable)", where="engine") from None
+        return await asyncio.wrap_future(future)
+
+    def _listen(self) -> None:
+        """Follow the stream of revocations from the first hold on."""
+        with self._lock:
+            if self._listener is None:
+                self._listener = Listener(self._address, self._heard).start()
+
+
+def _address(url: str, key: Any, tls: ssl.SSLContext | None, cleartext: bool) -> Address:
+    """Return the address. Raises `InputRefused`; the key is never in what it says."""
+    if not isinstance(key, str) or not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise InputRefused("must be an API key or token: printable ASCII without spaces", where="key")
+    try:
+        address = Address(url, key, tls)
+        parts = urlsplit(url)
+        in_clear = parts.scheme == "http" and not _is_this_machine(parts.hostname or "")
+        named = bool(parts.username or parts.password) or parts.port == 0
+    except ValueError:
+        raise InputRefused("must be an http or https URL with a host and without a query", where="url") from None
+    if named:
+        raise InputRefused("must not hold a user, a password or port 0; the key is a parameter of its own", where="url")
+    if in_clear and not cleartext:
+        raise InputRefused(
+            "would send the key in clear to another machine: use https, or say cleartext=True where the network is "
+            "encrypted by other means",
+            where="url",
+        )
+    return address
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
