@@ -178,6 +178,7 @@ def _reason(reason: Reason) -> dict[str, Any]:
     members = {
         "code": reason.code,
         "rule": reason.rule,
+        "rule_id": reason.rule_id,
         "message": reason.message,
         "authority": reason.authority,
         "orders": list(reason.orders),

@@ -1,0 +1,177 @@
+"""What a remote engine loads, and how it lives with threads, event loops, forks and its own end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from policy_engine import DecisionDenied, PolicyEngine
+from policy_engine.errors import EngineUnavailable, InputRefused
+from tests.api.served import Served
+from tests.remote.hostile import answer, hostile, sending
+from tests.remote.test_hostile import ASKED, KEY, yes
+
+HEAVY = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "casbin", "pydantic", "structlog", "orjson")
+LOADED = f"""
+import sys, policy_engine
+assert "httpx2" not in sys.modules, "importing the package loads no HTTP library"
+engine = policy_engine.PolicyEngine.connect("http://127.0.0.1:9", key="pe_x")
+assert not engine.decide(subject="alice", model="fable-5", action="infer")
+engine.close()
+print(sorted(name for name in {HEAVY!r} if name in sys.modules))
+"""
+
+
+def connected(served: Served) -> PolicyEngine:
+    """Return the served engine, asked over HTTP."""
+    return PolicyEngine.connect(f"http://127.0.0.1:{served.port}", key=served.keys["gateway"])
+
+
+def test_importing_and_asking_from_afar_loads_nothing_of_the_server() -> None:
+    """Neither the web framework nor the database nor casbin, not even after a question was asked."""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", LOADED], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def test_connections_are_kept() -> None:
+    """A hundred questions in a row go over one connection."""
+    peers: set[Any] = set()
+
+    def note(connection: Any, asked: bytes) -> None:
+        peers.add(connection.getpeername())
+        connection.sendall(answer(yes()))
+
+    with hostile(note) as server, PolicyEngine.connect(server.url, key=KEY) as engine:
+        assert all(engine.decide(**ASKED) for _ in range(100))
+    assert len(peers) == 1
+    assert all(b"accept-encoding: identity" in asked.lower() for asked in server.asked)
+
+
+def test_threads_and_loops_share_an_engine(served: Served) -> None:
+    """Threads with and without event loops of their own ask at once, and each gets its own answer."""
+    with connected(served) as engine:
+
+        def one(place: int) -> tuple[str, bool]:
+            subject = ("alice", "eve")[place % 2]
+            asked = {**ASKED, "subject": subject}
+            decision = asyncio.run(engine.decide_async(**asked)) if place % 3 else engine.decide(**asked)
+            return subject, decision.allowed
+
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(one, range(40)))
+    assert set(found) == {("alice", True), ("eve", False)}
+
+
+def test_many_tasks_ask_at_once(served: Served) -> None:
+    """A loop that asks two hundred questions at once gets two hundred answers, and is not kept from other work."""
+
+    async def ask() -> list[bool]:
+        async with connected(served) as engine:
+            return [d.allowed for d in await asyncio.gather(*(engine.decide_async(**ASKED) for _ in range(200)))]
+
+    assert asyncio.run(ask()) == [True] * 200
+
+
+def test_a_task_that_is_cancelled_leaves_nothing_behind() -> None:
+    """Whoever asked gives up; the engine goes on to answer others, and its circuit stays closed."""
+    answering = threading.Event()
+
+    def slow(connection: Any, asked: bytes) -> None:
+        answering.wait(0.3)
+        connection.sendall(answer(yes()))
+
+    async def ask(engine: PolicyEngine) -> None:
+        for _ in range(5):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(engine.decide_async(**ASKED), 0.02)
+        answering.set()
+        assert await engine.decide_async(**ASKED)
+
+    with hostile(slow) as server, PolicyEngine.connect(server.url, key=KEY) as engine:
+        asyncio.run(ask(engine))
+
+
+def test_a_closed_engine_denies() -> None:
+    """Closing twice is no error; deciding is a deny, listing raises, and what was held has ended."""
+    with hostile(sending(answer(yes()))) as server:
+        engine = PolicyEngine.connect(server.url, key=KEY)
+        decision = engine.decide(**ASKED)
+        hold = engine.hold(decision)
+        engine.close()
+        engine.close()
+        assert hold.ended is not None
+        assert engine.hold(decision).ended is not None
+        assert engine.decide(**ASKED).reasons[0].code == "engine.unreachable"
+        assert not asyncio.run(engine.decide_async(**ASKED))
+        with pytest.raises(EngineUnavailable):
+            engine.who_can(model="fable-5")
+        with pytest.raises(EngineUnavailable):
+            asyncio.run(engine.what_can_async(subject="alice"))
+
+
+def test_a_malformed_question_is_refused_before_it_is_sent() -> None:
+    """The same refusals as near, and nothing goes out."""
+    with hostile(sending(answer(yes()))) as server, PolicyEngine.connect(server.url, key=KEY) as engine:
+        for wrong in ({"subject": ""}, {"model": "x\n"}, {"location": {"contry": "US"}}, {"tenant": "t" * 300}):
+            with pytest.raises(InputRefused):
+                engine.decide(**{**ASKED, **wrong})
+            with pytest.raises(InputRefused, match=r"questions\[1\]"):
+                engine.decide_many([ASKED, {**ASKED, **wrong}])  # type: ignore[list-item]  # the same names
+        assert server.asked == []
+
+
+def test_a_deny_can_be_raised(served: Served) -> None:
+    """`as_error` carries the decision, wherever it was made."""
+    with connected(served) as engine, pytest.raises(DecisionDenied) as raised:
+        raise engine.decide(**{**ASKED, "subject": "eve"}).as_error()
+    assert raised.value.decision.reasons[0].code == "evidence.declared-only"
+
+
+def test_a_wrong_key_denies(served: Served) -> None:
+    """Not an exception in the path of a request, and never an allow."""
+    with PolicyEngine.connect(f"http://127.0.0.1:{served.port}", key="pe_wrong") as engine:
+        assert engine.decide(**ASKED).reasons[0].code == "engine.refused"
+
+
+FORKED = """
+import os, sys, policy_engine
+engine = policy_engine.PolicyEngine.connect(sys.argv[1], key=sys.argv[2])
+asked = dict(subject="alice", model="fable-5", action="infer", tenant="acme", location="US")
+assert engine.decide(**asked)
+child = os.fork()
+assert engine.decide(**asked)
+if child == 0:
+    engine.close()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert engine.decide(**asked)
+engine.close()
+print("both")
+"""
+
+
+def test_a_forked_process_asks_on_connections_of_its_own(served: Served) -> None:
+    """Servers fork after they have loaded: neither process hangs, or takes the other's answers."""
+    url, environment = f"http://127.0.0.1:{served.port}", {**os.environ, "PYTHONWARNINGS": "default"}
+    command = [sys.executable, "-c", FORKED, url, served.keys["gateway"]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment, check=False)
+    assert done.stdout.strip() == "both", done.stderr
+
+
+def test_nothing_is_sent_by_connecting() -> None:
+    """An engine that is configured and not used costs nobody anything, and no thread."""
+    threads = threading.active_count()
+    with hostile(sending(answer(yes()))) as server:
+        engine = PolicyEngine.connect(server.url, key=KEY)
+        time.sleep(0.05)
+        assert server.asked == []
+        engine.close()
+    assert threading.active_count() == threads
