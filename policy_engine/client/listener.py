@@ -14,7 +14,7 @@ import json
 import random
 import socket
 from contextlib import suppress
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse
 from threading import Event as Flag
 from threading import Thread
 from typing import Final
@@ -41,7 +41,7 @@ class Listener:
         self._retry_ms = RETRY_MILLISECONDS
         self._failures = 0
         self._closed = Flag()
-        self._connection: HTTPConnection | None = None
+        self._socket: socket.socket | None = None
         self._thread = Thread(target=self._follow, name="revocations", daemon=True)
         self.connected = Flag()
         """Set while events come in; for display, not for deciding."""
@@ -54,8 +54,7 @@ class Listener:
     def close(self) -> None:
         """Stop listening; returns when the thread has ended."""
         self._closed.set()
-        connection = self._connection
-        own = None if connection is None else connection.sock
+        own = self._socket
         if own is not None:
             with suppress(OSError):
                 own.shutdown(socket.SHUT_RDWR)
@@ -80,34 +79,36 @@ class Listener:
 
     def _listen(self) -> None:
         """Follow one stream to its end. Raises `OSError` or `HTTPException` when it breaks."""
-        self._connection = connection = self._address.connection(CONNECT_SECONDS)
+        connection = self._address.connection(CONNECT_SECONDS)
         try:
             resume = {} if self._last_id is None else {"Last-Event-ID": self._last_id}
             headers = {**self._address.headers, "Accept": "text/event-stream", **resume}
             connection.request("GET", self._address.path(PATH), headers=headers)
+            self._socket = connection.sock  # the connection lets go of it where the answer ends with it
             response = connection.getresponse()
             if response.status != 200:
                 self._failures += 1
                 if response.status in (400, 401, 403):
                     self._begin_anew()
                 return
-            self._read(connection, response)
+            with response:
+                self._read(response)
         finally:
+            self._socket = None
             connection.close()
-            self._connection = None
 
-    def _read(self, connection: HTTPConnection, response: HTTPResponse) -> None:
+    def _read(self, response: HTTPResponse) -> None:
         parser = Parser()
         while piece := response.read1(PIECE_BYTES):
             for event in parser.feed(piece):
                 self._last_id = parser.last_id
-                self._take(event, connection)
+                self._take(event)
                 self._failures = 0
                 self.connected.set()
             if parser.retry_ms is not None:
                 self._retry_ms = parser.retry_ms
 
-    def _take(self, event: Event, connection: HTTPConnection) -> None:
+    def _take(self, event: Event) -> None:
         data = json.loads(event.data)
         if not isinstance(data, dict):
             raise Unreadable("an event's data are no object")
@@ -115,8 +116,8 @@ class Listener:
             self._begin_anew()
             return
         beat = data.get("heartbeat_ms")
-        if isinstance(beat, int) and beat > 0 and connection.sock is not None:
-            connection.sock.settimeout(HEARTBEATS_MISSED * beat / 1_000)
+        if isinstance(beat, int) and beat > 0 and self._socket is not None:
+            self._socket.settimeout(HEARTBEATS_MISSED * beat / 1_000)
         self._heard.take(event.name, data)
 
 

@@ -126,6 +126,8 @@ class Holds:
         news, self._mark = mark != self._mark, mark
         due: list[RemoteHold] = []
         for hold in tuple(self._held):
+            if hold.permission.remaining_seconds() <= self._limits.remote_look_seconds:
+                hold.end(unanswered(UNREACHABLE, hold.request))  # the next look might come when its budget is spent
             if hold.ended is not None or not hold.watched:
                 self._held.discard(hold)
                 continue

@@ -89,10 +89,9 @@ def engine_at(url: str, **limits: Any) -> PolicyEngine:
 
 def test_an_engine_that_is_away_is_denied_for_at_once_and_asked_again_later() -> None:
     """Nobody waits for a dead engine; when it is back, one question finds out, and everything is as before."""
-    with hostile(sending(answer(yes()))) as server:
-        with engine_at(server.url, remote_pause_seconds=0.3) as engine:
-            assert engine.decide(**ASKED)
-            port = int(server.url.rpartition(":")[2])
+    with hostile(sending(answer(yes()))) as server, engine_at(server.url, remote_pause_seconds=0.3) as engine:
+        assert engine.decide(**ASKED)
+        port = int(server.url.rpartition(":")[2])
     with engine_at(server.url, remote_pause_seconds=0.3) as engine:
         codes = [engine.decide(**ASKED).reasons[0].code for _ in range(5)]
         assert codes == ["engine.unreachable"] * 3 + ["engine.away"] * 2
