@@ -134,13 +134,13 @@ def open_engine(
 ) -> Engine:
     """Open the engine on the settings' database, filling an empty one.
 
-    `serving` also requires that the folder is the active release; a process that serves or is `embedded` asks the
-    witnesses that the settings name before it decides, and offers them each checkpoint.
+    A process that is `serving` or `embedded` needs a folder that is the active release; it is one of the replicas, asks
+    the witnesses that the settings name before it decides, and offers them each checkpoint.
     Raises `StartRefused`, `LoadRefused` or `StoreUnavailable`; nothing is left open then.
     """
     check_distribution()
-    _check_world(settings, serving)
     asked = serving or embedded
+    _check_world(settings, asked)
     addresses = read_witnesses(settings.witnesses) if asked and settings.witnesses is not None else ()
     cells = read_cells(settings.cells) if asked and settings.cells is not None else ()
     releases = ReleaseLoader() if releases is None else releases
@@ -156,7 +156,7 @@ def open_engine(
         if empty:
             engine.recovery.check_begun()
             engine = replace(engine, sample_keys=fill(engine, genesis))
-        elif serving:
+        elif asked:
             _check_folder(engine)
             _check_sample(engine)
         engine.recovery.examine(engine.snapshots)
@@ -359,8 +359,8 @@ def _check_folder(engine: Engine) -> None:
         )
 
 
-def _check_world(settings: Settings, serving: bool) -> None:
-    if serving and (settings.policies / WORLD_FOLDER).is_dir():
+def _check_world(settings: Settings, asked: bool) -> None:
+    if asked and (settings.policies / WORLD_FOLDER).is_dir():
         check_loopback(settings, "the policies folder holds a sample world (world/)")
 
 

@@ -7,48 +7,66 @@ Left to others: opening (`bootstrap`), checking questions (`core.questions`).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from policy_engine.bootstrap import Engine, open_engine
-from policy_engine.core.decision import Decision, Request
+from policy_engine.core.decision import Decision, Reason, Request
 from policy_engine.core.enforcing import Hold
 from policy_engine.core.listed import Listed
+from policy_engine.errors import StoreUnavailable
+from policy_engine.logs import configure_embedded
 from policy_engine.services.permissions import LOCAL
 from policy_engine.services.queries import Listing, Sought
 from policy_engine.settings import Settings
 
+FORKED: Final = "engine.forked"
+_FORKED: Final = "This process was forked after its engine was opened, so it cannot decide: open one in each process."
+
 
 class InProcess:
-    """An open engine of this process. Safe to use from several threads and event loops."""
+    """An open engine of this process. Safe to use from several threads and event loops.
+
+    Neither its threads nor its connections survive a fork: in a forked process it denies, and closing does nothing.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self._process = os.getpid()
 
     @classmethod
     def open(cls, policies: str | Path, database: str, settings: dict[str, Any]) -> InProcess:
         """Open a database with a policies folder, as one of the replicas on it. Raises what opening raises."""
+        configure_embedded()
         wanted = Settings(policies=Path(policies), database=database, **settings)
         return cls(open_engine(wanted, embedded=True))
 
     def decide(self, request: Request, *, explained: bool = False) -> Decision:
         """Return the decision once its entry is durable."""
+        if self._process != os.getpid():
+            return _forked(request)
         return self._own(self.engine.decider.decide(request, LOCAL, explained=explained))
 
     async def decide_async(self, request: Request, *, explained: bool = False) -> Decision:
         """The same, waiting on the running event loop."""
+        if self._process != os.getpid():
+            return _forked(request)
         return self._own(await self.engine.decider.decide_async(request, LOCAL, explained=explained))
 
-    def decide_many(self, requests: Sequence[Request], *, explained: bool = False) -> list[Decision]:
+    def decide_many(self, requests: Sequence[Request]) -> list[Decision]:
         """Return one decision a request, in order."""
-        return [self._own(each) for each in self.engine.decider.decide_many(requests, LOCAL, explained=explained)]
+        if self._process != os.getpid():
+            return [_forked(request) for request in requests]
+        return [self._own(each) for each in self.engine.decider.decide_many(requests, LOCAL)]
 
-    async def decide_many_async(self, requests: Sequence[Request], *, explained: bool = False) -> list[Decision]:
+    async def decide_many_async(self, requests: Sequence[Request]) -> list[Decision]:
         """The same, waiting on the running event loop."""
-        found = await self.engine.decider.decide_many_async(requests, LOCAL, explained=explained)
-        return [self._own(each) for each in found]
+        if self._process != os.getpid():
+            return [_forked(request) for request in requests]
+        return [self._own(each) for each in await self.engine.decider.decide_many_async(requests, LOCAL)]
 
     def who_can(self, request: Request) -> Listed:
         """Return the subjects of the request's type that may. Raises `StoreUnavailable`."""
@@ -69,19 +87,26 @@ class InProcess:
     def hold(self, decision: Decision) -> Hold:
         """Watch an allow from now on. Raises `ValueError` for a deny, or for a decision of another engine."""
         giver: object = decision.grant
-        if giver is not self:
+        if giver is not self or self._process != os.getpid():
             raise ValueError("only an allow that this engine gave can be held")
         return self.engine.uses.hold(decision)
 
     def close(self) -> None:
-        """Write what is queued and close the database."""
-        self.engine.close()
+        """Write what is queued and close the database, unless that is another process's to do."""
+        if self._process == os.getpid():
+            self.engine.close()
 
     def _own(self, decision: Decision) -> Decision:
         """Return an allow as one that this engine gave."""
         return replace(decision, grant=self) if decision.allowed else decision
 
+    def _require_own(self) -> None:
+        """Raise `StoreUnavailable` in a forked process: a listing cannot deny."""
+        if self._process != os.getpid():
+            raise StoreUnavailable(_FORKED, where="engine")
+
     def _listed(self, sought: Sought, request: Request) -> Listed:
+        self._require_own()
         listing = Listing(sought, request)
         found: list[str] = []
         while True:
@@ -92,6 +117,7 @@ class InProcess:
             listing = replace(listing, token=page.next_token)
 
     async def _listed_async(self, sought: Sought, request: Request) -> Listed:
+        self._require_own()
         listing = Listing(sought, request)
         found: list[str] = []
         while True:
@@ -100,3 +126,7 @@ class InProcess:
             if not page.next_token:
                 return Listed(tuple(found), page.complete)
             listing = replace(listing, token=page.next_token)
+
+
+def _forked(request: Request) -> Decision:
+    return Decision(False, "", (Reason(FORKED, "engine", _FORKED),), (), (), "", 0, 0, _FORKED, asked=request)

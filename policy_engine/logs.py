@@ -77,6 +77,26 @@ def configure(*, level: str = "info", stream: TextIO | None = None) -> None:
     logging.getLogger("uvicorn.access").disabled = True  # it writes what a caller sent
 
 
+def configure_embedded() -> None:
+    """Hand the engine's lines to the standard library's logger `policy_engine`: the embedding program says where to.
+
+    Standard output is the program's own. A program that has configured structlog itself keeps what it configured.
+    """
+    if structlog.is_configured():
+        return
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.processors.add_log_level,
+            _only_known,
+            structlog.processors.JSONRenderer(sort_keys=True),
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=lambda *_: logging.getLogger("policy_engine"),
+        cache_logger_on_first_use=False,
+    )
+
+
 class _LibraryHandler(logging.Handler):
     """Writes the lines of other libraries through structlog, without their arguments."""
 

@@ -125,3 +125,35 @@ def test_levels_below_the_one_configured_are_not_written(lines: Any) -> None:
     structlog.get_logger().warning("queue.full")
     assert [json.loads(line)["event"] for line in out.getvalue().splitlines()] == ["library.message"]
     assert lines() == []
+
+
+def test_an_embedding_program_says_where_the_lines_go(capfd: pytest.CaptureFixture[str]) -> None:
+    """Nothing is printed on its standard output; its own handlers get one JSON object a line, nothing personal."""
+    structlog.reset_defaults()
+    got: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: got.append(record.getMessage())  # type: ignore[method-assign]  # a handler of a test
+    logger = logging.getLogger("policy_engine")
+    logger.addHandler(handler)
+    try:
+        logs.configure_embedded()
+        structlog.get_logger().warning("sample.served", host="127.0.0.1", subject="alice")
+    finally:
+        logger.removeHandler(handler)
+        structlog.reset_defaults()
+    (line,) = [json.loads(each) for each in got]
+    assert line == {"event": "sample.served", "level": "warning", "host": "127.0.0.1", "dropped": ["subject"]}
+    assert capfd.readouterr().out == ""
+
+
+def test_a_program_that_configured_its_logs_keeps_them() -> None:
+    """Embedding the engine does not take over the whole program's structlog."""
+    structlog.reset_defaults()
+    kept: list[Any] = []
+    structlog.configure(processors=[lambda _, __, event: kept.append(dict(event)) or "x"])
+    try:
+        logs.configure_embedded()
+        structlog.get_logger().warning("of.the-program")
+    finally:
+        structlog.reset_defaults()
+    assert [each["event"] for each in kept] == ["of.the-program"]

@@ -81,7 +81,7 @@ _CODES: Final[Mapping[Why, str]] = {
     Why.POLICY: "no-rule-allows policy.deny",
     Why.DOUBT: "orders.unreadable rules.error release.missing cell.unconfirmed key.ended",
     Why.OUTAGE: "log.unavailable log.forked replica.cut-off rollback.suspected stale engine.unreachable engine.away"
-    " engine.refused engine.answer-unreadable engine.answer-late",
+    " engine.forked engine.refused engine.answer-unreadable engine.answer-late",
 }
 
 CLASSES: Final[Mapping[str, Why]] = {code: why for why, codes in _CODES.items() for code in codes.split()}

@@ -95,7 +95,8 @@ def listen() -> None:
     from policy_engine.api.metrics import Metrics
     from policy_engine.api.problems import Problem
 
-    logging.getLogger("casbin").addHandler(CasbinLines())
+    for library in ("casbin", "policy_engine"):
+        logging.getLogger(library).addHandler(CasbinLines())
     for name in ("msg", "log", "debug", "info", "warning", "error", "critical", "exception"):
         _tap(structlog.WriteLogger, name, "logs", lambda result, message: message)
     _tap(Problem, "body", "errors", lambda result: result.decode())
