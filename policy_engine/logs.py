@@ -44,6 +44,8 @@ _EVENT: Final = re.compile(r"[a-z][a-z0-9-]*(\.[a-z0-9-]+)*")
 _CHARACTERS_MAX: Final = 300
 _ITEMS_MAX: Final = 50
 _HANDLER_NAME: Final = "policy-engine"
+_OWN: Final = "policy_engine"
+"""The logger that an embedding program hears the engine through."""
 
 
 def configure(*, level: str = "info", stream: TextIO | None = None) -> None:
@@ -92,7 +94,7 @@ def configure_embedded() -> None:
             structlog.processors.JSONRenderer(sort_keys=True),
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
-        logger_factory=lambda *_: logging.getLogger("policy_engine"),
+        logger_factory=lambda *_: logging.getLogger(_OWN),
         cache_logger_on_first_use=False,
     )
 
@@ -101,6 +103,8 @@ class _LibraryHandler(logging.Handler):
     """Writes the lines of other libraries through structlog, without their arguments."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.name == _OWN:
+            return  # it came through structlog
         fields: dict[str, Any] = {"library": record.name}
         if record.name.split(".")[0] in TEXT_FROM and isinstance(record.msg, str):
             fields["message"] = record.msg

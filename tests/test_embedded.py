@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import shutil
 import sys
 import threading
@@ -94,6 +95,14 @@ def test_a_malformed_question_is_refused_and_leaves_no_entry(near: PolicyEngine,
     with pytest.raises(InputRefused):
         near.decide(**{**ALICE, **wrong})
     assert engine_of(near).store.head().next_seq == before
+
+
+def test_the_random_numbers_of_the_program_are_its_own(near: PolicyEngine) -> None:
+    """A program that seeded `random` draws what it would draw without us: no thread of ours draws beside it."""
+    state = random.getstate()
+    with near.hold(near.decide(**ALICE)):
+        time.sleep(0.5)
+    assert random.getstate() == state
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

@@ -9,7 +9,7 @@ Left to others: which events there are (`feed`).
 from __future__ import annotations
 
 import asyncio
-import random
+from random import SystemRandom
 from typing import Any, Final
 
 import orjson
@@ -19,6 +19,8 @@ from starlette.types import Receive, Scope, Send
 from policy_engine.api.exchange import Disconnected
 from policy_engine.api.feed import Ended, Event, Feed, Standing, Stream, Void
 from policy_engine.limits import LIMITS, Limits
+
+_SPREAD = SystemRandom()  # of its own: whoever embeds this and seeds the module `random` must not be disturbed
 
 MEDIA_TYPE: Final = "text/event-stream"
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -59,7 +61,7 @@ class EventStream(Response):
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             least = self._limits.revocation_retry_milliseconds
-            await self._send(send, b"retry: %d\n\n" % random.randint(least, 3 * least))
+            await self._send(send, b"retry: %d\n\n" % _SPREAD.randint(least, 3 * least))
             while True:
                 try:
                     event = await self._stream.next()

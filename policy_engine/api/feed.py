@@ -12,18 +12,20 @@ Left to others: what an event says (`services.revocations`), its bytes (`eventst
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from random import SystemRandom
 from typing import Final
 
 from policy_engine.core.decision import Principal
 from policy_engine.errors import PolicyEngineError
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.revocations import Announcement, Revocations
+
+_SPREAD = SystemRandom()  # of its own: whoever embeds this and seeds the module `random` must not be disturbed
 
 MISSED: Final = "missed"
 ROLLED_BACK: Final = "rolled-back"
@@ -107,7 +109,7 @@ class Stream:
         self._woken = asyncio.Event()
         self._over = False
         self._cut = False
-        self._ends_at = _now() + limits.revocation_stream_seconds * random.uniform(0.9, 1.0)
+        self._ends_at = _now() + limits.revocation_stream_seconds * _SPREAD.uniform(0.9, 1.0)
 
     def put(self, event: Event) -> bool:
         """Queue an event, and return whether the stream goes on; a full queue cuts it."""

@@ -11,10 +11,10 @@ Left to others: what is heard (`heard`). Hearing nothing ends no answer: the bud
 from __future__ import annotations
 
 import json
-import random
 import socket
 from contextlib import suppress
 from http.client import HTTPException, HTTPResponse
+from random import SystemRandom
 from threading import Event as Flag
 from threading import Thread
 from typing import Final
@@ -22,6 +22,8 @@ from typing import Final
 from policy_engine.client.connection import Address
 from policy_engine.client.heard import Heard
 from policy_engine.client.sse import Event, Parser, Unreadable
+
+_SPREAD = SystemRandom()  # of its own: whoever embeds this and seeds the module `random` must not be disturbed
 
 PATH: Final = "/v1/revocations"
 CONNECT_SECONDS: Final = 5.0
@@ -124,4 +126,4 @@ class Listener:
 def pause_seconds(retry_ms: int, failures: int) -> float:
     """Return how long to wait before the next attempt."""
     base = min(retry_ms / 1_000 * 2.0 ** min(failures, 10), RETRY_SECONDS_MAX)
-    return base * random.uniform(0.5, 1.5)
+    return base * _SPREAD.uniform(0.5, 1.5)

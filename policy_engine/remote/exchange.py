@@ -48,7 +48,7 @@ class Exchange:
         count = limits.remote_connections_count
         self._client = httpx2.AsyncClient(
             headers={**address.headers, "Accept": "application/json", "Accept-Encoding": "identity"},
-            verify=_verified(address.tls),
+            verify=_verified(address),
             trust_env=False,
             follow_redirects=False,
             timeout=None,  # the deadline of each exchange bounds it as a whole
@@ -90,6 +90,11 @@ class Exchange:
         await self._client.aclose()
 
 
-def _verified(tls: ssl.SSLContext | None) -> ssl.SSLContext:
-    """Return the context to verify servers with: the one given, else the system's authorities."""
-    return ssl.create_default_context() if tls is None else tls
+def _verified(address: Address) -> ssl.SSLContext | bool:
+    """Return the context to verify the server with: the one given, else the system's authorities.
+
+    In clear there is nothing to verify and no redirect to TLS is followed; loading the authorities is spared.
+    """
+    if address.url.startswith("http:"):
+        return False
+    return ssl.create_default_context() if address.tls is None else address.tls

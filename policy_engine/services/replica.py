@@ -15,9 +15,9 @@ Left to others: the register (`store`), waiting for others (`services.withdrawal
 
 from __future__ import annotations
 
-import random
 import threading
 import time
+from random import SystemRandom
 from types import TracebackType
 
 import structlog
@@ -26,6 +26,8 @@ from policy_engine.errors import PolicyEngineError, RollbackSuspected
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.snapshot import Snapshots
 from policy_engine.store.replicainterfaces import Identity, Replica, ReplicaRegister
+
+_SPREAD = SystemRandom()  # of its own: whoever embeds this and seeds the module `random` must not be disturbed
 
 CUT_OFF = "replica.cut-off"
 """The reason code of a deny by a replica that must not allow."""
@@ -167,7 +169,7 @@ class Presence:
 
     def _run(self) -> None:
         while not self._closing:
-            self._register.await_epoch(self._limits.beat_seconds * random.uniform(0.5, 1.0))  # not all at once
+            self._register.await_epoch(self._limits.beat_seconds * _SPREAD.uniform(0.5, 1.0))  # not all at once
             if not self._closing:
                 self._beat()
 

@@ -80,8 +80,8 @@ def witnessed(folder: Path) -> tuple[int, int]:
     return sum(int(row[0]) for row in rows), sum(int(row[1]) for row in rows)
 
 
-class CasbinLines(logging.Handler):
-    """Keeps what casbin logs: it writes the values of requests, so there must be nothing."""
+class LibraryLines(logging.Handler):
+    """Keeps what a library logs: casbin writes the values of requests, so there must be nothing of its own."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep the record's whole message."""
@@ -96,7 +96,7 @@ def listen() -> None:
     from policy_engine.api.problems import Problem
 
     for library in ("casbin", "policy_engine"):
-        logging.getLogger(library).addHandler(CasbinLines())
+        logging.getLogger(library).addHandler(LibraryLines())
     for name in ("msg", "log", "debug", "info", "warning", "error", "critical", "exception"):
         _tap(structlog.WriteLogger, name, "logs", lambda result, message: message)
     _tap(Problem, "body", "errors", lambda result: result.decode())

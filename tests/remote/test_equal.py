@@ -124,7 +124,11 @@ def test_many_questions_keep_their_order(near: PolicyEngine, far: PolicyEngine) 
 
 @pytest.mark.parametrize("subject", ["alice", "bruno", "eve"])
 def test_a_listing_shows_what_can_be_called(near: PolicyEngine, far: PolicyEngine, subject: str) -> None:
-    """Aliases and objects stay as they were; a model that nobody could ask for is not shown."""
+    """Aliases and objects stay as they were; a model that nobody could ask for is not shown.
+
+    Control: policy_engine/core/questions.py:
+    `usable = {request.model for request, decision in pairs if decision.allowed is True}`
+    """
     listing: list[Any] = [*MODELS, {"id": "open-1", "object": "model"}, {"id": ""}, {"name": "open-1"}, "\ud800"]
     asked: dict[str, Any] = {"subject": subject, "tenant": "acme", "location": "US"}
     shown = far.filter_models(listing, **asked)

@@ -37,7 +37,7 @@ YES: dict[str, Any] = {
         "valid_for_ms": 2_000,
     },
 }
-SECONDS = 0.25
+SECONDS = 0.15
 
 
 def yes(**context: Any) -> bytes:
@@ -162,7 +162,10 @@ def test_an_answer_of_a_wrong_shape_is_a_deny_in_time(name: str) -> None:
 
 @pytest.mark.parametrize("name", CONTEXTS)
 def test_an_allow_that_claims_what_no_engine_may_claim_is_a_deny(name: str) -> None:
-    """Wrong types, budgets beyond what an engine may give, texts that could break a header or fill a memory."""
+    """Wrong types, budgets beyond what an engine may give, texts that could break a header or fill a memory.
+
+    Control: policy_engine/remote/reading.py: `if allowed and not (id and release and "epoch" in context):`
+    """
     bad = yes(**CONTEXTS[name])
 
     def both(connection: socket.socket, asked: bytes) -> None:
@@ -206,7 +209,11 @@ def test_an_answer_without_end_takes_no_memory_without_end() -> None:
 
 
 def test_an_allow_counts_from_before_its_question_was_sent() -> None:
-    """One that comes after its own budget was never usable."""
+    """One that comes after its own budget was never usable.
+
+    Control: policy_engine/remote/asking.py:
+    `return replace(decision, grant=Grant(owner, permission)) if permission.is_usable() else None`
+    """
 
     def late(connection: socket.socket, asked: bytes) -> None:
         time.sleep(0.15)

@@ -12,9 +12,9 @@ Left to others: what a doubt denies (`doubt`), reading answers (`standing`), bou
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable, Sequence
+from random import SystemRandom
 
 import structlog
 
@@ -27,6 +27,8 @@ from policy_engine.services.cells.doubt import Doubt
 from policy_engine.services.cells.exchange import CellClient
 from policy_engine.services.cells.standing import Standing, Standings, lacking
 from policy_engine.services.replica import boottime
+
+_SPREAD = SystemRandom()  # of its own: whoever embeds this and seeds the module `random` must not be disturbed
 
 BEHIND_SHARE = 0.2
 """How much sooner a cell is asked again after it had more in force than this one: orders often arrive just then."""
@@ -129,7 +131,7 @@ class _Peer:
         while not self._over.is_set():
             self._ask()
             share = BEHIND_SHARE if self.lacking else 1.0
-            self._over.wait(self._limits.cell_ask_seconds * share * random.uniform(0.5, 1.0))  # not all at once
+            self._over.wait(self._limits.cell_ask_seconds * share * _SPREAD.uniform(0.5, 1.0))  # not all at once
 
     def _ask(self) -> None:
         """Ask once; a failure leaves what was confirmed to grow old."""
