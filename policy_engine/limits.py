@@ -131,6 +131,16 @@ class Limits:
     remote_pages_count: int = 256
     remote_look_seconds: float = 0.05
     remote_recheck_seconds: float = 0.5
+    guarded_body_seconds: float = 30.0
+    guarded_end_seconds: float = 5.0
+    guarded_listing_bytes: int = 4_194_304
+    token_bytes: int = 8_192
+    jwks_bytes: int = 262_144
+    jwks_keys_count: int = 64
+    jwks_seconds: float = 5.0
+    jwks_pause_seconds: float = 10.0
+    jwks_fresh_seconds: float = 300.0
+    jwks_stale_seconds: float = 3_600.0
 
 
 LIMITS = Limits()

@@ -1,0 +1,146 @@
+"""What every door of this room does: who asks, for which model, is it allowed, and what is said when it is not.
+
+Rules of the room:
+- Every route is guarded unless it is exempted by its exact path; no method is special.
+- Nothing is handed on before an allow. Whatever fails before one is a refusal: 400 for what cannot be read, 401 for
+  nobody, 503 for an engine that cannot be asked, and for any fault of ours, without detail.
+- The decision is on the model that will serve: aliases of this deployment are resolved first (`resolve`), those of the
+  catalogue by the engine.
+- Nothing personal is logged, and no value of a request is.
+Left to others: sockets and bodies (`asgi`, `wsgi`), the words (`core.dialects`), deciding (the engine).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from policy_engine.core.decision import Decision
+from policy_engine.core.dialects import (
+    Dialect,
+    Refusal,
+    Wording,
+    dialect_of,
+    malformed,
+    refusal,
+    unauthenticated,
+    unavailable,
+)
+from policy_engine.core.enforcing import Enforcing
+from policy_engine.errors import InputRefused, NotAuthenticated, PolicyEngineError
+from policy_engine.limits import LIMITS, Limits
+from policy_engine.middleware.head import Head
+from policy_engine.middleware.models import ModelSource
+from policy_engine.middleware.subjects import Subject, Subjects
+
+log = structlog.get_logger(__name__)
+
+Place = str | Mapping[str, Any] | None
+LISTINGS = ("/v1/models",)
+"""Where gateways and model servers list their models."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question to the engine, ready to be asked again for another model."""
+
+    subject: Subject
+    action: str
+    tenant: str | None
+    location: Place
+    serving_region: str | None
+
+    def of(self, model: str) -> dict[str, Any]:
+        """Return the question about a model, as `Enforcing.decide` takes it."""
+        return {
+            "subject": self.subject.id,
+            "subject_type": self.subject.type,
+            "model": model,
+            "action": self.action,
+            "tenant": self.tenant,
+            "location": self.location,
+            "serving_region": self.serving_region,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """The settings of a door, and the steps that need no socket.
+
+    `action` is one for all routes, or by exact path with `"*"` for the others. `tenant` and `location` are used where
+    the subject brings none; a function of the head may give the location. `listings` are the exact paths whose answers
+    are filtered. `dialect` fixes whose words a refusal is in; without it the path and headers tell.
+    """
+
+    engine: Enforcing
+    subject: Subjects
+    model: ModelSource
+    action: str | Mapping[str, str] = "infer"
+    tenant: str | None = None
+    location: Place | Callable[[Head], Place] = None
+    serving_region: str | None = None
+    resolve: Mapping[str, str] | Callable[[str], str] | None = None
+    exempt: Collection[str] = ()
+    listings: Collection[str] = LISTINGS
+    dialect: Dialect | None = None
+    wording: Wording = field(default_factory=Wording)
+    limits: Limits = LIMITS
+
+    def __post_init__(self) -> None:
+        for paths in (self.exempt, self.listings):
+            if isinstance(paths, str) or not all(path.startswith("/") for path in paths):
+                raise InputRefused("must be exact paths that begin with a slash", where="exempt and listings")
+
+    def is_exempt(self, path: str) -> bool:
+        """Return whether a path is handed on unasked."""
+        return path in self.exempt
+
+    def dialect_of(self, head: Head) -> Dialect:
+        """Return whose words the client understands."""
+        return self.dialect if self.dialect is not None else dialect_of(head.path, head.media)
+
+    def named(self, head: Head) -> str | None:
+        """Return the model that the head names; the path of one entry of a listing names it too."""
+        found = self.model.in_head(head)
+        for listing in self.listings:
+            if head.path.startswith(f"{listing}/"):
+                return self.model.agreed(found, head.path[len(listing) + 1 :])
+        return found
+
+    def asked(self, head: Head, subject: Subject) -> Asked:
+        """Return the question that this request asks, whatever its model. Raises `NotAuthenticated`, `InputRefused`."""
+        location = subject.location
+        if location is None:
+            location = self.location(head) if callable(self.location) else self.location
+        action = self.action if isinstance(self.action, str) else self.action.get(head.path, self.action.get("*"))
+        if action is None:
+            raise InputRefused("this route is guarded, and no action is known for it")
+        tenant = self.tenant if subject.tenant is None else subject.tenant
+        return Asked(subject, action, tenant, location, self.serving_region)
+
+    def resolved(self, model: str) -> str:
+        """Return the model that will serve a name of this deployment."""
+        if self.resolve is None:
+            return model
+        return self.resolve(model) if callable(self.resolve) else self.resolve.get(model, model)
+
+    def denied(self, decision: Decision, head: Head) -> Refusal:
+        """Return the answer to a denied request."""
+        return refusal(decision, self.dialect_of(head), self.wording)
+
+    def failed(self, error: Exception, head: Head) -> Refusal:
+        """Return the answer to a request that could not be asked about."""
+        dialect = self.dialect_of(head)
+        if isinstance(error, NotAuthenticated):
+            return unauthenticated(dialect, f"{error.message}.")
+        if isinstance(error, InputRefused):
+            return malformed(dialect, _sentence(error))
+        log.error("guard.failed", cause=type(error).__name__, known=isinstance(error, PolicyEngineError))
+        return unavailable(dialect)
+
+
+def _sentence(error: InputRefused) -> str:
+    return f"{error.message}." if error.where is None else f"{error.where} {error.message}."

@@ -1,0 +1,216 @@
+"""The keys that tokens may be signed with: pinned in a file, or fetched from one configured https URL.
+
+Rules of the room:
+- The set is small and bounded; a key that is not for signatures, is symmetric, or is not readable is not in it.
+- A pinned file is read again when it changed and a token names a key that is not known, so that keys can rotate.
+- A URL is https, redirects are not followed, and it is asked again when its set is old or a token names an unknown key;
+  never more often than every `limits.jwks_pause_seconds`, whatever tokens say. A set that could not be fetched again is
+  used up to `limits.jwks_stale_seconds`; after that no key is known.
+Left to others: what a token must say (`tokens`).
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from http.client import HTTPException, HTTPSConnection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
+
+import structlog
+
+from policy_engine.errors import InputRefused, PolicyEngineError
+from policy_engine.limits import LIMITS, Limits
+
+if TYPE_CHECKING:
+    from joserfc.jwk import ECKey, OKPKey, RSAKey
+
+    Key = RSAKey | ECKey | OKPKey
+
+log = structlog.get_logger(__name__)
+
+RSA_BITS = 2_048
+_KINDS = {"RSA": ("RS", "PS"), "EC": ("ES",), "OKP": ("Ed",)}
+
+
+class KeySource(Protocol):
+    """Where keys are looked up."""
+
+    def find(self, kid: str | None, algorithm: str) -> Key | None:
+        """Return the key of that name for that algorithm; without a name, the only one there is for it."""
+        ...
+
+    def is_due(self, kid: str | None) -> bool:
+        """Return whether `refresh` might find what `find` does not."""
+        ...
+
+    def refresh(self, kid: str | None) -> None:
+        """Read the keys again where they come from; may wait. What fails leaves the keys as they are."""
+        ...
+
+
+class _Keys:
+    """A set of keys that was read."""
+
+    def __init__(self, document: Any, limits: Limits) -> None:
+        listed = document.get("keys") if isinstance(document, Mapping) else None
+        if not isinstance(listed, list) or len(listed) > limits.jwks_keys_count:
+            raise InputRefused(f"must be a JWK set of at most {limits.jwks_keys_count} keys", where="the key set")
+        self._keys: list[tuple[str | None, str | None, str, Key]] = []
+        for each in listed:
+            key = _readable(each)
+            if key is not None:
+                self._keys.append((each.get("kid"), each.get("alg"), each["kty"], key))
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def names(self, kid: str | None) -> bool:
+        return kid is None or any(name == kid for name, *_ in self._keys)
+
+    def find(self, kid: str | None, algorithm: str) -> Key | None:
+        found = [
+            key
+            for name, own, kind, key in self._keys
+            if (kid is None or name == kid) and (own is None or own == algorithm) and algorithm.startswith(_KINDS[kind])
+        ]
+        return found[0] if len(found) == 1 else None
+
+
+def _readable(member: Any) -> Key | None:
+    """Return a public key for signatures, `None` for anything else."""
+    from joserfc.errors import JoseError
+    from joserfc.jwk import ECKey, OKPKey, RSAKey
+
+    if not isinstance(member, Mapping) or member.get("use", "sig") != "sig":
+        return None
+    kinds: dict[Any, Any] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
+    kind = kinds.get(member.get("kty"))
+    operations = member.get("key_ops", ["verify"])
+    if kind is None or not isinstance(operations, list) or "verify" not in operations:
+        return None
+    if member["kty"] == "RSA" and len(str(member.get("n", ""))) * 6 < RSA_BITS:  # six bits a character
+        return None
+    try:
+        key: Key = kind.import_key(dict(member))
+        key.public_key  # noqa: B018  reading it is what finds a key that is none
+    except (JoseError, ValueError, TypeError, KeyError):
+        return None
+    return key
+
+
+class PinnedKeys:
+    """Keys given as a mapping, or in a file that whoever deploys replaces. Raises `InputRefused` for a set of none."""
+
+    def __init__(self, jwks: str | Path | Mapping[str, Any], limits: Limits = LIMITS) -> None:
+        self._limits = limits
+        self._path = None if isinstance(jwks, Mapping) else Path(jwks)
+        self._stamp: object = None
+        self._keys = _Keys(jwks, limits) if isinstance(jwks, Mapping) else self._read()
+        if not len(self._keys):
+            raise InputRefused("holds no public key for signatures", where="the key set")
+
+    def find(self, kid: str | None, algorithm: str) -> Key | None:
+        """Return the key of that name for that algorithm; without a name, the only one there is for it."""
+        return self._keys.find(kid, algorithm)
+
+    def is_due(self, kid: str | None) -> bool:
+        """Return whether the file may hold a key that is not known yet."""
+        return self._path is not None and not self._keys.names(kid) and self._stamped() != self._stamp
+
+    def refresh(self, kid: str | None) -> None:
+        """Read the file again; one that cannot be read leaves the keys as they are."""
+        try:
+            self._keys = self._read()
+        except PolicyEngineError as error:
+            log.error("jwks.not-read", cause=type(error).__name__)
+
+    def _read(self) -> _Keys:
+        if self._path is None:
+            raise InputRefused("is no file", where="the key set")
+        self._stamp = self._stamped()
+        try:
+            content = self._path.read_bytes()
+            if len(content) > self._limits.jwks_bytes:
+                raise InputRefused(f"is longer than {self._limits.jwks_bytes} bytes", where="the key set")
+            return _Keys(json.loads(content), self._limits)
+        except (OSError, ValueError, RecursionError):
+            raise InputRefused("cannot be read", where="the key set") from None
+
+    def _stamped(self) -> object:
+        try:
+            found = (self._path or Path()).stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+class UrlKeys:
+    """Keys fetched from one https URL. Nothing is fetched before the first token asks for a key."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        tls: ssl.SSLContext | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        limits: Limits = LIMITS,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "https" or not parts.hostname or parts.username or parts.fragment:
+            raise InputRefused("must be one https URL without user or fragment", where="the URL of the key set")
+        self._host, self._port = parts.hostname, parts.port
+        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._tls = tls
+        self._clock = clock
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._keys: _Keys | None = None
+        self._fetched = self._tried = -float("inf")
+
+    def find(self, kid: str | None, algorithm: str) -> Key | None:
+        """Return the key of that name for that algorithm, from a set that is not too old."""
+        keys = self._keys
+        if keys is None or self._clock() - self._fetched > self._limits.jwks_stale_seconds:
+            return None
+        return keys.find(kid, algorithm)
+
+    def is_due(self, kid: str | None) -> bool:
+        """Return whether to fetch: the set is old or lacks the key, and the last attempt is long enough ago."""
+        now = self._clock()
+        if now - self._tried < self._limits.jwks_pause_seconds:
+            return False
+        return self._keys is None or not self._keys.names(kid) or now - self._fetched > self._limits.jwks_fresh_seconds
+
+    def refresh(self, kid: str | None) -> None:
+        """Fetch the set, once for all who wait; what fails leaves the keys as they are, until they are too old."""
+        with self._lock:
+            if not self.is_due(kid):
+                return
+            self._tried = self._clock()
+            try:
+                self._keys = _Keys(json.loads(self._fetch()), self._limits)
+                self._fetched = self._tried
+            except (OSError, HTTPException, ValueError, RecursionError, PolicyEngineError) as error:
+                log.error("jwks.not-fetched", cause=type(error).__name__)
+
+    def _fetch(self) -> bytes:
+        connection = HTTPSConnection(
+            self._host,
+            self._port,
+            timeout=self._limits.jwks_seconds,
+            context=self._tls or ssl.create_default_context(),
+        )
+        try:
+            connection.request("GET", self._target, headers={"Accept": "application/json"})
+            response = connection.getresponse()
+            content = response.read(self._limits.jwks_bytes + 1)
+        finally:
+            connection.close()
+        if response.status != 200 or len(content) > self._limits.jwks_bytes:
+            raise InputRefused("the key set could not be fetched", where="the URL of the key set")
+        return content

@@ -1,0 +1,108 @@
+"""Where a request names its model: in its body, a header, the path, the query, or nowhere because there is only one.
+
+Rules of the room: every place that is looked at and names a model must name the same one; where none does, the request
+is refused. A source that looks at the body wants it to be JSON in UTF-8, not compressed, whatever else names the model.
+Left to others: finding it in a body (`core.bodymodel`), reading the body (`bodies`, the doors).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+
+from policy_engine.core.bodymodel import BodyProblem, BodyRefused, ModelScan, find_model
+from policy_engine.errors import InputRefused
+from policy_engine.limits import LIMITS, Limits
+from policy_engine.middleware.head import Head
+
+_JSON = re.compile(r'application/json(?:\s*;\s*charset="?utf-8"?)?', re.IGNORECASE)
+NO_MODEL = "the request names no model, and this route is guarded; name one"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """Where the model of a request is named. Combine sources with `&`: all that name one must agree."""
+
+    body: str | None = None
+    header: str | None = None
+    query: str | None = None
+    path: re.Pattern[str] | None = None
+    constant: str | None = None
+    refused: frozenset[str] = frozenset()
+    limits: Limits = field(default=LIMITS, repr=False)
+
+    def __and__(self, other: ModelSource) -> ModelSource:
+        """Return what looks in both. Raises `InputRefused` when both look in the same kind of place."""
+        found = {}
+        for name in ("body", "header", "query", "path", "constant"):
+            own, its = getattr(self, name), getattr(other, name)
+            if own is not None and its is not None:
+                raise InputRefused("is named by two sources of the same kind", where="the model")
+            found[name] = its if own is None else own
+        return replace(self, **found, refused=self.refused | other.refused)
+
+    def in_head(self, head: Head) -> str | None:
+        """Return the model that the head names, `None` when it names none. Raises `InputRefused` where it names two."""
+        named = {self.constant} - {None}
+        if self.header is not None:
+            named |= {head.header(self.header)} - {None}
+        if self.query is not None:
+            named |= {head.parameter(self.query)} - {None}
+        if self.path is not None:
+            matched = self.path.fullmatch(head.path)
+            named |= {matched["model"]} if matched is not None else set()
+        if len(named) > 1:
+            raise InputRefused("the request names two different models")
+        return named.pop() if named else None
+
+    def agreed(self, in_head: str | None, in_body: str | None) -> str:
+        """Return the model. Raises `InputRefused` when there is none, or head and body disagree."""
+        found = in_head if in_body is None else in_body
+        if in_head is not None and found != in_head:
+            raise InputRefused("the header or path of the request and its body name different models")
+        if not found or len(found) > self.limits.id_characters:
+            raise InputRefused(NO_MODEL)
+        return found
+
+    def check_media(self, head: Head) -> None:
+        """Raise `BodyRefused` unless the body is said to be JSON in UTF-8 and not compressed."""
+        media = head.header("content-type")
+        encoding = head.header("content-encoding")
+        if media is None or _JSON.fullmatch(media.strip()) is None or encoding not in (None, "identity"):
+            raise BodyRefused(BodyProblem.MEDIA_TYPE)
+
+    def in_whole_body(self, body: bytes) -> str:
+        """Return the model of a whole body. Raises `BodyRefused`."""
+        return find_model(body, name=self.body or "", refused=self.refused, limits=self.limits)
+
+    def scan(self) -> ModelScan:
+        """Return what finds the model of a body that streams through."""
+        return ModelScan(self.body or "", refused=self.refused, limits=self.limits)
+
+
+def from_body(name: str = "model", *, refused: frozenset[str] = frozenset()) -> ModelSource:
+    """Take the model from a top-level member of a JSON body; `refused` are members that no body may have."""
+    return ModelSource(body=name, refused=refused)
+
+
+def from_model_header(name: str) -> ModelSource:
+    """Take the model from a header."""
+    return ModelSource(header=name)
+
+
+def from_query(name: str = "model") -> ModelSource:
+    """Take the model from a parameter of the query, as WebSocket clients send it."""
+    return ModelSource(query=name)
+
+
+def from_path(pattern: str) -> ModelSource:
+    """Take the model from the path, which matches as a whole; `{model}` stands for one segment and `*` for any text."""
+    if pattern.count("{model}") != 1 or not pattern.startswith("/"):
+        raise InputRefused("must be a path with {model} in one place", where="the path of the model")
+    written = re.escape(pattern).replace(re.escape("{model}"), "(?P<model>[^/]+)").replace(re.escape("*"), ".*")
+    return ModelSource(path=re.compile(written, re.DOTALL))
+
+
+def constant(model: str) -> ModelSource:
+    """Say that every guarded request is for this model, whatever it says."""
+    return ModelSource(constant=model)

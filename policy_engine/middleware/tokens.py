@@ -1,0 +1,231 @@
+"""Verifying JSON Web Tokens: one issuer, one audience, fixed algorithms, pinned keys.
+
+Rules of the room:
+- Only what this issuer signed for this audience, now: `iss`, `aud`, `exp` and `nbf` must be there and right, `typ` must
+  be one of those expected, the algorithm one of those configured. Only asymmetric ones can be configured: with a shared
+  secret every verifier could sign, and `none` signs nothing.
+- Keys come from the configured set alone. What a token says about keys (`jku`, `x5u`, `jwk`) is never followed, and an
+  extension that must be understood (`crit`) is not.
+- Sentences say what is wrong and hold nothing of the token.
+Left to others: where keys come from (`keysets`), who the claims name (`from_jwt` below), what they may do (the engine).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from base64 import urlsafe_b64decode
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from policy_engine.errors import InputRefused, NotAuthenticated
+from policy_engine.limits import LIMITS, Limits
+from policy_engine.middleware.head import Head
+from policy_engine.middleware.keysets import KeySource, PinnedKeys, UrlKeys
+from policy_engine.middleware.subjects import PERSON, Subject
+
+ALGORITHMS: Final = frozenset(
+    ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
+)
+TYPES: Final = frozenset(("jwt", "at+jwt"))
+_MALFORMED: Final = "the token is malformed"
+
+
+class Tokens:
+    """Verifies the tokens of one issuer for one audience."""
+
+    def __init__(
+        self,
+        keys: KeySource,
+        *,
+        issuer: str,
+        audience: str,
+        algorithms: Collection[str],
+        types: Collection[str] = TYPES,
+        leeway_seconds: float = 0.0,
+        clock: Callable[[], float] = time.time,
+        limits: Limits = LIMITS,
+    ) -> None:
+        unknown = frozenset(algorithms) - ALGORITHMS
+        if unknown or not algorithms:
+            raise InputRefused(f"must be among {', '.join(sorted(ALGORITHMS))}", where="the algorithms of tokens")
+        if not issuer or not audience:
+            raise InputRefused("must both be named", where="the issuer and audience of tokens")
+        self._keys = keys
+        self._issuer = issuer
+        self._audience = audience
+        self._algorithms = frozenset(algorithms)
+        self._types = frozenset(each.lower() for each in types)
+        self._leeway = leeway_seconds
+        self._clock = clock
+        self._limits = limits
+
+    def verify(self, token: str) -> Mapping[str, Any]:
+        """Return the claims. Raises `NotAuthenticated`; may wait for keys to be fetched."""
+        kid = self._kid(token)
+        if self._keys.is_due(kid):
+            self._keys.refresh(kid)
+        return self._verified(token, kid)
+
+    async def verify_async(self, token: str) -> Mapping[str, Any]:
+        """The same; keys are fetched in another thread."""
+        kid = self._kid(token)
+        if self._keys.is_due(kid):
+            await asyncio.to_thread(self._keys.refresh, kid)
+        return self._verified(token, kid)
+
+    def _kid(self, token: str) -> str | None:
+        """Return which key the token names, after its header was found to be one that may be verified at all."""
+        if len(token) > self._limits.token_bytes:
+            raise NotAuthenticated("the token is too long")
+        if token.count(".") != 2:
+            raise NotAuthenticated(_MALFORMED)
+        header = _object(token.partition(".")[0])
+        algorithm, kid = header.get("alg"), header.get("kid")
+        if not isinstance(algorithm, str) or algorithm not in self._algorithms:
+            raise NotAuthenticated("the token is not signed in a way that is accepted here")
+        kind = header.get("typ")
+        if not isinstance(kind, str) or kind.lower().removeprefix("application/") not in self._types:
+            raise NotAuthenticated("the token is not of a type that is accepted here")
+        if "crit" in header or "b64" in header:
+            raise NotAuthenticated("the token needs an extension that is not accepted here")
+        if kid is not None and not isinstance(kid, str):
+            raise NotAuthenticated(_MALFORMED)
+        return kid
+
+    def _verified(self, token: str, kid: str | None) -> Mapping[str, Any]:
+        from joserfc.errors import JoseError
+        from joserfc.jws import deserialize_compact
+
+        algorithm = _object(token.partition(".")[0])["alg"]
+        key = self._keys.find(kid, algorithm)
+        if key is None:
+            raise NotAuthenticated("the token is signed with a key that is not accepted here")
+        try:
+            payload = deserialize_compact(token, key, algorithms=[algorithm]).payload
+        except (JoseError, ValueError, TypeError):
+            raise NotAuthenticated("the token's signature does not hold") from None
+        claims = _json(payload or b"")
+        self._check(claims)
+        return claims
+
+    def _check(self, claims: Mapping[str, Any]) -> None:
+        now = self._clock()
+        if claims.get("iss") != self._issuer:
+            raise NotAuthenticated("the token is of another issuer")
+        audiences = claims.get("aud")
+        if audiences != self._audience and not (isinstance(audiences, list) and self._audience in audiences):
+            raise NotAuthenticated("the token is for another audience")
+        if now >= _instant(claims, "exp") + self._leeway:
+            raise NotAuthenticated("the token has expired")
+        if now < _instant(claims, "nbf") - self._leeway:
+            raise NotAuthenticated("the token is not valid yet")
+
+
+class TokenSubjects:
+    """Subjects named by claims of a bearer token."""
+
+    def __init__(
+        self,
+        tokens: Tokens,
+        *,
+        claim: str = "sub",
+        tenant: str | None = None,
+        type: str = PERSON,
+        limits: Limits = LIMITS,
+    ) -> None:
+        self._tokens = tokens
+        self._claim = claim
+        self._tenant = tenant
+        self._type = type
+        self._limits = limits
+
+    def identify(self, head: Head) -> Subject:
+        """Return whom the token names. Raises `NotAuthenticated`."""
+        return self._subject(self._tokens.verify(_bearer(head)))
+
+    async def identify_async(self, head: Head) -> Subject:
+        """The same; nothing holds up the event loop."""
+        return self._subject(await self._tokens.verify_async(_bearer(head)))
+
+    def _subject(self, claims: Mapping[str, Any]) -> Subject:
+        tenant = None if self._tenant is None else self._text(claims, self._tenant)
+        return Subject(self._text(claims, self._claim), self._type, tenant)
+
+    def _text(self, claims: Mapping[str, Any], name: str) -> str:
+        value = claims.get(name)
+        if not isinstance(value, str) or not 0 < len(value) <= self._limits.id_characters:
+            raise NotAuthenticated("the token does not name whom it is about")
+        return value
+
+
+def from_jwt(
+    claim: str = "sub",
+    *,
+    issuer: str,
+    audience: str,
+    jwks: str | Path | Mapping[str, Any],
+    algorithms: Collection[str] = ("RS256",),
+    tenant: str | None = None,
+    type: str = PERSON,
+    leeway_seconds: float = 0.0,
+    types: Collection[str] = TYPES,
+) -> TokenSubjects:
+    """Name the subject by a claim of a bearer token, and the tenant by another claim.
+
+    `jwks` is a key set (a mapping, or the path of a file) that is pinned, or one https URL from which it is fetched
+    again when keys rotate. Raises `InputRefused` for settings that could verify nothing or anything.
+    """
+    keys: KeySource
+    if isinstance(jwks, str) and "://" in jwks:
+        keys = UrlKeys(jwks)
+    else:
+        keys = PinnedKeys(jwks)
+    tokens = Tokens(
+        keys, issuer=issuer, audience=audience, algorithms=algorithms, types=types, leeway_seconds=leeway_seconds
+    )
+    return TokenSubjects(tokens, claim=claim, tenant=tenant, type=type)
+
+
+def _bearer(head: Head) -> str:
+    sent = head.header("authorization")
+    if sent is None:
+        raise NotAuthenticated("the request needs a bearer token in Authorization")
+    scheme, _, token = sent.partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise NotAuthenticated("the request needs a bearer token in Authorization")
+    return token
+
+
+def _object(part: str) -> Mapping[str, Any]:
+    try:
+        return _json(urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except ValueError:
+        raise NotAuthenticated(_MALFORMED) from None
+
+
+def _json(text: bytes) -> Mapping[str, Any]:
+    """Return a JSON object whose members stand once. Raises `NotAuthenticated`."""
+    try:
+        value = json.loads(text.decode("utf-8"), object_pairs_hook=_once)
+    except (ValueError, RecursionError):
+        raise NotAuthenticated(_MALFORMED) from None
+    if not isinstance(value, dict):
+        raise NotAuthenticated(_MALFORMED)
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member stands twice")
+    return members
+
+
+def _instant(claims: Mapping[str, Any], name: str) -> float:
+    value = claims.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        raise NotAuthenticated(f"the token does not say {name}")
+    return value

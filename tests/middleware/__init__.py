@@ -1,0 +1,1 @@
+"""The doors that stand in front of other applications."""

@@ -1,0 +1,210 @@
+"""The ASGI door: what is allowed passes unchanged; what is not is answered here, and the application never knows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from policy_engine.core.dialects import Dialect
+from policy_engine.errors import InputRefused
+from policy_engine.limits import LIMITS
+from policy_engine.middleware.models import constant, from_body, from_model_header, from_path, from_query
+from policy_engine.middleware.subjects import ProxyHeader, from_header
+from tests.laws.sample import decisions
+from tests.middleware.doors import CHAT, PROXY, App, Local, ask, exchange, guarded, headers, say
+
+
+def test_what_is_allowed_reaches_the_application_unchanged(engine: Any) -> None:
+    """The body comes whole and once, in any pieces, the answer passes, and the allow is in the scope and in the log."""
+    app = App()
+    body = b'{"messages":[{"role":"user","content":"hello"}],"model":"fable-5","n":1}'
+    for pieces in (body, [body[:10], body[10:60], body[60:]], [body[:-1], b"}"], [b"", body, b""]):
+        answered = ask(guarded(engine, app), pieces)
+        assert (answered.status, answered.json(), answered.complete) == (200, {"served": True}, True)
+    assert app.bodies == [body] * 4
+    assert {scope["policy_engine"].decision.allowed for scope in app.scopes} == {True}
+    assert [each.public["outcome"] for each in decisions(engine)] == ["allow"] * 4
+    assert engine.uses.count == 0
+
+
+def test_a_deny_never_reaches_the_application(engine: Any) -> None:
+    """A denied caller gets the refusal in the words of its client, with the decision's id, and nothing is stored."""
+    app = App()
+    answered = ask(guarded(engine, app), sent=headers(user="eve"))
+    error = answered.json()["error"]
+    assert (answered.status, app.calls) == (403, [])
+    assert answered.headers["cache-control"] == "no-store" and answered.headers["x-should-retry"] == "false"
+    assert error["decision_id"]
+    anthropic = ask(guarded(engine, app), path="/v1/messages", sent=headers(user="eve"))
+    assert anthropic.json()["type"] == "error"
+    assert ask(guarded(engine, app, dialect=Dialect.PROBLEM), sent=headers(user="eve")).json()["status"] == 403
+
+
+@pytest.mark.parametrize("path", ["/invocations", "/v1/responses", "/v1/messages", "/", "/anything", "/healthz/"])
+@pytest.mark.parametrize("method", ["POST", "OPTIONS", "GET", "HEAD", "PATCH", "BREW"])
+def test_every_route_and_method_is_guarded(engine: Any, path: str, method: str) -> None:
+    """No path but one exempted exactly, and no method, reaches the application without a decision."""
+    app = App()
+    door = guarded(engine, app, exempt=["/healthz"])
+    assert ask(door, b"", path=path, method=method).status == 400
+    assert ask(door, path=path, method=method, sent=headers(user="eve")).status in (403, 404)
+    assert ask(door, path=path, method=method, sent=[]).status == 401
+    assert app.calls == []
+
+
+def test_an_exempted_path_and_the_lifespan_pass(engine: Any) -> None:
+    """An exact path that needs no decision is handed on, by any caller; so is the server's own lifespan."""
+    app = App()
+    door = guarded(engine, app, exempt=["/healthz"])
+    assert ask(door, b"", path="/healthz", method="GET", sent=[]).status == 200
+    asyncio.run(door({"type": "lifespan", "path": ""}, None, lambda message: say_nothing()))
+    assert app.calls[0] == "/healthz"
+    with pytest.raises(ValueError, match="only lifespan"):
+        asyncio.run(door({"type": "rpc", "path": "/"}, None, None))
+
+
+async def say_nothing() -> None:
+    """Take a message."""
+
+
+@pytest.mark.parametrize(
+    ("named", "body", "expected"),
+    [
+        ({"x-model": "fable-5"}, b'{"model":"fable-5"}', 200),
+        ({"x-model": "open-1"}, b'{"model":"fable-5"}', 400),
+        ({"x-model": "fable-5"}, b'{"model":"open-1"}', 400),
+        ({}, b'{"model":"fable-5"}', 200),
+        ({"x-model": "fable-5"}, b"", 200),
+        ({"x-model": "fable-5"}, b'{"input":"x"}', 400),
+        ({"x-model": ""}, b'{"model":"fable-5"}', 400),
+    ],
+)
+def test_header_and_body_must_agree(engine: Any, named: dict[str, str], body: bytes, expected: int) -> None:
+    """A header that names another model than the body is refused, whichever of the two could be used."""
+    app = App()
+    door = guarded(engine, app, model=from_body() & from_model_header("x-model"))
+    assert ask(door, body, sent=headers(**{k.replace("-", "_"): v for k, v in named.items()})).status == expected
+    assert len(app.calls) == (expected == 200)
+
+
+def test_the_model_may_be_named_in_the_path_the_query_or_nowhere(engine: Any) -> None:
+    """Each source names the model that is decided on; two that look in the same kind of place cannot be combined."""
+    asked = Local(engine)
+    by_path = guarded(asked, App(), model=from_path("/openai/deployments/{model}/*"))
+    assert ask(by_path, path="/openai/deployments/fable-5/chat/completions").status == 200
+    assert ask(by_path, path="/openai/deployments/chat").status == 400
+    assert ask(guarded(asked, App(), model=from_query()), query=b"model=opus-4-8").status == 200
+    assert ask(guarded(asked, App(), model=from_query()), query=b"model=opus-4-8&model=fable-5").status == 400
+    assert ask(guarded(asked, App(), model=constant("open-1")), b"whatever").status == 200
+    assert [request.model for request in asked.asked] == ["fable-5", "opus-4-8", "open-1"]
+    for build in (lambda: from_body() & from_body("id"), lambda: from_path("/no-model"), lambda: from_path("{model}")):
+        with pytest.raises(InputRefused):
+            build()
+
+
+def test_the_decision_is_on_the_model_that_serves(engine: Any) -> None:
+    """An alias of the deployment is resolved before the decision, one of the catalogue by the engine."""
+    asked = Local(engine)
+    door = guarded(asked, App(), resolve={"house-model": "fable-5"})
+    assert ask(door, b'{"model":"house-model"}', sent=headers(user="eve")).status == 403
+    assert ask(door, b'{"model":"fable-latest"}', sent=headers(user="eve")).status == 403
+    assert ask(guarded(asked, App(), resolve=str.lower), b'{"model":"FABLE-5"}').status == 200
+    assert [request.model for request in asked.asked] == ["fable-5", "fable-latest", "fable-5"]
+
+
+def test_a_fallback_is_asked_for_by_the_application(engine: Any) -> None:
+    """The application asks about another model for the same caller, with an entry of its own."""
+
+    async def fall_back(scope: Any, receive: Any, send: Any) -> None:
+        found = await scope["policy_engine"].ask("mythos-5")
+        other = await scope["policy_engine"].ask("opus-4-8")
+        await say(send, json.dumps([found.allowed, other.allowed]).encode())
+
+    answered = ask(guarded(engine, App(fall_back)))
+    assert answered.json() == [False, True]
+    assert len(decisions(engine)) == 3
+
+
+def test_the_action_is_that_of_the_route(engine: Any) -> None:
+    """A mapping names the action by exact path; a path without one is refused."""
+    asked = Local(engine)
+    door = guarded(asked, App(), action={CHAT: "infer", "/v1/fine_tuning/jobs": "fine_tune"})
+    ask(door)
+    ask(door, path="/v1/fine_tuning/jobs")
+    assert [request.action for request in asked.asked] == ["infer", "fine_tune"]
+    assert ask(door, path="/v1/other").status == 400
+
+
+def test_the_place_comes_from_the_proxy_alone(engine: Any) -> None:
+    """A country that somebody else than the proxy states is refused, not passed over."""
+    location = ProxyHeader("x-country", PROXY)
+    subject = from_header("x-user", proxy=PROXY, tenant="x-tenant")
+    asked = Local(engine)
+    door = guarded(asked, App(), subject=subject, location=location)
+    assert ask(door).status == 200
+    assert asked.asked[0].location is not None and asked.asked[0].location.country == "US"
+    with pytest.raises(Exception, match="proxy"):
+        location(type("Head", (), {"header": lambda self, name: "US" if name == "x-country" else None})())
+
+
+def test_a_fault_of_ours_refuses_without_detail(engine: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """An engine or a setting that raises what nobody expected gives 503, and no traceback and no value is logged."""
+
+    class Broken(Local):
+        async def decide_async(self, **question: Any) -> Any:
+            raise RuntimeError("secret detail")
+
+    app = App()
+    answered = ask(guarded(Broken(engine), app))
+    assert (answered.status, app.calls) == (503, [])
+    assert b"secret" not in answered.body
+    assert "secret" not in caplog.text and "Traceback" not in caplog.text
+
+
+def test_the_engine_away_is_503(engine: Any) -> None:
+    """A log that cannot be written denies; the client is told to try again, for nobody decided against it."""
+    engine.recorder.close()
+    answered = ask(guarded(engine, App()))
+    assert (answered.status, answered.headers.get("retry-after")) == (503, "1")
+
+
+def test_settings_that_guard_nothing_are_refused(engine: Any) -> None:
+    """A path given as one string, or without a slash, is a mistake that would exempt what nobody meant."""
+    for exempt in ("/healthz", ["healthz"]):
+        with pytest.raises(InputRefused):
+            guarded(engine, App(), exempt=exempt)
+
+
+def test_a_client_that_hangs_up_gets_nothing(engine: Any) -> None:
+    """A caller that goes before its model is known leaves no answer and no decision."""
+
+    async def main() -> tuple[list[Any], list[Any]]:
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": CHAT, "headers": headers(), "query_string": b""}
+        await guarded(engine, App())(scope, receive, send)
+        return sent, decisions(engine)
+
+    assert asyncio.run(main()) == ([], [])
+
+
+def test_concurrent_requests_do_not_mix(engine: Any) -> None:
+    """Fifty requests at once each get their own answer."""
+    app = App()
+    door = guarded(engine, app)
+
+    async def main() -> list[int | None]:
+        users = ["alice", "eve"] * 25
+        return [each.status for each in await asyncio.gather(*(exchange(door, sent=headers(user=u)) for u in users))]
+
+    assert asyncio.run(main()) == [200, 403] * 25
+    assert LIMITS.guarded_prefix_bytes > 1_000_000

@@ -1,0 +1,311 @@
+"""Bearer tokens: only what the configured issuer signed for us, with a pinned key, is believed, and only now."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policy_engine.errors import InputRefused, NotAuthenticated
+from policy_engine.middleware.head import Head
+from policy_engine.middleware.keysets import PinnedKeys, UrlKeys
+from policy_engine.middleware.tokens import Tokens, TokenSubjects, from_jwt
+from tests.middleware.doors import App, ask, guarded
+from tests.middleware.tokens import AUDIENCE, ISSUER, claims, key, key_set, part, token, unsigned
+
+RSA, EC = key("one"), key("two", "EC")
+
+
+def subjects(**more: Any) -> TokenSubjects:
+    """Return subjects by tokens of the issuer."""
+    settings: dict[str, Any] = {"issuer": ISSUER, "audience": AUDIENCE, "jwks": key_set(RSA, EC), "tenant": "tenant"}
+    return from_jwt(**{**settings, "algorithms": ("RS256", "ES256"), **more})
+
+
+def sent(bearer: str) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a request with a bearer token."""
+    return [(b"authorization", b"Bearer " + bearer.encode("latin-1")), (b"content-type", b"application/json")]
+
+
+def head(bearer: str) -> Head:
+    """Return the head of a request with a bearer token."""
+    return Head("POST", "/v1/chat/completions", "", sent(bearer), None)
+
+
+def refused(bearer: str, **more: Any) -> str:
+    """Return why a token is refused."""
+    with pytest.raises(NotAuthenticated) as found:
+        subjects(**more).identify(head(bearer))
+    return found.value.message
+
+
+@pytest.mark.parametrize(("by", "algorithm"), [(RSA, "RS256"), (EC, "ES256")])
+def test_a_good_token_names_its_subject(by: Any, algorithm: str) -> None:
+    """The subject and tenant are those of the claims, whichever of the keys signed."""
+    found = subjects().identify(head(token(by=by, algorithm=algorithm)))
+    assert (found.id, found.tenant, found.type) == ("alice", "acme", "person")
+    listed = token(claims(aud=["other", AUDIENCE]), header={"typ": "at+jwt"})
+    assert subjects().identify(head(listed)).id == "alice"
+    unnamed = token(header={"kid": None})
+    assert subjects().identify(head(unnamed)).id == "alice"  # the only key for RS256
+
+
+TWO_ALGS = b'{"alg":"none","alg":"RS256","typ":"JWT","kid":"one"}'
+
+FORGED = {
+    "alg none": unsigned({"alg": "none", "typ": "JWT"}),
+    "alg None in capitals": unsigned({"alg": "NONE", "typ": "JWT", "kid": "one"}),
+    "no alg": unsigned({"typ": "JWT", "kid": "one"}),
+    "alg is a list": unsigned({"alg": ["RS256"], "typ": "JWT", "kid": "one"}),
+    "HMAC with the public key": token(by=key("one", "oct"), algorithm="HS256"),
+    "an algorithm that is not configured": token(algorithm="RS512"),
+    "an unknown key": token(by=key("stranger")),
+    "our key's name, another key": token(by=key("stranger"), header={"kid": "one"}),
+    "a key of its own in the header": token(
+        by=key("stranger"), header={"kid": "stranger", "jwk": key("stranger").as_dict(private=False)}
+    ),
+    "a URL of keys in the header": token(by=key("stranger"), header={"jku": "https://attacker.example/jwks"}),
+    "the other kind of key": token(by=RSA, header={"kid": "two"}),
+    "no signature": token().rpartition(".")[0] + ".",
+    "another body": f"{token().split('.')[0]}.{part(claims(sub='root'))}.{token().split('.')[2]}",
+    "wrong typ": token(header={"typ": "dpop+jwt"}),
+    "no typ": token(header={"typ": None}),
+    "crit": unsigned({"alg": "RS256", "typ": "JWT", "kid": "one", "crit": ["b64"], "b64": False}),
+    "two algs": f"{part(TWO_ALGS)}.{part(claims())}.",
+    "kid is a number": unsigned({"alg": "RS256", "typ": "JWT", "kid": 7}),
+    "an encrypted token": "a.b.c.d.e",
+    "two parts": "a.b",
+    "no base64": "!!!.???.###",
+    "a header that is no object": f"{part([])}.{part({})}.",
+    "not UTF-8": f"{part(bytes([0xFF, 0xFE]))}.{part({})}.",
+    "deep": f"{part(b'[' * 3_000)}.{part({})}.",
+    "too long": "a" * 8_193,
+    "other issuer": token(claims(iss="https://other.example")),
+    "no issuer": token(claims(iss=None)),
+    "wrong audience": token(claims(aud="other")),
+    "audience by substring": token(claims(aud=[AUDIENCE + "-2"])),
+    "no audience": token(claims(aud=None)),
+    "audience is an object": token(claims(aud={AUDIENCE: 1})),
+    "expired": token(claims(exp=1)),
+    "no exp": token(claims(exp=None)),
+    "exp is text": token(claims(exp="9999999999")),
+    "exp is true": token(claims(exp=True)),
+    "not yet valid": token(claims(nbf=9_999_999_999)),
+    "no nbf": token(claims(nbf=None)),
+    "no subject": token(claims(sub=None)),
+    "the subject is a number": token(claims(sub=7)),
+    "an empty subject": token(claims(sub="")),
+    "an endless subject": token(claims(sub="a" * 257)),
+    "no tenant": token(claims(tenant=None)),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_forged_or_stale_token_is_nobody(name: str, engine: Any) -> None:
+    """Whatever is wrong with a token, nobody is let in, the answer is 401, and it echoes nothing of the token."""
+    app = App()
+    answered = ask(guarded(engine, app, subject=subjects()), sent=sent(FORGED[name]))
+    assert (answered.status, app.calls) == (401, [])
+    assert answered.headers["www-authenticate"] == "Bearer"
+    assert not any(piece and piece.encode() in answered.body for piece in FORGED[name].split(".") if len(piece) > 3)
+
+
+def test_the_reasons_are_told_apart() -> None:
+    """Whoever deploys sees which of the common mistakes it is."""
+    assert "expired" in refused(FORGED["expired"])
+    assert "audience" in refused(FORGED["wrong audience"])
+    assert "issuer" in refused(FORGED["other issuer"])
+    assert "signature" in refused(FORGED["another body"])
+
+
+@given(st.text(alphabet=st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=120))
+def test_arbitrary_text_is_nobody(bearer: str) -> None:
+    """No text fails in any other way than `NotAuthenticated`, or `InputRefused` for a head that is no text."""
+    with pytest.raises((NotAuthenticated, InputRefused)):
+        subjects().identify(head(bearer))
+
+
+@given(st.integers(0, 5_000), st.integers(0, 127))
+def test_a_token_changed_in_one_place_is_nobody(place: int, by: int) -> None:
+    """A signed token with one character changed is refused, unless nothing that is decoded has changed."""
+    good = token()
+    place %= len(good)
+    changed = good[:place] + chr(32 + (ord(good[place]) + by) % 95) + good[place + 1 :]
+    try:
+        found = subjects().identify(head(changed))
+    except (NotAuthenticated, InputRefused):
+        return
+    assert found.id == "alice"
+
+
+def test_settings_that_could_verify_anything_are_refused(tmp_path: Path) -> None:
+    """Shared secrets, `none`, no algorithm, no issuer, private or weak keys, http URLs: refused when they are set."""
+    short = {**RSA.as_dict(private=False), "n": part(bytes(range(1, 129)))}
+    bad: list[dict[str, Any]] = [
+        {"algorithms": ("HS256",)},
+        {"algorithms": ("none",)},
+        {"algorithms": ()},
+        {"issuer": ""},
+        {"audience": ""},
+        {"jwks": {"keys": []}},
+        {"jwks": {"keys": "no list"}},
+        {"jwks": {"keys": [key("three", "oct").as_dict()]}},
+        {"jwks": {"keys": [{**RSA.as_dict(private=False), "use": "enc"}]}},
+        {"jwks": {"keys": [{**RSA.as_dict(private=False), "n": "?"}]}},
+        {"jwks": {"keys": [short]}},
+        {"jwks": {"keys": [RSA.as_dict(private=False)] * 65}},
+        {"jwks": "http://issuer.example/jwks"},
+        {"jwks": "https://user@issuer.example/jwks"},
+        {"jwks": tmp_path / "missing.json"},
+    ]
+    for settings in bad:
+        with pytest.raises(InputRefused):
+            subjects(**settings)
+
+
+def test_a_pinned_file_is_read_again_when_keys_rotate(tmp_path: Path) -> None:
+    """A token of a new key is believed once the file has it, one of a key that left is not; garbage changes nothing."""
+    place = tmp_path / "jwks.json"
+    place.write_text(json.dumps(key_set(RSA)))
+    found = subjects(jwks=place)
+    newer = token(by=key("newer"))
+    with pytest.raises(NotAuthenticated):
+        found.identify(head(newer))
+    place.write_text("garbage")
+    with pytest.raises(NotAuthenticated):
+        found.identify(head(newer))
+    assert found.identify(head(token())).id == "alice"
+    place.write_text(json.dumps(key_set(key("newer"))))
+    assert found.identify(head(newer)).id == "alice"
+    with pytest.raises(NotAuthenticated):
+        found.identify(head(token()))
+    mapping = PinnedKeys(key_set(RSA))
+    assert not mapping.is_due("newer")
+
+
+@pytest.fixture(scope="module")
+def certified(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Offer a certificate for loopback and its key, as files."""
+    folder = tmp_path_factory.mktemp("tls")
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(private, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return folder / "cert.pem", folder / "key.pem"
+
+
+class Issuer:
+    """An issuer's endpoint: what it answers, and how often it was asked."""
+
+    def __init__(self) -> None:
+        self.document: Any = key_set(RSA)
+        self.status = 200
+        self.asked = 0
+        self.port = 0
+
+
+@pytest.fixture
+def issuer(certified: tuple[Path, Path]) -> Iterator[Issuer]:
+    """Run an issuer's endpoint over TLS on loopback."""
+    own = Issuer()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            own.asked += 1
+            body = json.dumps(own.document).encode()
+            self.send_response(own.status)
+            self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(*certified)
+    server.socket = tls.wrap_socket(server.socket, server_side=True)
+    own.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield own
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_url_is_fetched_once_and_again_when_keys_rotate(issuer: Issuer, certified: tuple[Path, Path]) -> None:
+    """Tokens of known keys fetch nothing; one of an unknown key fetches, at most once in a pause; failure keeps the
+    keys until they are too old, and then nobody is believed."""
+    now = [1_000.0]
+    trusting = ssl.create_default_context(cafile=str(certified[0]))
+    keys = UrlKeys(f"https://localhost:{issuer.port}/jwks", tls=trusting, clock=lambda: now[0])
+    tokens = Tokens(keys, issuer=ISSUER, audience=AUDIENCE, algorithms=("RS256",))
+    for _ in range(3):
+        assert tokens.verify(token())["sub"] == "alice"
+    assert issuer.asked == 1
+    newer = token(by=key("newer"))
+    for _ in range(3):
+        with pytest.raises(NotAuthenticated):
+            tokens.verify(newer)  # within the pause: a flood of made-up key names fetches nothing
+    assert issuer.asked == 1
+    issuer.document, now[0] = key_set(key("newer")), now[0] + 11
+    assert tokens.verify(newer)["sub"] == "alice"
+    with pytest.raises(NotAuthenticated):
+        tokens.verify(token())
+    for status in (500, 302):
+        issuer.status, now[0] = status, now[0] + 400
+        assert tokens.verify(newer)["sub"] == "alice"
+    issuer.status, issuer.document, now[0] = 200, {"keys": ["x" * 300_000]}, now[0] + 400
+    assert tokens.verify(newer)["sub"] == "alice"
+    now[0] += 4_000
+    with pytest.raises(NotAuthenticated):
+        tokens.verify(newer)
+
+
+def test_a_certificate_that_is_not_trusted_gives_no_keys(issuer: Issuer) -> None:
+    """Without trust in its certificate the endpoint is not believed, and nobody is let in."""
+    keys = UrlKeys(f"https://localhost:{issuer.port}/jwks")
+    tokens = Tokens(keys, issuer=ISSUER, audience=AUDIENCE, algorithms=("RS256",))
+    with pytest.raises(NotAuthenticated):
+        tokens.verify(token())
+    assert issuer.asked == 0
+
+
+def test_the_door_fetches_keys_beside_its_event_loop(issuer: Issuer, certified: tuple[Path, Path], engine: Any) -> None:
+    """The first request of an asynchronous door fetches the set in another thread and is let in."""
+    trusting = ssl.create_default_context(cafile=str(certified[0]))
+    keys = UrlKeys(f"https://localhost:{issuer.port}/jwks", tls=trusting)
+    tokens = TokenSubjects(Tokens(keys, issuer=ISSUER, audience=AUDIENCE, algorithms=("RS256",)), tenant="tenant")
+    door = guarded(engine, App(), subject=tokens, location="US")
+    assert ask(door, sent=sent(token())).status == 200
+    assert issuer.asked == 1
