@@ -10,19 +10,16 @@ Left to others: cutting (`exchange`), listings (`listing`), settings (`guard`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from typing import Unpack
 
 from policy_engine.core.decision import Decision
-from policy_engine.core.dialects import Dialect, Refusal, Wording
-from policy_engine.core.enforcing import Enforcing, Hold
-from policy_engine.limits import LIMITS, Limits
+from policy_engine.core.dialects import Refusal
+from policy_engine.core.enforcing import Hold
 from policy_engine.middleware.bodies import App, Body, Disconnected, Receive, Scope, Send
 from policy_engine.middleware.exchange import Exchange, answer, refuse_websocket
-from policy_engine.middleware.guard import LISTINGS, Asked, Guard, Place
+from policy_engine.middleware.guard import Asked, Guard, Settings
 from policy_engine.middleware.head import Head
 from policy_engine.middleware.listing import answer_listing
-from policy_engine.middleware.models import ModelSource, from_body
-from policy_engine.middleware.subjects import Subjects
 
 SCOPE_KEY = "policy_engine"
 
@@ -49,41 +46,10 @@ class Allowed:
 class PolicyEngineMiddleware:
     """Guards an ASGI application: `app.add_middleware(PolicyEngineMiddleware, engine=…, subject=…, model=…)`."""
 
-    def __init__(
-        self,
-        app: App,
-        *,
-        engine: Enforcing,
-        subject: Subjects,
-        model: ModelSource | None = None,
-        action: str | Mapping[str, str] = "infer",
-        tenant: str | None = None,
-        location: Place | Callable[[Head], Place] = None,
-        serving_region: str | None = None,
-        resolve: Mapping[str, str] | Callable[[str], str] | None = None,
-        exempt: Collection[str] = (),
-        listings: Collection[str] = LISTINGS,
-        dialect: Dialect | None = None,
-        wording: Wording | None = None,
-        limits: Limits = LIMITS,
-    ) -> None:
-        """Raises `InputRefused` for settings that could guard nothing."""
+    def __init__(self, app: App, **settings: Unpack[Settings]) -> None:
+        """Take the application and the settings (`guard.Guard`). Raises `InputRefused` for what could guard nothing."""
         self._app = app
-        self._guard = Guard(
-            engine,
-            subject,
-            from_body() if model is None else model,
-            action,
-            tenant,
-            location,
-            serving_region,
-            resolve,
-            frozenset(exempt),
-            frozenset(listings),
-            dialect,
-            Wording() if wording is None else wording,
-            limits,
-        )
+        self._guard = Guard(**settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand on what is allowed, answer what is not."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Required, TypedDict
 
 import structlog
 
@@ -33,12 +33,13 @@ from policy_engine.core.enforcing import Enforcing
 from policy_engine.errors import InputRefused, NotAuthenticated, PolicyEngineError
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.middleware.head import Head
-from policy_engine.middleware.models import ModelSource
+from policy_engine.middleware.models import ModelSource, from_body
 from policy_engine.middleware.subjects import Subject, Subjects
 
 log = structlog.get_logger(__name__)
 
 Place = str | Mapping[str, Any] | None
+_BODY = from_body()
 LISTINGS = ("/v1/models",)
 """Where gateways and model servers list their models."""
 
@@ -66,18 +67,37 @@ class Asked:
         }
 
 
+class Settings(TypedDict, total=False):
+    """The settings of a door, as its constructor takes them: the fields of `Guard`."""
+
+    engine: Required[Enforcing]
+    subject: Required[Subjects]
+    model: ModelSource
+    action: str | Mapping[str, str]
+    tenant: str | None
+    location: Place | Callable[[Head], Place]
+    serving_region: str | None
+    resolve: Mapping[str, str] | Callable[[str], str] | None
+    exempt: Collection[str]
+    listings: Collection[str]
+    dialect: Dialect | None
+    wording: Wording
+    limits: Limits
+
+
 @dataclass(frozen=True, slots=True)
 class Guard:
     """The settings of a door, and the steps that need no socket.
 
-    `action` is one for all routes, or by exact path with `"*"` for the others. `tenant` and `location` are used where
-    the subject brings none; a function of the head may give the location. `listings` are the exact paths whose answers
-    are filtered. `dialect` fixes whose words a refusal is in; without it the path and headers tell.
+    `model` is the top-level `model` of a JSON body unless told otherwise. `action` is one for all routes, or by exact
+    path with `"*"` for the others. `tenant` and `location` are used where the subject brings none; a function of the
+    head may give the location. `listings` are the exact paths whose answers are filtered. `dialect` fixes whose words a
+    refusal is in; without it the path and headers tell.
     """
 
     engine: Enforcing
     subject: Subjects
-    model: ModelSource
+    model: ModelSource = _BODY
     action: str | Mapping[str, str] = "infer"
     tenant: str | None = None
     location: Place | Callable[[Head], Place] = None

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from policy_engine.core.dialects import Refusal
 from policy_engine.errors import PolicyEngineError
+from policy_engine.limits import Limits
 from policy_engine.middleware.bodies import App, Message, Receive, Scope, Send
 from policy_engine.middleware.exchange import answer
 from policy_engine.middleware.guard import Asked, Guard
 from policy_engine.middleware.head import Head
 
-MEMBERS = (("data", "id"), ("models", "id"), ("models", "name"), ("models", "model"))
+MEMBERS: Mapping[str, tuple[str, ...]] = {"data": ("id",), "models": ("id", "name", "model")}
 """Where listings name models: `data` (OpenAI, Anthropic), `models` (others)."""
+
+_STALE = frozenset(("content-length", "etag", "cache-control", "transfer-encoding"))
 
 
 class NotUnderstood(PolicyEngineError):
@@ -28,44 +32,67 @@ class NotUnderstood(PolicyEngineError):
 
     code = "listing.not-understood"
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message, where="the listing")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An answer to a request for a listing. Names of headers are in lower case."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
 
 async def answer_listing(guard: Guard, head: Head, app: App, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a listing. Raises what says that it cannot be answered, before anything was sent."""
-    subject = await guard.subject.identify_async(head)
-    asked = guard.asked(head, subject)
-    status, headers, body = await _listed(guard, app, scope, receive)
-    if status == 200:
-        document = _document(body)
-        models = sorted({model for models in _named(document) for model in models})
-        allowed = await _allowed(guard, asked, models)
-        body = json.dumps(shown(document, allowed), separators=(",", ":")).encode("utf-8")
-    kept = tuple((name, value) for name, value in headers if name not in ("content-length", "etag", "cache-control"))
-    await answer(send, Refusal(status, (*kept, ("cache-control", "no-store")), b"" if head.method == "HEAD" else body))
+    asked = guard.asked(head, await guard.subject.identify_async(head))
+    listed = await _listed(guard, app, scope, receive)
+    models = models_of(listed, guard.limits)
+    allowed = await _allowed(guard, asked, models)
+    found = shown_to(listed, lambda _: allowed, guard.limits)
+    await answer(send, Refusal(found.status, found.headers, b"" if head.method == "HEAD" else found.body))
 
 
-def shown(document: Mapping[str, Any], allowed: frozenset[str]) -> dict[str, Any]:
-    """Return the listing with only the models that are allowed, by each name under which it lists one."""
-    found = dict(document)
-    for member in ("data", "models"):
-        listed = found.get(member)
-        if isinstance(listed, list):
-            found[member] = [each for each in listed if _names(member, each) and _names(member, each) <= allowed]
+def models_of(listed: Listed, limits: Limits) -> list[str]:
+    """Return every name of a model in a listing that succeeded. Raises `NotUnderstood`."""
+    if listed.status != 200:
+        return []
+    document = _document(listed)
+    models = {name for member in MEMBERS for each in _members(document, member) for name in _names(member, each)}
+    if len(models) > limits.list_items_count:
+        raise NotUnderstood("lists more models than are asked about")
+    return sorted(models)
+
+
+def shown_to(listed: Listed, allowed: Callable[[list[str]], frozenset[str]], limits: Limits) -> Listed:
+    """Return the listing with only the models that are allowed, by each name under which it lists one; an answer that
+    did not succeed as it is. Raises `NotUnderstood`."""
+    kept = tuple((name, value) for name, value in listed.headers if name not in _STALE)
+    headers = (*kept, ("cache-control", "no-store"))
+    if listed.status != 200:
+        return replace(listed, headers=headers)
+    own = allowed(models_of(listed, limits))
+    document = dict(_document(listed))
+    for member in MEMBERS:
+        if isinstance(document.get(member), list):
+            document[member] = [
+                each for each in document[member] if _names(member, each) and _names(member, each) <= own
+            ]
     for name, place in (("first_id", 0), ("last_id", -1)):  # Anthropic's paging names what may be hidden
-        if name in found:
-            listed = found.get("data") or [{}]
-            found[name] = listed[place].get("id")
-    return found
+        if name in document:
+            document[name] = ((document.get("data") or [{}])[place] or {}).get("id")
+    return Listed(200, headers, json.dumps(document, separators=(",", ":")).encode("utf-8"))
 
 
 async def _allowed(guard: Guard, asked: Asked, models: list[str]) -> frozenset[str]:
     """Return those that would be allowed now."""
-    if len(models) > guard.limits.list_items_count:
-        raise NotUnderstood("lists more models than are asked about", where="the listing")
     found = await asyncio.gather(*(guard.engine.decide_async(**asked.of(guard.resolved(model))) for model in models))
     return frozenset(model for model, decision in zip(models, found, strict=True) if decision.allowed)
 
 
-async def _listed(guard: Guard, app: App, scope: Scope, receive: Receive) -> tuple[int, list[tuple[str, str]], bytes]:
+async def _listed(guard: Guard, app: App, scope: Scope, receive: Receive) -> Listed:
     """Return what the application lists, taken as a whole and not compressed."""
     taken: list[Message] = []
     length = 0
@@ -74,36 +101,35 @@ async def _listed(guard: Guard, app: App, scope: Scope, receive: Receive) -> tup
         nonlocal length
         length += len(message.get("body", b""))
         if length > guard.limits.guarded_listing_bytes:
-            raise NotUnderstood("is too long", where="the listing")
+            raise NotUnderstood("is too long")
         taken.append(message)
 
     plain = [(name, value) for name, value in scope["headers"] if name.lower() not in (b"accept-encoding", b"range")]
     await app({**scope, "method": "GET", "headers": plain}, receive, take)
     if not taken or taken[0]["type"] != "http.response.start" or taken[-1].get("more_body", False):
-        raise NotUnderstood("is no whole answer", where="the listing")
-    headers = [(bytes(n).decode("latin-1").lower(), bytes(v).decode("latin-1")) for n, v in taken[0].get("headers", ())]
-    if any(name == "content-encoding" and value != "identity" for name, value in headers):
-        raise NotUnderstood("is compressed", where="the listing")
-    return taken[0]["status"], headers, b"".join(message.get("body", b"") for message in taken[1:])
+        raise NotUnderstood("is no whole answer")
+    headers = tuple(
+        (bytes(name).decode("latin-1").lower(), bytes(value).decode("latin-1"))
+        for name, value in taken[0].get("headers", ())
+    )
+    return Listed(taken[0]["status"], headers, b"".join(message.get("body", b"") for message in taken[1:]))
 
 
-def _document(body: bytes) -> Mapping[str, Any]:
+def _document(listed: Listed) -> Mapping[str, Any]:
+    if any(name == "content-encoding" and value != "identity" for name, value in listed.headers):
+        raise NotUnderstood("is compressed")
     try:
-        document = json.loads(body)
+        document = json.loads(listed.body)
     except (ValueError, RecursionError):
-        raise NotUnderstood("is no JSON", where="the listing") from None
-    if not isinstance(document, dict) or not any(isinstance(document.get(name), list) for name, _ in MEMBERS):
-        raise NotUnderstood("names no models where listings do", where="the listing")
+        raise NotUnderstood("is no JSON") from None
+    if not isinstance(document, dict) or not any(isinstance(document.get(member), list) for member in MEMBERS):
+        raise NotUnderstood("names no models where listings do")
     return document
 
 
-def _named(document: Mapping[str, Any]) -> list[set[str]]:
-    return [
-        _names(member, each)
-        for member in ("data", "models")
-        if isinstance(document.get(member), list)
-        for each in document[member]
-    ]
+def _members(document: Mapping[str, Any], member: str) -> list[Any]:
+    found = document.get(member)
+    return found if isinstance(found, list) else []
 
 
 def _names(member: str, each: Any) -> set[str]:
@@ -112,4 +138,4 @@ def _names(member: str, each: Any) -> set[str]:
         return {each}
     if not isinstance(each, Mapping):
         return set()
-    return {each[key] for place, key in MEMBERS if place == member and isinstance(each.get(key), str)}
+    return {each[key] for key in MEMBERS[member] if isinstance(each.get(key), str)}

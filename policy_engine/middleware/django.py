@@ -1,0 +1,115 @@
+"""A middleware for Django: `MIDDLEWARE = ["policy_engine.middleware.django.PolicyEngineMiddleware", …]`.
+
+Rules of the room: put it first. Its settings are the mapping `POLICY_ENGINE` of Django's settings (`guard.Guard`). A
+view finds the decision as `request.policy_engine`. Under Django's ASGI handler it runs in a thread, as every middleware
+that waits does there; an application that streams there is better guarded as a whole (`asgi`).
+Left to others: the steps (`waiting`), settings (`guard`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+from policy_engine.core.decision import Decision
+from policy_engine.core.dialects import Refusal, stream_end
+from policy_engine.core.enforcing import Hold
+from policy_engine.errors import TooLarge
+from policy_engine.guarding import GuardedStream
+from policy_engine.middleware.exchange import CutOff
+from policy_engine.middleware.guard import Guard
+from policy_engine.middleware.head import Head
+from policy_engine.middleware.listing import Listed, NotUnderstood
+from policy_engine.middleware.waiting import check_length, decided, filtered
+
+
+class PolicyEngineMiddleware:
+    """Guards a Django project."""
+
+    sync_capable, async_capable = True, False
+
+    def __init__(self, get_response: Callable[[Any], Any]) -> None:
+        """Read the settings. Raises `InputRefused` for what could guard nothing, and Django's own error for none."""
+        from django.conf import settings
+
+        self._get_response = get_response
+        self._guard = Guard(**settings.POLICY_ENGINE)
+
+    def __call__(self, request: Any) -> Any:
+        """Hand on what is allowed, answer what is not."""
+        head = Head.of_wsgi(request.META)
+        guard = self._guard
+        if guard.is_exempt(head.path):
+            return self._get_response(request)
+        try:
+            if head.path in guard.listings and head.method in ("GET", "HEAD"):
+                found = filtered(guard, head, lambda: self._listed(request))
+                return _response(Refusal(found.status, found.headers, found.body))
+            decision = decided(guard, head, lambda: self._body(request))
+            if not decision.allowed:
+                return _response(guard.denied(decision, head))
+            hold = guard.engine.hold(decision)
+        except Exception as error:  # noqa: BLE001  whatever fails before an allow refuses; no detail of a fault leaves
+            return _response(guard.failed(error, head))
+        return self._answered(request, head, decision, hold)
+
+    def _answered(self, request: Any, head: Head, decision: Decision, hold: Hold) -> Any:
+        """Return the view's answer, or the refusal when its allow ended before the answer was there."""
+        request.policy_engine = decision
+        streaming = False
+        try:
+            response = self._get_response(request)
+            if hold.ended is not None:
+                response.close()
+                return _response(self._guard.denied(hold.ended, head))
+            streaming = response.streaming
+            if streaming:
+                response.streaming_content = self._streamed(response, head, hold)
+            return response
+        finally:
+            if not streaming:
+                hold.close()
+
+    def _streamed(self, response: Any, head: Head, hold: Hold) -> Iterator[bytes] | AsyncIterator[bytes]:
+        dialect, wording = self._guard.dialect_of(head), self._guard.wording
+        events = response.headers.get("Content-Type", "").partition(";")[0].strip() == "text/event-stream"
+        if response.is_async:
+            return GuardedStream(response.streaming_content, hold, dialect if events else None, wording)
+
+        def pieces() -> Iterator[bytes]:
+            with hold:
+                for piece in source:
+                    if hold.ended is not None:
+                        break
+                    yield piece
+                if hold.ended is not None:
+                    if not events:
+                        raise CutOff
+                    yield stream_end(hold.ended, dialect, wording)
+
+        source = response.streaming_content
+        return pieces()
+
+    def _body(self, request: Any) -> bytes:
+        from django.core.exceptions import RequestDataTooBig
+
+        try:
+            body = bytes(request.body)
+        except RequestDataTooBig:
+            raise TooLarge("the body is longer than Django's DATA_UPLOAD_MAX_MEMORY_SIZE") from None
+        check_length(len(body), self._guard)
+        return body
+
+    def _listed(self, request: Any) -> Listed:
+        request.META.pop("HTTP_ACCEPT_ENCODING", None)
+        response = self._get_response(request)
+        if response.streaming:
+            raise NotUnderstood("is streamed")
+        headers = tuple((name.lower(), value) for name, value in response.headers.items())
+        return Listed(response.status_code, headers, bytes(response.content))
+
+
+def _response(refusal: Refusal) -> Any:
+    from django.http import HttpResponse
+
+    return HttpResponse(refusal.body, status=refusal.status, headers=dict(refusal.headers))

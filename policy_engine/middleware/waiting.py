@@ -1,0 +1,48 @@
+"""The steps of a request for doors that wait: WSGI, Django. The same as in `asgi`, on a body that is read whole.
+
+Rules of the room: a body is read up to `limits.guarded_prefix_bytes` and refused if longer, for nothing of it may be
+handed on before its end is known to hold no second model, and there is nobody to watch the rest.
+Left to others: sockets (`wsgi`, `django`), the settings (`guard`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from policy_engine.core.decision import Decision
+from policy_engine.errors import TooLarge
+from policy_engine.middleware.guard import Asked, Guard
+from policy_engine.middleware.head import Head
+from policy_engine.middleware.listing import Listed, shown_to
+
+
+def decided(guard: Guard, head: Head, read: Callable[[], bytes]) -> Decision:
+    """Return the decision, allowed or not. Raises what says that there can be none."""
+    asked = guard.asked(head, guard.subject.identify(head))
+    named = guard.named(head)
+    in_body = None
+    if guard.model.body is not None:
+        if head.header("content-length") not in (None, "0") or head.header("transfer-encoding") is not None:
+            guard.model.check_media(head)
+        body = read()
+        if body:
+            guard.model.check_media(head)
+            in_body = guard.model.in_whole_body(body)
+    model = guard.resolved(guard.model.agreed(named, in_body))
+    return guard.engine.decide(**asked.of(model))
+
+
+def filtered(guard: Guard, head: Head, listed: Callable[[], Listed]) -> Listed:
+    """Return what of the application's listing this caller may use. Raises what says that nothing can be shown."""
+    asked = guard.asked(head, guard.subject.identify(head))
+    return shown_to(listed(), lambda models: _allowed(guard, asked, models), guard.limits)
+
+
+def _allowed(guard: Guard, asked: Asked, models: list[str]) -> frozenset[str]:
+    return frozenset(each for each in models if guard.engine.decide(**asked.of(guard.resolved(each))).allowed)
+
+
+def check_length(length: int, guard: Guard) -> None:
+    """Raise `TooLarge` for a body longer than what is read."""
+    if length > guard.limits.guarded_prefix_bytes:
+        raise TooLarge(f"the body is longer than {guard.limits.guarded_prefix_bytes} bytes")
