@@ -1,7 +1,7 @@
 """The doors in front of other applications: ASGI, WSGI, FastAPI, Django, vLLM. One shared core, one thin file each.
 
-`PolicyEngineMiddleware` guards an ASGI application and `PolicyEngineWSGI` a WSGI one; `fastapi`, `django` and `vllm` are
-imported by their own names, for each needs what it is for. Settings are those of `guard.Guard`.
+`PolicyEngineMiddleware` guards an ASGI application and `PolicyEngineWSGI` a WSGI one; `fastapi`, `django` and `vllm`
+are imported by their own names, for each needs what it is for. Settings are those of `guard.Guard`.
 """
 
 from policy_engine.middleware.asgi import Allowed, PolicyEngineMiddleware
