@@ -56,9 +56,11 @@ async def answer_listing(guard: Guard, head: Head, app: App, scope: Scope, recei
 
 
 def models_of(listed: Listed, limits: Limits) -> list[str]:
-    """Return every name of a model in a listing that succeeded. Raises `NotUnderstood`."""
-    if listed.status != 200:
+    """Return every name of a model in a listing, none in an error. Raises `NotUnderstood`."""
+    if listed.status >= 400:
         return []
+    if listed.status != 200:
+        raise NotUnderstood("is neither a whole answer nor an error")
     document = _document(listed)
     models = {name for member in MEMBERS for each in _members(document, member) for name in _names(member, each)}
     if len(models) > limits.list_items_count:
@@ -67,11 +69,11 @@ def models_of(listed: Listed, limits: Limits) -> list[str]:
 
 
 def shown_to(listed: Listed, allowed: Callable[[list[str]], frozenset[str]], limits: Limits) -> Listed:
-    """Return the listing with only the models that are allowed, by each name under which it lists one; an answer that
-    did not succeed as it is. Raises `NotUnderstood`."""
+    """Return the listing with only the models that are allowed, by each name under which it lists one; an error as it
+    is. Raises `NotUnderstood`."""
     kept = tuple((name, value) for name, value in listed.headers if name not in _STALE)
     headers = (*kept, ("cache-control", "no-store"))
-    if listed.status != 200:
+    if listed.status >= 400:
         return replace(listed, headers=headers)
     own = allowed(models_of(listed, limits))
     document = dict(_document(listed))
@@ -82,7 +84,8 @@ def shown_to(listed: Listed, allowed: Callable[[list[str]], frozenset[str]], lim
             ]
     for name, place in (("first_id", 0), ("last_id", -1)):  # Anthropic's paging names what may be hidden
         if name in document:
-            document[name] = ((document.get("data") or [{}])[place] or {}).get("id")
+            left = [each.get("id") for each in _members(document, "data") if isinstance(each, Mapping)]
+            document[name] = left[place] if left else None
     return Listed(200, headers, json.dumps(document, separators=(",", ":")).encode("utf-8"))
 
 

@@ -1,0 +1,105 @@
+"""Listings: what is shown is what could be called, in every door; what is not understood shows nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from policy_engine.limits import LIMITS
+from policy_engine.middleware.listing import Listed, NotUnderstood, models_of, shown_to
+from policy_engine.middleware.wsgi import PolicyEngineWSGI
+from tests.middleware.doors import App, Local, ask, by_proxy, guarded, headers, say
+from tests.middleware.test_wsgi import call
+
+MODELS = ("fable-5", "fable-latest", "mythos-5", "summit-4", "opus-4-8", "open-1", "never-heard-of")
+LISTING = {"object": "list", "data": [{"id": model, "object": "model"} for model in MODELS]}
+
+
+async def listing(scope: Any, receive: Any, send: Any) -> None:
+    """Answer as model servers do."""
+    await say(send, json.dumps(LISTING).encode())
+
+
+@pytest.mark.parametrize("user", [("alice", "acme", "US"), ("eve", "acme", "US"), ("alice", "acme", "IR")])
+def test_what_is_listed_is_what_can_be_called(engine: Any, user: tuple[str, str, str]) -> None:
+    """Each model that is shown is allowed when it is asked for, and each that is hidden is denied (law 9)."""
+    door = guarded(engine, App(listing))
+    sent = headers(*user)
+    shown = {each["id"] for each in ask(door, b"", path="/v1/models", method="GET", sent=sent).json()["data"]}
+    callable_now = {model for model in MODELS if ask(door, b'{"model":"%s"}' % model.encode(), sent=sent).status == 200}
+    assert shown == callable_now
+    one = {
+        model for model in MODELS if ask(door, b"", path=f"/v1/models/{model}", method="GET", sent=sent).status == 200
+    }
+    assert one == callable_now
+
+
+def test_wsgi_lists_the_same(engine: Any) -> None:
+    """The other door shows what this one shows."""
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", "5")])
+        return [json.dumps(LISTING).encode()]
+
+    wsgi = PolicyEngineWSGI(app, engine=Local(engine), subject=by_proxy(), serving_region="US")
+    found = call(wsgi, b"", path="/v1/models", method="GET")
+    other = ask(guarded(engine, App(listing)), b"", path="/v1/models", method="GET")
+    assert json.loads(found.body) == other.json()
+    assert found.headers["content-length"] == str(len(found.body)) and found.headers["cache-control"] == "no-store"
+
+
+def test_head_and_errors_of_the_application_pass(engine: Any) -> None:
+    """A HEAD has the head of the filtered listing; an answer that is no listing passes as it is."""
+
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        await say(send, b"no", status=500)
+
+    found = ask(guarded(engine, App(listing)), b"", path="/v1/models", method="HEAD")
+    assert (found.status, found.body) == (200, b"")
+    assert ask(guarded(engine, App(broken)), b"", path="/v1/models", method="GET").status == 500
+    assert ask(guarded(engine, App(listing)), b"", path="/v1/models", method="GET", sent=[]).status == 401
+    assert ask(guarded(engine, App(listing)), b"", path="/v1/models", method="POST").status == 400
+
+
+@pytest.mark.parametrize(
+    ("body", "more"),
+    [
+        (b"not json", {}),
+        (b"[]", {}),
+        (b'{"items":[{"id":"fable-5"}]}', {}),
+        (b"[" * 5_000, {}),
+        (b'{"data":[]}', {"content-encoding": "gzip"}),
+        (json.dumps({"data": [{"id": str(number)} for number in range(1_001)]}).encode(), {}),
+    ],
+)
+def test_a_listing_that_is_not_understood_shows_nothing(engine: Any, body: bytes, more: dict[str, str]) -> None:
+    """Whatever cannot be filtered is an outage, not a leak."""
+    with pytest.raises(NotUnderstood):
+        models_of(Listed(200, tuple(more.items()), body), LIMITS)
+
+    async def odd(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"x", b"y")]})
+        await send({"type": "http.response.body", "body": body if not more else b"\x1f\x8b", "more_body": False})
+
+    answered = ask(guarded(engine, App(odd)), b"", path="/v1/models", method="GET")
+    assert answered.status == 503 and b"fable" not in answered.body
+
+
+def test_other_forms_are_filtered_by_every_name() -> None:
+    """`models` with several names each, entries that are texts, and Anthropic's paging hide what is not allowed."""
+    document = {
+        "data": ["open-1", "fable-5", 7, {"no": "id"}],
+        "models": [{"name": "open-1", "model": "open-1"}, {"name": "open-1", "model": "fable-5"}],
+        "first_id": "fable-5",
+        "last_id": "fable-5",
+        "has_more": False,
+    }
+    listed = Listed(200, (("etag", "x"),), json.dumps(document).encode())
+    assert models_of(listed, LIMITS) == ["fable-5", "open-1"]
+    found = shown_to(listed, lambda models: frozenset(("open-1",)), LIMITS)
+    assert found.headers == (("cache-control", "no-store"),)
+    shown = json.loads(found.body)
+    assert (shown["data"], shown["models"]) == (["open-1"], [{"name": "open-1", "model": "open-1"}])
+    assert b"fable" not in found.body

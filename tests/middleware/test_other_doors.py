@@ -1,0 +1,193 @@
+"""FastAPI's dependency, and the door that a server loads by its import path with all settings from the environment."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import Body, Depends, FastAPI, Request
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from policy_engine.core.decision import Decision
+from policy_engine.core.dialects import Dialect
+from policy_engine.errors import InputRefused, StartRefused
+from policy_engine.middleware.fastapi import answer_refusals, require
+from policy_engine.middleware.vllm import Guard, settings_of
+from tests.conftest import POLICIES
+from tests.middleware.doors import CHAT, SECRET, Local, ask, by_proxy, headers
+from tests.middleware.tokens import AUDIENCE, ISSUER, key, key_set, token
+
+
+def application(engine: Any, **more: Any) -> FastAPI:
+    """Return an application with one guarded route."""
+    app = FastAPI()
+    allowed = Depends(require(engine=Local(engine), subject=by_proxy(), serving_region="US", **more))
+    whole = Body()
+
+    async def chat(decision: Decision = allowed, body: dict[str, Any] = whole) -> Any:
+        return {"id": decision.id, "body": body}
+
+    async def raw(request: Request, decision: Decision = allowed) -> Any:
+        return json.loads(await request.body())
+
+    app.post(CHAT)(chat)
+    app.post("/v1/messages")(raw)
+    return app
+
+
+def test_a_dependency_guards_its_route(engine: Any) -> None:
+    """The route finds the decision and the body; a deny, nobody and a bad body never run it."""
+    app = application(engine)
+    answer_refusals(app)
+    found = ask(app).json()
+    assert found["body"] == {"model": "fable-5"} and found["id"]
+    assert ask(app, path="/v1/messages").json() == {"model": "fable-5"}
+    denied = ask(app, sent=headers(user="eve"))
+    assert (denied.status, denied.json()["error"]["type"]) == (403, "request_forbidden")
+    assert denied.headers["x-should-retry"] == "false"
+    assert ask(app, path="/v1/messages", sent=headers(user="eve")).json()["type"] == "error"
+    assert ask(app, sent=[(b"content-type", b"application/json")]).status == 401
+    assert ask(app, b'{"model":"open-1","model":"fable-5"}').status == 400
+
+
+def test_without_the_handler_a_refusal_is_still_one(engine: Any) -> None:
+    """FastAPI answers with the same status and headers, and echoes nothing."""
+    denied = ask(application(engine), sent=headers(user="eve"))
+    assert (denied.status, denied.json()) == (403, {"detail": "The request is refused."})
+    assert denied.headers["cache-control"] == "no-store"
+
+
+def test_a_fault_of_ours_refuses_the_route(engine: Any) -> None:
+    """An engine that raises what nobody expected is 503 without detail."""
+
+    def broken(name: str) -> str:
+        raise RuntimeError("secret detail")
+
+    answered = ask(application(engine, resolve=broken, dialect=Dialect.PROBLEM))
+    assert answered.status == 503 and b"secret" not in answered.body
+
+
+ENVIRONMENT = {
+    "POLICY_ENGINE_POLICIES": str(POLICIES),
+    "POLICY_ENGINE_SERVING_REGION": "US",
+    "POLICY_ENGINE_GUARD_ISSUER": ISSUER,
+    "POLICY_ENGINE_GUARD_AUDIENCE": AUDIENCE,
+    "POLICY_ENGINE_GUARD_TENANT_CLAIM": "tenant",
+    "POLICY_ENGINE_GUARD_LOCATION": "US",
+    "POLICY_ENGINE_GUARD_MODELS": "served-name=fable-5",
+    "POLICY_ENGINE_GUARD_EXEMPT": "/health",
+}
+
+
+async def stub(request: Request) -> JSONResponse:
+    """A route of the server."""
+    return JSONResponse({"path": request.url.path})
+
+
+def load(path: str) -> Starlette:
+    """Build a server that loads a middleware as vLLM does: by its import path, a class, with the app alone."""
+    app = Starlette(routes=[Route("/{path:path}", stub, methods=["GET", "POST"])])
+    module, _, name = path.rpartition(".")
+    found = getattr(importlib.import_module(module), name)
+    assert inspect.isclass(found)
+    app.add_middleware(found)  # type: ignore[arg-type]  # what is loaded is known when it runs, as there
+    return app
+
+
+def test_a_server_loads_the_guard_by_its_name(
+    tmp_path: Path, sample_database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The class, loaded with no argument but the application, guards `/invocations` too, and closes its engine."""
+    from policy_engine.bootstrap import copy_template
+
+    place = tmp_path / "engine.db"
+    copy_template(sample_database.place, place)
+    (tmp_path / "jwks.json").write_text(json.dumps(key_set(key("one"))))
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("POLICY_ENGINE_DATABASE", f"sqlite:///{place}")
+    monkeypatch.setenv("POLICY_ENGINE_GUARD_JWKS", str(tmp_path / "jwks.json"))
+    sent = [(b"authorization", b"Bearer " + token().encode()), (b"content-type", b"application/json")]
+
+    async def main() -> list[int | None]:
+        from tests.middleware.doors import exchange
+
+        app = load("policy_engine.middleware.vllm.Guard")
+        told = [{"type": "lifespan.startup"}]
+        over, started = asyncio.Event(), asyncio.Event()
+
+        async def receive() -> Any:
+            if told:
+                return told.pop()
+            await over.wait()
+            return {"type": "lifespan.shutdown"}
+
+        async def send(message: Any) -> None:
+            started.set()
+
+        life = asyncio.create_task(app({"type": "lifespan", "app": app, "state": {}}, receive, send))  # type: ignore[arg-type]
+        await started.wait()
+        body = b'{"model":"served-name"}'
+        found = [
+            (await exchange(app, body, path="/invocations", sent=sent)).status,
+            (await exchange(app, b'{"model":"mythos-5"}', path="/invocations", sent=sent)).status,
+            (await exchange(app, body, path="/invocations", sent=sent[1:])).status,
+            (await exchange(app, b"", path="/health", method="GET", sent=[])).status,
+        ]
+        over.set()
+        await life
+        return found
+
+    assert asyncio.run(main()) == [200, 403, 401, 200]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"POLICY_ENGINE_GUARD_EXEMPTED": "/"}, "EXEMPTED"),
+        ({"POLICY_ENGINE_GUARD_ISSUER": ""}, "ISSUER"),
+        ({"POLICY_ENGINE_GUARD_USER_HEADER": "x-user"}, "ISSUER"),
+        ({"POLICY_ENGINE_GUARD_AUDIENCE": ""}, "AUDIENCE"),
+        ({"POLICY_ENGINE_GUARD_JWKS": ""}, "JWKS"),
+        ({"POLICY_ENGINE_GUARD_MODELS": "served"}, "MODELS"),
+    ],
+)
+def test_settings_that_are_missing_or_unknown_stop_the_server(change: dict[str, str], named: str) -> None:
+    """The refusal names the variable."""
+    environment = {**ENVIRONMENT, "POLICY_ENGINE_GUARD_JWKS": "https://issuer.example/jwks", **change}
+    with pytest.raises(StartRefused, match=named):
+        settings_of(environment)
+
+
+def test_a_proxy_may_name_the_caller_of_a_loaded_guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a user header the proxy must prove itself; its secret comes from a file. An engine must be named."""
+    (tmp_path / "secret").write_text(SECRET + "\n")
+    environment = {
+        "POLICY_ENGINE_GUARD_USER_HEADER": "x-user",
+        "POLICY_ENGINE_GUARD_PROXY_SECRET_FILE": str(tmp_path / "secret"),
+        "POLICY_ENGINE_GUARD_PROXY_ADDRESSES": "127.0.0.1, 10.0.0.0/8",
+    }
+    found = settings_of(environment)["subject"]
+    assert (found.proxy.secret, found.proxy.addresses) == (SECRET, ("127.0.0.1", "10.0.0.0/8"))
+    with pytest.raises(StartRefused, match="PROXY_SECRET_FILE"):
+        settings_of({**environment, "POLICY_ENGINE_GUARD_PROXY_SECRET_FILE": str(tmp_path / "none")})
+    with pytest.raises(InputRefused):
+        settings_of({"POLICY_ENGINE_GUARD_USER_HEADER": "x-user"})
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    for name in ("POLICY_ENGINE_URL", "POLICY_ENGINE_KEY", "POLICY_ENGINE_POLICIES", "POLICY_ENGINE_DATABASE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(StartRefused, match="POLICY_ENGINE_URL"):
+        Guard(stub)  # type: ignore[arg-type]  # it does not come so far
+    monkeypatch.setenv("POLICY_ENGINE_URL", "https://pdp.example")
+    with pytest.raises(StartRefused, match="POLICY_ENGINE_KEY"):
+        Guard(stub)  # type: ignore[arg-type]  # as above
+    monkeypatch.setenv("POLICY_ENGINE_KEY", "pe_" + "a" * 43)
+    asyncio.run(asyncio.to_thread(lambda: Guard(stub)._engine.close()))  # type: ignore[arg-type]  # nothing is asked
