@@ -15,8 +15,10 @@ from time import monotonic
 
 from benchmarks import (
     casbin_shapes,
+    cut,
     exports,
     in_process,
+    middleware,
     orders_in_force,
     over_http,
     policy_cases,
@@ -34,7 +36,20 @@ from benchmarks.progress import Live
 OUT = servers.ROOT / "out"
 POLICIES = servers.ROOT / "policies"
 IMAGES = servers.ROOT / "docs" / "images"
-PARTS = ("in-process", "orders", "http", "cases", "tree", "releases", "exports", "questions", "verify", "casbin")
+PARTS = (
+    "in-process",
+    "orders",
+    "http",
+    "middleware",
+    "cut",
+    "cases",
+    "tree",
+    "releases",
+    "exports",
+    "questions",
+    "verify",
+    "casbin",
+)
 STOPS = (
     wrk.LoadFailed,
     servers.NotStarted,
@@ -44,6 +59,8 @@ STOPS = (
     verify_rate.NotVerified,
     exports.NotExported,
     questions.NotFoundWhole,
+    middleware.NotServed,
+    cut.NotCut,
 )
 
 
@@ -65,7 +82,10 @@ def main() -> int:
                     lines += found.lines
                     failures += [f"{part}: {sentence}" for sentence in found.unmeasured]
                     left_out += [f"{part}: {sentence}" for sentence in found.left_out]
-                    _picture(arguments.docs)
+                    _picture(casbin_shapes.PICTURE, arguments.docs)
+                elif part == "cut":
+                    lines += cut.measure(folder, POLICIES, OUT, about, quick=arguments.quick, say=say)
+                    _picture(cut.PICTURE, arguments.docs)
                 else:
                     lines += _measure(part, folder, quick=arguments.quick, say=say)
             except STOPS as error:
@@ -100,7 +120,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: a smoke test, not a figure")
     parser.add_argument("--folder", type=Path, default=OUT, help="where the databases lie, so which disk (out/)")
-    parser.add_argument("--docs", action="store_true", help=f"copy the picture of `casbin` to {IMAGES.name}/ in docs/")
+    parser.add_argument("--docs", action="store_true", help=f"copy the pictures to {IMAGES.name}/ in docs/")
     parser.add_argument("--only", action="append", choices=PARTS, help="one part; may be given again")
     return parser.parse_args()
 
@@ -114,6 +134,8 @@ def _measure(part: str, folder: Path, *, quick: bool, say: Live) -> list[report.
         return orders_in_force.measure(folder, POLICIES, turns, say)
     if part == "http":
         return over_http.measure(folder, over_http.QUICK if quick else over_http.FULL, say)
+    if part == "middleware":
+        return middleware.measure(folder, POLICIES, quick=quick, say=say)
     if part == "tree":
         return tree_cost.measure(folder, over_http.QUICK if quick else over_http.FULL, say)
     if part == "releases":
@@ -130,11 +152,11 @@ def _measure(part: str, folder: Path, *, quick: bool, say: Live) -> list[report.
     return policy_cases.measure(POLICIES, 1 if quick else 3, say)
 
 
-def _picture(wanted: bool) -> None:
+def _picture(name: str, wanted: bool) -> None:
     """Put the picture of this run where the docs show it."""
     if wanted:
         IMAGES.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(OUT / casbin_shapes.PICTURE, IMAGES / casbin_shapes.PICTURE)
+        shutil.copyfile(OUT / name, IMAGES / name)
 
 
 if __name__ == "__main__":

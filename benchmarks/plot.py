@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Told apart by brightness and by mark as well as by hue (Okabe and Ito's palette, for readers who see fewer hues).
-COLOURS = {OURS: "#0072b2", STOCK: "#d55e00", CEDAR: "#5a5a5a"}
+OURS_COLOUR = "#0072b2"
+COLOURS = {OURS: OURS_COLOUR, STOCK: "#d55e00", CEDAR: "#5a5a5a"}
 MARKS = {OURS: "o", STOCK: "s", CEDAR: "^"}
 STROKES: dict[str, Any] = {REPEATED: "-", FIRST_SEEN: (0, (2.2, 1.6))}
 GROUND, INK, FAINT = "#fbfbf9", "#1d1d1f", "#d9d9d4"

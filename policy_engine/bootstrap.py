@@ -333,7 +333,7 @@ def _wire(
         recovery=recovery,
         foresight=Foresight.over(store, switches, orders, recorder, vault, releases, decider, snapshots, region),
         standings=Standings(store),
-        uses=Uses(decider, snapshots),
+        uses=Uses(decider, snapshots, recorder),
     )
 
 

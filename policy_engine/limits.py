@@ -120,7 +120,7 @@ class Limits:
     cell_unconfirmed_seconds: float = 10.0
     guarded_depth_levels: int = 256
     guarded_prefix_bytes: int = 8_388_608
-    hold_seconds: float = 0.2
+    hold_seconds: float = 0.1
     hold_recheck_seconds: float = 1.0
     remote_seconds: float = 2.0
     remote_answer_bytes: int = 4_194_304

@@ -325,16 +325,16 @@ def _plainly(body: bytes, name: str, refused: frozenset[str], limits: Limits) ->
     if body[:1] != b"{" or body.count(b"{") + body.count(b"[") > limits.guarded_depth_levels:
         return None
     try:
-        members = json.loads(body.decode("utf-8"), object_pairs_hook=list, parse_int=_short, parse_constant=_short)
+        members = _READER.decode(body.decode("utf-8"))
     except ValueError:
         return None
-    model = None
+    model, lowered = None, name.lower()
     for key, value in members:
         if key == name:
             if model is not None or type(value) is not str:
                 return None
             model = value
-        elif not key.isascii() or not key.isprintable() or key.lower() == name.lower() or refused:
+        elif refused or not key.isascii() or not key.isprintable() or key.lower() == lowered:
             return None
     plain = model is not None and model.isascii() and 0 < len(model) <= limits.id_characters
     return model if plain else None
@@ -344,6 +344,9 @@ def _short(number: str) -> None:
     """Take a number that nobody reads. Raises `ValueError` for one too long, and for what is no number."""
     if len(number) > SCALAR_CHARACTERS or number[-1:] in "Ny":
         raise ValueError("no plain number")
+
+
+_READER: Final = json.JSONDecoder(object_pairs_hook=list, parse_int=_short, parse_constant=_short)
 
 
 def _unescaped(raw: str) -> str | None:

@@ -98,5 +98,6 @@ def _kept(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes | None]:
     """Return the headers by name in lower case; `None` for one that was sent twice."""
     kept: dict[bytes, bytes | None] = {}
     for name, value in headers:
-        kept[name.lower()] = None if name.lower() in kept else value
+        own = name.lower()
+        kept[own] = None if own in kept else value
     return kept

@@ -68,7 +68,8 @@ class ModelSource:
         """Raise `BodyRefused` unless the body is said to be JSON in UTF-8 and not compressed."""
         media = head.header("content-type")
         encoding = head.header("content-encoding")
-        if media is None or _JSON.fullmatch(media.strip()) is None or encoding not in (None, "identity"):
+        known = media == "application/json" or (media is not None and _JSON.fullmatch(media.strip()) is not None)
+        if not known or encoding not in (None, "identity"):
             raise BodyRefused(BodyProblem.MEDIA_TYPE)
 
     def in_whole_body(self, body: bytes) -> str:

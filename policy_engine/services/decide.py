@@ -194,9 +194,19 @@ class Decider:
                 alive[principal.key_id] = self._key_alive(principal, at, epoch=snapshot.state.epoch)
             yield judged(self._evaluator, request, principal, snapshot, at, alive=alive[principal.key_id])
 
+    def denied(self, evaluation: Evaluation, principal: Principal, snapshot: Snapshot) -> tuple[Decision, Any]:
+        """Return the deny that ends an allow in use, and the draft of its entry (`inuse` writes it)."""
+        draft = self._draft(evaluation, principal, snapshot)
+        return self._decision(evaluation, draft.id, False), draft
+
     def unrecorded(self, requests: Sequence[Request], error: Exception) -> list[Decision]:
         """Deny what cannot be recorded now, counted for the gap entry, without trying to."""
         return self._away([_Open(request) for request in requests], error)
+
+    def _draft(self, evaluation: Evaluation, principal: Principal, snapshot: Snapshot) -> Any:
+        reads = snapshot.release is not None and snapshot.release.reads_paths
+        raw = _raw(evaluation.request) if reads else None
+        return self._recorder.decision(evaluation, principal, snapshot.state.facts_revision, raw=raw)
 
     def _prepare(self, open_: Sequence[_Open], principal: Principal) -> tuple[Snapshot, list[Any]]:
         """Evaluate what is not decided yet, under one snapshot and at one instant, and draft its entries."""
@@ -211,8 +221,7 @@ class Decider:
         for item in waiting:
             item.evaluated = evaluated
             item.evaluation = judged(self._evaluator, item.request, principal, snapshot, at, alive=alive)
-            raw = _raw(item.request) if snapshot.release is not None and snapshot.release.reads_paths else None
-            drafts.append(self._recorder.decision(item.evaluation, principal, snapshot.state.facts_revision, raw=raw))
+            drafts.append(self._draft(item.evaluation, principal, snapshot))
         return snapshot, drafts
 
     def _settle(
@@ -273,7 +282,7 @@ class Decider:
 
     def _away(self, open_: Sequence[_Open], error: Exception | None = None) -> list[Decision]:
         """Deny everything undecided: it is not known to be recorded. The recorder counts each for its gap entry."""
-        reason = self._why_away(error)
+        reason = self.why_away(error)
         answers = []
         for item in open_:
             if item.decision is not None:
@@ -285,7 +294,7 @@ class Decider:
             answers.append(Decision(False, "", (reason,), (), (), release, epoch, 0, reason.message))
         return answers
 
-    def _why_away(self, error: Exception | None) -> Reason:
+    def why_away(self, error: Exception | None) -> Reason:
         """Return the reason for which nothing is recorded, the gravest first."""
         presence = self.presence
         if isinstance(error, LogForked):

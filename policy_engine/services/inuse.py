@@ -2,8 +2,9 @@
 
 Rules of the room:
 - An allow in use is asked again, without an entry, when anything moved (epoch, release, facts), when an instant has
-  come at which its outcome may change, and once a second in any case. What came out otherwise is decided with an entry:
-  that deny is the evidence of the cut.
+  come at which its outcome may change, and once a second in any case. What came out otherwise ends at once, and its
+  deny is recorded right after, under the id that was told: it is the evidence of the cut. Only an allow needs its entry
+  first; a deny that cannot be recorded is counted, as everywhere.
 - Whatever is in doubt ends it: a state that could not be read for `limits.cut_off_seconds`, a replica that is cut off,
   a log in doubt, an engine that closes, an error that nobody expected.
 - It only ever ends. Whoever was told stays told, once.
@@ -14,8 +15,7 @@ Left to others: deciding (`services.decide`), what a cut looks like (`core.diale
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
-from itertools import groupby
+from collections.abc import Callable
 from time import monotonic
 from types import TracebackType
 from typing import Final
@@ -26,12 +26,11 @@ from policy_engine.core.decision import Decision, Outcome, Principal, Reason, Re
 from policy_engine.core.instants import ENDLESS
 from policy_engine.errors import StoreUnavailable
 from policy_engine.limits import LIMITS, Limits
+from policy_engine.services.afterwards import Afterwards, Told
 from policy_engine.services.decide import Decider
 from policy_engine.services.permissions import LOCAL
+from policy_engine.services.record import Recorder
 from policy_engine.services.snapshot import Snapshots
-
-DECIDED_TOGETHER_COUNT = 64
-"""Ends decided in one batch: the first of many streams need not wait for the entry of the last."""
 
 _CLOSING: Final = "The decision service is stopping, so what it allowed has ended. Try again later."
 _CLOSED: Final = Decision(False, "", (Reason("log.unavailable", None, _CLOSING),), (), (), "", 0, 0, _CLOSING)
@@ -95,7 +94,8 @@ class Use:
 class Uses:
     """Every allow in use of one engine. The thread starts with the first; `close` ends what is left."""
 
-    def __init__(self, decider: Decider, snapshots: Snapshots, limits: Limits = LIMITS) -> None:
+    def __init__(self, decider: Decider, snapshots: Snapshots, recorder: Recorder, limits: Limits = LIMITS) -> None:
+        self._afterwards = Afterwards(decider, recorder)
         self.lock = threading.Lock()
         self._decider = decider
         self._snapshots = snapshots
@@ -116,14 +116,13 @@ class Uses:
         with self.lock:
             closed = self._closed
             if not closed:
-                first = not self._uses
                 self._uses[use] = None
                 if self._thread is None:
                     self._start()
         if closed:
             use.end(_CLOSED)
-        elif first or decision.epoch < self._snapshots.epoch:
-            self._woken.set()
+        elif decision.epoch < self._snapshots.epoch:
+            self._woken.set()  # otherwise the next look is soon enough: what is over by then costs none
         return use
 
     def forget(self, use: Use) -> None:
@@ -158,21 +157,20 @@ class Uses:
         self._thread.start()
 
     def _run(self) -> None:
-        pause: float | None = None
+        pause = self._limits.hold_seconds
         while not self._closed:
             self._woken.wait(pause)
             self._woken.clear()
-            if self._closed:
-                return
-            pause = self._turn()
+            if not self._closed:
+                pause = self._turn()
 
-    def _turn(self) -> float | None:
-        """Look once, and return for how long nothing need be looked at: for ever while nothing is in use."""
+    def _turn(self) -> float:
+        """Look once, and return for how long nothing need be looked at; while nothing is in use nothing is read."""
         with self.lock:
             uses = list(self._uses)
         if not uses:
             self._confirmed_at = 0.0
-            return None
+            return self._limits.hold_seconds
         began = monotonic()
         if not self._confirmed_at:
             self._confirmed_at = began
@@ -194,26 +192,19 @@ class Uses:
         at = self._decider.now()
         whole = snapshot is not self._seen or began - self._asked_at >= self._limits.hold_recheck_seconds
         due = uses if whole else [use for use in uses if use.until <= at]
-        changed: list[Use] = []
+        told: list[Told] = []
         found = self._decider.evaluations([(use.request, use.principal) for use in due], snapshot, at)
         for use, evaluation in zip(due, found, strict=True):
             use.until = max(evaluation.until, at + 1)
             if evaluation.outcome is not Outcome.ALLOW:
-                changed.append(use)
+                decision, draft = self._decider.denied(evaluation, use.principal, snapshot)
+                self.forget(use)
+                use.end(decision)
+                told.append(Told(evaluation, use.principal, draft))
+        self._afterwards.record(told, snapshot)
         if whole:
             self._seen, self._asked_at = snapshot, began
-        self._decide(changed)
         return min((use.until for use in uses), default=ENDLESS)
-
-    def _decide(self, changed: list[Use]) -> None:
-        """Decide with an entry what came out otherwise; one that is allowed again by then goes on."""
-        for principal, group in groupby(changed, key=lambda use: use.principal):
-            for part in _parts(list(group)):
-                decided = self._decider.decide_many([use.request for use in part], principal)
-                for use, decision in zip(part, decided, strict=True):
-                    if not decision.allowed:
-                        self.forget(use)
-                        use.end(decision)
 
     def _end_all(self, error: Exception) -> None:
         with self.lock:
@@ -221,8 +212,3 @@ class Uses:
         denied = self._decider.unrecorded([use.request for use in uses], error)
         for use, decision in zip(uses, denied, strict=True):
             use.end(decision)
-
-
-def _parts(uses: list[Use]) -> Iterable[list[Use]]:
-    for start in range(0, len(uses), DECIDED_TOGETHER_COUNT):
-        yield uses[start : start + DECIDED_TOGETHER_COUNT]

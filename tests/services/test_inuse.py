@@ -13,6 +13,7 @@ from policy_engine.core.decision import Decision, Request
 from policy_engine.core.facts import Location
 from policy_engine.core.instants import format_instant
 from policy_engine.errors import StoreUnavailable
+from policy_engine.services.afterwards import Afterwards, Told
 from policy_engine.services.permissions import LOCAL
 from tests.laws.sample import decisions, opened
 
@@ -55,9 +56,10 @@ def test_a_switch_ends_what_it_covers_and_leaves_the_rest(running: Any) -> None:
     assert told.wait(1.0)
     assert {reason.code for reason in covered.ended.reasons} == {"switch.engaged"}
     assert other.ended is None
+    assert soon(lambda: len(decisions(engine)) > before)
     recorded = decisions(engine)[before:]
     assert [(each.public["outcome"], each.body["subject"]) for each in recorded] == [("deny", "alice")]
-    assert covered.ended.id
+    assert covered.ended.id == recorded[0].public["id"]
 
 
 def test_a_fact_that_moves_ends_what_rested_on_it(running: Any) -> None:
@@ -161,3 +163,44 @@ def test_an_allow_of_an_older_epoch_is_asked_again_at_once(running: Any) -> None
     engine.switches.engage(keys["operator"], "stop", {"models": ["fable-5"]}, "test")
     hold = engine.uses.hold(decision)
     assert soon(lambda: hold.ended is not None, 1.0)
+
+
+def told_one(engine: Any, request: Request = ALICE) -> tuple[Told, Any, Decision]:
+    """Return a deny of now that was told and is not written, and the snapshot it was evaluated under."""
+    snapshot, decider = engine.snapshots.refresh(), engine.decider
+    (evaluation,) = decider.evaluations([(request, LOCAL)], snapshot, decider.now())
+    decision, draft = decider.denied(evaluation, LOCAL, snapshot)
+    return Told(evaluation, LOCAL, draft), snapshot, decision
+
+
+def test_an_entry_that_the_state_overtook_is_written_under_the_id_that_was_told(running: Any) -> None:
+    """A change between the end and its entry makes the entry one of the newer epoch, and nobody's id changes."""
+    engine, keys = running
+    engine.switches.engage(keys["operator"], "stop", {"models": ["fable-5"]}, "test")
+    told, snapshot, decision = told_one(engine)
+    engine.switches.engage(keys["operator"], "other", {"models": ["open-1"]}, "test")
+    Afterwards(engine.decider, engine.recorder).record([told], snapshot)
+    recorded = decisions(engine)[-1].public
+    assert (recorded["id"], recorded["outcome"]) == (decision.id, "deny")
+    assert recorded["epoch"] > snapshot.state.epoch
+
+
+def test_what_would_be_allowed_by_then_or_cannot_be_written_is_counted(
+    running: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No entry says allow of an end that was a deny; it is counted, as is what a store that is away does not take."""
+    engine, keys = running
+    counted: list[str] = []
+    monkeypatch.setattr(engine.recorder, "missed", counted.append)
+    afterwards = Afterwards(engine.decider, engine.recorder)
+    engine.facts.set_facts(keys["operator"], "persons", "alice", {"list_match": "confirmed"})
+    told, snapshot, _ = told_one(engine)
+    engine.facts.set_facts(keys["operator"], "persons", "alice", {"list_match": "none"})
+    before = len(decisions(engine))
+    afterwards.record([told], snapshot)
+    assert (counted, len(decisions(engine))) == (["stale"], before)
+    engine.facts.set_facts(keys["operator"], "persons", "alice", {"list_match": "confirmed"})
+    told, snapshot, _ = told_one(engine)
+    engine.recorder.close()
+    afterwards.record([told], snapshot)
+    assert counted == ["stale", "log.unavailable"]
