@@ -109,8 +109,8 @@ class PolicyEngineMiddleware:
         named = guard.named(head)  # 2
         in_body = None
         if body is not None and guard.model.body is not None:
-            await body.read(guard.model, lambda: guard.model.check_media(head))  # 3
+            await body.read(guard.model, lambda: guard.model.check_media(head), guard.limits)  # 3
             in_body = body.model
-        model = guard.resolved(guard.model.agreed(named, in_body))  # 4
+        model = guard.resolved(guard.model.agreed(named, in_body, guard.limits))  # 4
         decision = await guard.engine.decide_async(**asked.of(model))  # 5
         return Allowed(guard, asked, model, decision)

@@ -15,6 +15,7 @@ from typing import Any
 
 from policy_engine.core.bodymodel import BodyProblem, BodyRefused, ModelScan
 from policy_engine.errors import InputRefused
+from policy_engine.limits import Limits
 from policy_engine.middleware.models import ModelSource
 
 Message = MutableMapping[str, Any]
@@ -43,29 +44,29 @@ class Body:
         self._refused = False
         self._on_refused: Callable[[BodyRefused], None] | None = None
 
-    async def read(self, source: ModelSource, check: Callable[[], None]) -> None:
+    async def read(self, source: ModelSource, check: Callable[[], None], limits: Limits) -> None:
         """Read until the model is known. `check` says whether a body that there is may be read at all.
 
         Raises `InputRefused` for a body that names no model in time, and `Disconnected`.
         """
-        first = await self._receive_in(source.limits.guarded_body_seconds)
+        first = await self._receive_in(limits.guarded_body_seconds)
         self._messages.append(first)
         piece = first.get("body", b"")
         if not first.get("more_body", False):
             self.absent = not piece
             if piece:
                 check()
-                self.model = source.in_whole_body(piece)
+                self.model = source.in_whole_body(piece, limits)
             return
         check()
-        scan = source.scan()
+        scan = source.scan(limits)
         scan.feed(piece)
-        await self._read_on(scan, len(piece), source)
+        await self._read_on(scan, len(piece), limits)
 
-    async def _read_on(self, scan: ModelScan, length: int, source: ModelSource) -> None:
-        deadline = asyncio.get_running_loop().time() + source.limits.guarded_body_seconds
+    async def _read_on(self, scan: ModelScan, length: int, limits: Limits) -> None:
+        deadline = asyncio.get_running_loop().time() + limits.guarded_body_seconds
         while scan.model is None:
-            if length > source.limits.guarded_prefix_bytes:
+            if length > limits.guarded_prefix_bytes:
                 raise BodyRefused(BodyProblem.MODEL_NOT_REACHED)
             message = await self._receive_in(deadline - asyncio.get_running_loop().time())
             self._messages.append(message)

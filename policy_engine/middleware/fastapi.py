@@ -67,6 +67,6 @@ async def _decided(guard: Guard, head: Head, request: Request) -> Decision:
         if body:
             guard.model.check_media(head)
             check_length(len(body), guard)
-            in_body = guard.model.in_whole_body(body)
-    model = guard.resolved(guard.model.agreed(named, in_body))
+            in_body = guard.model.in_whole_body(body, guard.limits)
+    model = guard.resolved(guard.model.agreed(named, in_body, guard.limits))
     return await guard.engine.decide_async(**asked.of(model))

@@ -127,7 +127,7 @@ class Guard:
         found = self.model.in_head(head)
         for listing in self.listings:
             if head.path.startswith(f"{listing}/"):
-                return self.model.agreed(found, head.path[len(listing) + 1 :])
+                return self.model.agreed(found, head.path[len(listing) + 1 :], self.limits)
         return found
 
     def asked(self, head: Head, subject: Subject) -> Asked:

@@ -8,7 +8,7 @@ Left to others: finding it in a body (`core.bodymodel`), reading the body (`bodi
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from policy_engine.core.bodymodel import BodyProblem, BodyRefused, ModelScan, find_model
 from policy_engine.errors import InputRefused
@@ -29,7 +29,6 @@ class ModelSource:
     path: re.Pattern[str] | None = None
     constant: str | None = None
     refused: frozenset[str] = frozenset()
-    limits: Limits = field(default=LIMITS, repr=False)
 
     def __and__(self, other: ModelSource) -> ModelSource:
         """Return what looks in both. Raises `InputRefused` when both look in the same kind of place."""
@@ -55,12 +54,12 @@ class ModelSource:
             raise InputRefused("the request names two different models")
         return named.pop() if named else None
 
-    def agreed(self, in_head: str | None, in_body: str | None) -> str:
+    def agreed(self, in_head: str | None, in_body: str | None, limits: Limits = LIMITS) -> str:
         """Return the model. Raises `InputRefused` when there is none, or head and body disagree."""
         found = in_head if in_body is None else in_body
         if in_head is not None and found != in_head:
             raise InputRefused("the header or path of the request and its body name different models")
-        if not found or len(found) > self.limits.id_characters:
+        if not found or len(found) > limits.id_characters:
             raise InputRefused(NO_MODEL)
         return found
 
@@ -72,13 +71,13 @@ class ModelSource:
         if not known or encoding not in (None, "identity"):
             raise BodyRefused(BodyProblem.MEDIA_TYPE)
 
-    def in_whole_body(self, body: bytes) -> str:
+    def in_whole_body(self, body: bytes, limits: Limits = LIMITS) -> str:
         """Return the model of a whole body. Raises `BodyRefused`."""
-        return find_model(body, name=self.body or "", refused=self.refused, limits=self.limits)
+        return find_model(body, name=self.body or "", refused=self.refused, limits=limits)
 
-    def scan(self) -> ModelScan:
+    def scan(self, limits: Limits = LIMITS) -> ModelScan:
         """Return what finds the model of a body that streams through."""
-        return ModelScan(self.body or "", refused=self.refused, limits=self.limits)
+        return ModelScan(self.body or "", refused=self.refused, limits=limits)
 
 
 def from_body(name: str = "model", *, refused: frozenset[str] = frozenset()) -> ModelSource:

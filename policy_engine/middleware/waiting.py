@@ -27,8 +27,8 @@ def decided(guard: Guard, head: Head, read: Callable[[], bytes]) -> Decision:
         body = read()
         if body:
             guard.model.check_media(head)
-            in_body = guard.model.in_whole_body(body)
-    model = guard.resolved(guard.model.agreed(named, in_body))
+            in_body = guard.model.in_whole_body(body, guard.limits)
+    model = guard.resolved(guard.model.agreed(named, in_body, guard.limits))
     return guard.engine.decide(**asked.of(model))
 
 
