@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import socket
 import threading
 import time
@@ -16,6 +15,7 @@ import pytest
 from policy_engine.limits import LIMITS
 from policy_engine.middleware.exchange import CutOff
 from policy_engine.middleware.wsgi import PolicyEngineWSGI
+from tests.middleware.djangosite import configured
 from tests.middleware.doors import CHAT, SECRET, Answered, Local, by_proxy, engage
 
 NAMED = {"x-proxy-secret": SECRET, "x-user": "alice", "x-tenant": "acme", "x-country": "US"}
@@ -245,65 +245,13 @@ def test_flask_is_guarded_by_one_line(engine: Any) -> None:
     assert client.post("/nothing", json={"model": "fable-5"}).status_code == 401
 
 
-@pytest.fixture(scope="module")
-def django_configured() -> Any:
-    """Set Django up once, as a project's settings would."""
-    import django
-    from django.conf import settings
-
-    settings.configure(
-        ALLOWED_HOSTS=["*"],
-        ROOT_URLCONF=__name__,
-        MIDDLEWARE=["policy_engine.middleware.django.PolicyEngineMiddleware"],
-        POLICY_ENGINE={},
-        USE_TZ=True,
-        DATA_UPLOAD_MAX_MEMORY_SIZE=10_000,
-    )
-    django.setup()
-    return settings
-
-
-def _chat(request: Any) -> Any:
-    """A view that says which decision let it run."""
-    from django.http import JsonResponse
-
-    return JsonResponse({"allowed": request.policy_engine.allowed, "body": json.loads(request.body)})
-
-
-def _stream(request: Any) -> Any:
-    """A view that streams events for a while."""
-    from django.http import StreamingHttpResponse
-
-    def events() -> Iterator[bytes]:
-        for _ in range(100):
-            time.sleep(0.02)
-            yield b"data: more\n\n"
-
-    return StreamingHttpResponse(events(), content_type="text/event-stream")
-
-
-def _models(request: Any) -> Any:
-    """A listing."""
-    from django.http import JsonResponse
-
-    return JsonResponse({"data": [{"id": "fable-5"}, {"id": "mythos-5"}]})
-
-
-def __getattr__(name: str) -> Any:
-    """Offer Django its routes, once Django is set up."""
-    if name != "urlpatterns":
-        raise AttributeError(name)
-    from django.urls import path
-
-    return [path("v1/chat/completions", _chat), path("v1/responses", _stream), path("v1/models", _models)]
-
-
-def test_django_is_guarded_by_a_line_of_its_settings(running: Any, django_configured: Any) -> None:
+def test_django_is_guarded_by_a_line_of_its_settings(running: Any) -> None:
     """A Django project answers what is allowed, refuses the rest, filters its listing and cuts its streams."""
+    settings = configured()
     from django.test import Client
 
     engine, keys = running
-    django_configured.POLICY_ENGINE = {"engine": Local(engine), "subject": by_proxy(), "serving_region": "US"}
+    settings.POLICY_ENGINE = {"engine": Local(engine), "subject": by_proxy(), "serving_region": "US"}
     client = Client(headers=NAMED)
     body = {"model": "fable-5"}
     found = client.post(CHAT, body, content_type="application/json")
