@@ -4,8 +4,9 @@ Rules of the room:
 - A hold rests on an answer, and never lasts longer than that answer's budget without a newer one. So what no event
   tells (facts, scheduled instants) ends it too. It is asked for again when `RENEWED_SHARE` of the budget has passed.
 - What is heard never lengthens anything: whatever it may end is asked for again at once; a deny, or no answer within
-  `limits.remote_recheck_seconds`, ends the hold.
-- Holds that are due together are asked for together, in batches. Each answer is a decision, with its entry.
+  `limits.remote_recheck_seconds`, ends the hold. Otherwise an answer may take as long as the older one lasts.
+- Holds that are due together are asked for together, in batches, those first that something heard reaches. Each answer
+  is a decision, with its entry.
 - A hold ends once. Whoever waits for it is told from the engine's thread, and must be quick.
 Left to others: hearing (`policy_engine.client`), cutting what was held (the enforcement point).
 """
@@ -13,7 +14,7 @@ Left to others: hearing (`policy_engine.client`), cutting what was held (the enf
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from threading import Lock
 from types import TracebackType
@@ -27,19 +28,22 @@ from policy_engine.remote.asking import Asker, Grant, unanswered
 from policy_engine.remote.exchange import UNREACHABLE
 
 RENEWED_SHARE: Final = 0.5
+ASKED_TOGETHER_COUNT: Final = 64
+"""Holds of one batch: the first of many streams need not wait for the answer of the last."""
 
 
 class RemoteHold:
     """One allow in use; see `core.enforcing.Hold`."""
 
-    __slots__ = ("_calls", "_closed", "_ended", "_lock", "asking", "permission", "request", "void")
+    __slots__ = ("_calls", "_closed", "_ended", "_lock", "asking", "permission", "request", "void", "void_at")
 
     def __init__(self, request: Request, permission: Permission) -> None:
         self.request = request
         self.permission = permission
         self.asking = False
         self.void = False
-        """Whether something was heard that may end it, since its answer."""
+        """Whether something was heard that may end it, since its answer; `void_at` is when, on the budget's clock."""
+        self.void_at = 0.0
         self._lock = Lock()
         self._calls: list[Callable[[], None]] = []
         self._ended: Decision | None = None
@@ -126,26 +130,35 @@ class Holds:
         news, self._mark = mark != self._mark, mark
         due: list[RemoteHold] = []
         for hold in tuple(self._held):
-            if hold.permission.remaining_seconds() <= self._limits.remote_look_seconds:
-                hold.end(unanswered(UNREACHABLE, hold.request))  # the next look might come when its budget is spent
+            if self._is_over(hold):
+                hold.end(unanswered(UNREACHABLE, hold.request))
             if hold.ended is not None or not hold.watched:
                 self._held.discard(hold)
                 continue
-            if news and _is_void(hold.permission):
-                hold.void = True
+            if news and not hold.void and _is_void(hold.permission):
+                hold.void, hold.void_at = True, hold.permission.question.clock()
             if not hold.asking and (hold.void or _is_due(hold.permission)):
                 hold.asking = True
                 due.append(hold)
-        for start in range(0, len(due), self._limits.evaluations_count):
-            task = asyncio.get_running_loop().create_task(
-                self._ask(due[start : start + self._limits.evaluations_count])
-            )
+        void = [hold for hold in due if hold.void]
+        for part in (*_parts(void), *_parts([hold for hold in due if not hold.void])):
+            left = min(hold.permission.remaining_seconds() for hold in part)
+            seconds = min(left, self._limits.remote_recheck_seconds) if part[0].void else left
+            task = asyncio.get_running_loop().create_task(self._ask(part, seconds))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _ask(self, holds: list[RemoteHold]) -> None:
+    def _is_over(self, hold: RemoteHold) -> bool:
+        """Return whether a hold must end: its budget may be spent by the next look, or it was in doubt for too long.
+
+        A question that was under way when something was heard may have been answered before that; it is not waited for.
+        """
+        if hold.void and hold.permission.question.clock() - hold.void_at > self._limits.remote_recheck_seconds:
+            return True
+        return hold.permission.remaining_seconds() <= self._limits.remote_look_seconds
+
+    async def _ask(self, holds: list[RemoteHold], seconds: float) -> None:
         try:
-            seconds = self._limits.remote_recheck_seconds
             decisions = await self._asker.many([hold.request for hold in holds], seconds, self._owner)
         except Exception:  # noqa: BLE001  whatever it is, these holds are not known to be allowed any more
             decisions = [unanswered(UNREACHABLE, hold.request) for hold in holds]
@@ -157,9 +170,14 @@ class Holds:
         hold.asking = False
         if decision.allowed and isinstance(decision.grant, Grant):
             hold.permission = decision.grant.permission
-            hold.void = _is_void(hold.permission)
+            hold.void = hold.void and _is_void(hold.permission)
         elif hold.void or not _is_own(decision):
             hold.end(decision)
+
+
+def _parts(holds: list[RemoteHold]) -> Iterator[list[RemoteHold]]:
+    for start in range(0, len(holds), ASKED_TOGETHER_COUNT):
+        yield holds[start : start + ASKED_TOGETHER_COUNT]
 
 
 def _is_due(permission: Permission) -> bool:
