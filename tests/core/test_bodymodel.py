@@ -225,7 +225,10 @@ def test_a_long_body_is_scanned_in_slices_and_a_late_second_model_is_found() -> 
 
 
 def test_a_second_model_raises_before_the_object_is_whole() -> None:
-    """What was fed before the piece that raises is no whole object, so no reader takes it for one."""
+    """What was fed before the piece that raises is no whole object, so no reader takes it for one.
+
+    Control: policy_engine/core/bodymodel.py: `if self.model is not None:`
+    """
     scan = ModelScan()
     scan.feed(b'{"model":"open-1","messages":[]')
     assert scan.model == "open-1"

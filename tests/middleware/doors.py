@@ -164,8 +164,8 @@ async def exchange(
         return {"type": "http.request", "body": piece, "more_body": number < len(pieces)}
 
     async def send(message: Any) -> None:
-        assert not answered.complete, "sent behind the end"
         answered.messages.append(message)
+        assert not answered.complete, "sent behind the end"
         if message["type"] == "http.response.start":
             answered.status = message["status"]
             answered.headers = {n.decode().lower(): v.decode() for n, v in message.get("headers", ())}

@@ -108,7 +108,10 @@ def test_the_anthropic_dialect_ends_with_an_error_event(running: Any) -> None:
 
 
 def test_an_application_that_swallows_everything_gets_no_byte_out(running: Any) -> None:
-    """It goes on for ever, and its client has a complete answer that ends with the error."""
+    """It goes on for ever, and its client has a complete answer that ends with the error.
+
+    Control: policy_engine/middleware/exchange.py: `shut()`
+    """
     engine, keys = running
 
     async def main() -> Answered:

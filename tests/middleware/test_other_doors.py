@@ -132,7 +132,7 @@ def test_a_server_loads_the_guard_by_its_name(
         async def send(message: Any) -> None:
             started.set()
 
-        life = asyncio.create_task(app({"type": "lifespan", "app": app, "state": {}}, receive, send))  # type: ignore[arg-type]
+        life = asyncio.create_task(app({"type": "lifespan", "app": app, "state": {}}, receive, send))  # type: ignore[arg-type]  # as a server calls it
         await started.wait()
         body = b'{"model":"served-name"}'
         found = [

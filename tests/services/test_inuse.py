@@ -46,7 +46,10 @@ def allowed(engine: Any, request: Request = ALICE) -> Decision:
 
 
 def test_a_switch_ends_what_it_covers_and_leaves_the_rest(running: Any) -> None:
-    """Within a second of the commit the covered hold has ended with a recorded deny; the other one stands."""
+    """Within a second of the commit the covered hold has ended with a recorded deny; the other one stands.
+
+    Control: policy_engine/services/inuse.py: `if evaluation.outcome is not Outcome.ALLOW:`
+    """
     engine, keys = running
     covered, other = engine.uses.hold(allowed(engine)), engine.uses.hold(allowed(engine, OTHER))
     told = threading.Event()
