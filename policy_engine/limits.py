@@ -134,6 +134,8 @@ class Limits:
     guarded_body_seconds: float = 30.0
     guarded_end_seconds: float = 5.0
     guarded_listing_bytes: int = 4_194_304
+    form_parts_count: int = 256
+    form_head_bytes: int = 4_096
     token_bytes: int = 8_192
     jwks_bytes: int = 262_144
     jwks_keys_count: int = 64

@@ -28,6 +28,7 @@ class BodyProblem(StrEnum):
     NAME_REFUSED = "name-refused"
     INCOMPLETE = "incomplete"
     MEDIA_TYPE = "media-type"
+    NOT_A_FORM = "not-a-form"
 
 
 SENTENCES: Final = {
@@ -45,6 +46,7 @@ SENTENCES: Final = {
     "in lower case where they name the model",
     BodyProblem.NAME_REFUSED: "the body has a member that could choose another model, which is not accepted here",
     BodyProblem.INCOMPLETE: "the body goes on behind what was seen of it, so its model cannot be known; send it whole",
+    BodyProblem.NOT_A_FORM: "the form is not a plain one, so its fields could be read in two ways",
     BodyProblem.MEDIA_TYPE: "the body must be application/json in UTF-8, and not compressed",
 }
 

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from policy_engine.core.bodymodel import BodyProblem, BodyRefused, ModelScan
-from policy_engine.errors import InputRefused
+from policy_engine.errors import InputRefused, TooLarge
 from policy_engine.limits import Limits
 from policy_engine.middleware.models import ModelSource
 
@@ -44,8 +44,9 @@ class Body:
         self._refused = False
         self._on_refused: Callable[[BodyRefused], None] | None = None
 
-    async def read(self, source: ModelSource, check: Callable[[], None], limits: Limits) -> None:
-        """Read until the model is known. `check` says whether a body that there is may be read at all.
+    async def read(self, source: ModelSource, check: Callable[[], bytes | None], limits: Limits) -> None:
+        """Read until the model is known. `check` says whether a body that there is may be read at all, and how: as a
+        form with a boundary, or as JSON.
 
         Raises `InputRefused` for a body that names no model in time, and `Disconnected`.
         """
@@ -55,13 +56,29 @@ class Body:
         if not first.get("more_body", False):
             self.absent = not piece
             if piece:
-                check()
-                self.model = source.in_whole_body(piece, limits)
+                self.model = source.in_whole_body(piece, check(), limits)
             return
-        check()
+        boundary = check()
+        if boundary is not None:
+            self.model = source.in_whole_body(await self._whole(piece, limits), boundary, limits)
+            return
         scan = source.scan(limits)
         scan.feed(piece)
         await self._read_on(scan, len(piece), limits)
+
+    async def _whole(self, piece: bytes, limits: Limits) -> bytes:
+        """Return the whole body. Raises `TooLarge`."""
+        pieces, length = [piece], len(piece)
+        deadline = asyncio.get_running_loop().time() + limits.guarded_body_seconds
+        while True:
+            if length > limits.guarded_prefix_bytes:
+                raise TooLarge(f"the form is longer than {limits.guarded_prefix_bytes} bytes")
+            message = await self._receive_in(deadline - asyncio.get_running_loop().time())
+            self._messages.append(message)
+            pieces.append(message.get("body", b""))
+            length += len(pieces[-1])
+            if not message.get("more_body", False):
+                return b"".join(pieces)
 
     async def _read_on(self, scan: ModelScan, length: int, limits: Limits) -> None:
         deadline = asyncio.get_running_loop().time() + limits.guarded_body_seconds

@@ -65,8 +65,8 @@ async def _decided(guard: Guard, head: Head, request: Request) -> Decision:
     if guard.model.body is not None:
         body = await request.body()
         if body:
-            guard.model.check_media(head)
+            boundary = guard.model.check_media(head)
             check_length(len(body), guard)
-            in_body = guard.model.in_whole_body(body, guard.limits)
+            in_body = guard.model.in_whole_body(body, boundary, guard.limits)
     model = guard.resolved(guard.model.agreed(named, in_body, guard.limits))
     return await guard.engine.decide_async(**asked.of(model))

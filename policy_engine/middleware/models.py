@@ -1,7 +1,8 @@
 """Where a request names its model: in its body, a header, the path, the query, or nowhere because there is only one.
 
 Rules of the room: every place that is looked at and names a model must name the same one; where none does, the request
-is refused. A source that looks at the body wants it to be JSON in UTF-8, not compressed, whatever else names the model.
+is refused. A source that looks at the body wants it to be JSON in UTF-8 (or a form, where forms are wanted), and not
+compressed, whatever else names the model.
 Left to others: finding it in a body (`core.bodymodel`), reading the body (`bodies`, the doors).
 """
 
@@ -11,6 +12,7 @@ import re
 from dataclasses import dataclass, replace
 
 from policy_engine.core.bodymodel import BodyProblem, BodyRefused, ModelScan, find_model
+from policy_engine.core.formmodel import boundary_of, find_form_model
 from policy_engine.errors import InputRefused
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.middleware.head import Head
@@ -29,6 +31,7 @@ class ModelSource:
     path: re.Pattern[str] | None = None
     constant: str | None = None
     refused: frozenset[str] = frozenset()
+    forms: bool = False
 
     def __and__(self, other: ModelSource) -> ModelSource:
         """Return what looks in both. Raises `InputRefused` when both look in the same kind of place."""
@@ -38,7 +41,7 @@ class ModelSource:
             if own is not None and its is not None:
                 raise InputRefused("is named by two sources of the same kind", where="the model")
             found[name] = its if own is None else own
-        return replace(self, **found, refused=self.refused | other.refused)
+        return replace(self, **found, refused=self.refused | other.refused, forms=self.forms or other.forms)
 
     def in_head(self, head: Head) -> str | None:
         """Return the model that the head names, `None` when it names none. Raises `InputRefused` where it names two."""
@@ -63,16 +66,24 @@ class ModelSource:
             raise InputRefused(NO_MODEL)
         return found
 
-    def check_media(self, head: Head) -> None:
-        """Raise `BodyRefused` unless the body is said to be JSON in UTF-8 and not compressed."""
+    def check_media(self, head: Head) -> bytes | None:
+        """Return the boundary of a form, `None` for JSON in UTF-8. Raises `BodyRefused` for anything else, and for what
+        is compressed."""
         media = head.header("content-type")
         encoding = head.header("content-encoding")
-        known = media == "application/json" or (media is not None and _JSON.fullmatch(media.strip()) is not None)
-        if not known or encoding not in (None, "identity"):
+        if media is None or encoding not in (None, "identity"):
             raise BodyRefused(BodyProblem.MEDIA_TYPE)
+        if media == "application/json" or _JSON.fullmatch(media.strip()) is not None:
+            return None
+        boundary = boundary_of(media) if self.forms else None
+        if boundary is None:
+            raise BodyRefused(BodyProblem.MEDIA_TYPE)
+        return boundary
 
-    def in_whole_body(self, body: bytes, limits: Limits = LIMITS) -> str:
-        """Return the model of a whole body. Raises `BodyRefused`."""
+    def in_whole_body(self, body: bytes, boundary: bytes | None, limits: Limits = LIMITS) -> str:
+        """Return the model of a whole body, a form's where a boundary is given. Raises `BodyRefused`."""
+        if boundary is not None:
+            return find_form_model(body, boundary, name=self.body or "", refused=self.refused, limits=limits)
         return find_model(body, name=self.body or "", refused=self.refused, limits=limits)
 
     def scan(self, limits: Limits = LIMITS) -> ModelScan:
@@ -80,9 +91,10 @@ class ModelSource:
         return ModelScan(self.body or "", refused=self.refused, limits=limits)
 
 
-def from_body(name: str = "model", *, refused: frozenset[str] = frozenset()) -> ModelSource:
-    """Take the model from a top-level member of a JSON body; `refused` are members that no body may have."""
-    return ModelSource(body=name, refused=refused)
+def from_body(name: str = "model", *, refused: frozenset[str] = frozenset(), forms: bool = False) -> ModelSource:
+    """Take the model from a top-level member of a JSON body, or with `forms` also from a field of a form, as audio is
+    sent; `refused` are members and fields that no body may have."""
+    return ModelSource(body=name, refused=refused, forms=forms)
 
 
 def from_model_header(name: str) -> ModelSource:

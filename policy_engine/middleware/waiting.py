@@ -26,8 +26,8 @@ def decided(guard: Guard, head: Head, read: Callable[[], bytes]) -> Decision:
             guard.model.check_media(head)
         body = read()
         if body:
-            guard.model.check_media(head)
-            in_body = guard.model.in_whole_body(body, guard.limits)
+            boundary = guard.model.check_media(head)
+            in_body = guard.model.in_whole_body(body, boundary, guard.limits)
     model = guard.resolved(guard.model.agreed(named, in_body, guard.limits))
     return guard.engine.decide(**asked.of(model))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -208,3 +209,21 @@ def test_concurrent_requests_do_not_mix(engine: Any) -> None:
 
     assert asyncio.run(main()) == [200, 403] * 25
     assert LIMITS.guarded_prefix_bytes > 1_000_000
+
+
+def test_a_form_is_read_where_forms_are_wanted(engine: Any) -> None:
+    """Audio comes as a form: its field is the model, in any pieces; without being asked for, forms are refused."""
+    body = (
+        b'--xyz\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\nContent-Type: audio/wav\r\n\r\n'
+        b'\x00\xff\r\n--xyz\r\nContent-Disposition: form-data; name="model"\r\n\r\nfable-5\r\n--xyz--\r\n'
+    )
+    sent = headers(content_type="multipart/form-data; boundary=xyz")
+    app = App()
+    door = guarded(engine, app, model=from_body(forms=True), limits=replace(LIMITS, guarded_prefix_bytes=1_000))
+    for pieces in (body, [body[:50], body[50:120], body[120:]]):
+        assert ask(door, pieces, path="/v1/audio/transcriptions", sent=sent).status == 200
+    assert app.bodies == [body] * 2
+    assert ask(door, [body, b"x" * 1_000, b"x"], sent=sent).status == 400
+    assert ask(door, [body[:-5], b"more", b""], sent=sent).status == 400
+    assert ask(guarded(engine, app), body, sent=sent).status == 400
+    assert len(app.bodies) == 2

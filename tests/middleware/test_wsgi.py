@@ -14,6 +14,7 @@ import pytest
 
 from policy_engine.limits import LIMITS
 from policy_engine.middleware.exchange import CutOff
+from policy_engine.middleware.models import from_body
 from policy_engine.middleware.wsgi import PolicyEngineWSGI
 from tests.middleware.djangosite import configured
 from tests.middleware.doors import CHAT, SECRET, Answered, Local, by_proxy, engage
@@ -132,6 +133,15 @@ def test_a_chunked_body_that_the_server_ends_passes(engine: Any) -> None:
     """Where the server says that it ends the input, a body without a length is read to its end."""
     more = {"HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": None, "wsgi.input_terminated": True}
     assert call(door(engine, echo), **more).body == b'{"model":"fable-5"}'
+
+
+def test_a_form_is_read_where_forms_are_wanted(engine: Any) -> None:
+    """The field `model` of a plain form is the model; a second one is refused."""
+    field = b'--xyz\r\nContent-Disposition: form-data; name="model"\r\n\r\nfable-5\r\n'
+    guarded = door(engine, echo, model=from_body(forms=True))
+    media = {"CONTENT_TYPE": "multipart/form-data; boundary=xyz"}
+    assert call(guarded, field + b"--xyz--\r\n", **media).body == field + b"--xyz--\r\n"
+    assert call(guarded, field + field + b"--xyz--\r\n", **media).status == 400
 
 
 def test_the_door_keeps_to_the_interface(engine: Any) -> None:
