@@ -137,6 +137,7 @@ class Limits:
     form_parts_count: int = 256
     form_head_bytes: int = 4_096
     token_bytes: int = 8_192
+    tokens_kept_count: int = 1_024
     jwks_bytes: int = 262_144
     jwks_keys_count: int = 64
     jwks_seconds: float = 5.0

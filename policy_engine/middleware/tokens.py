@@ -6,6 +6,8 @@ Rules of the room:
   secret every verifier could sign, and `none` signs nothing.
 - Keys come from the configured set alone. What a token says about keys (`jku`, `x5u`, `jwk`) is never followed, and an
   extension that must be understood (`crit`) is not.
+- A token that was verified is known by its hash while the very key that verified it is in the set, so that a signature
+  is not checked again for each request; its times, issuer and audience are.
 - Sentences say what is wrong and hold nothing of the token.
 Left to others: where keys come from (`keysets`), who the claims name (`from_jwt` below), what they may do (the engine).
 """
@@ -14,9 +16,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +36,17 @@ ALGORITHMS: Final = frozenset(
 )
 TYPES: Final = frozenset(("jwt", "at+jwt"))
 _MALFORMED: Final = "the token is malformed"
+
+
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    """A token by its hash: what its header says, and once verified, by which key and with which claims."""
+
+    digest: bytes
+    kid: str | None
+    algorithm: str
+    key: object = None
+    claims: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 class Tokens:
@@ -61,25 +77,31 @@ class Tokens:
         self._leeway = leeway_seconds
         self._clock = clock
         self._limits = limits
+        self._lock = threading.Lock()
+        self._kept: dict[bytes, _Signed] = {}
 
     def verify(self, token: str) -> Mapping[str, Any]:
         """Return the claims. Raises `NotAuthenticated`; may wait for keys to be fetched."""
-        kid = self._kid(token)
-        if self._keys.is_due(kid):
-            self._keys.refresh(kid)
-        return self._verified(token, kid)
+        signed = self._signed(token)
+        if self._keys.is_due(signed.kid):
+            self._keys.refresh(signed.kid)
+        return self._verified(token, signed)
 
     async def verify_async(self, token: str) -> Mapping[str, Any]:
         """The same; keys are fetched in another thread."""
-        kid = self._kid(token)
-        if self._keys.is_due(kid):
-            await asyncio.to_thread(self._keys.refresh, kid)
-        return self._verified(token, kid)
+        signed = self._signed(token)
+        if self._keys.is_due(signed.kid):
+            await asyncio.to_thread(self._keys.refresh, signed.kid)
+        return self._verified(token, signed)
 
-    def _kid(self, token: str) -> str | None:
-        """Return which key the token names, after its header was found to be one that may be verified at all."""
+    def _signed(self, token: str) -> _Signed:
+        """Return what the header says, after it was found to be one that may be verified at all, or what is kept."""
         if len(token) > self._limits.token_bytes:
             raise NotAuthenticated("the token is too long")
+        digest = sha256(token.encode("utf-8")).digest()
+        kept = self._kept.get(digest)
+        if kept is not None:
+            return kept
         if token.count(".") != 2:
             raise NotAuthenticated(_MALFORMED)
         header = _object(token.partition(".")[0])
@@ -93,22 +115,22 @@ class Tokens:
             raise NotAuthenticated("the token needs an extension that is not accepted here")
         if kid is not None and not isinstance(kid, str):
             raise NotAuthenticated(_MALFORMED)
-        return kid
+        return _Signed(digest, kid, algorithm)
 
-    def _verified(self, token: str, kid: str | None) -> Mapping[str, Any]:
-        from joserfc.errors import JoseError
-        from joserfc.jws import deserialize_compact
-
-        algorithm = _object(token.partition(".")[0])["alg"]
-        key = self._keys.find(kid, algorithm)
+    def _verified(self, token: str, signed: _Signed) -> Mapping[str, Any]:
+        """Return the claims: those kept if the key that verified them is still in the set, else after verifying."""
+        key = self._keys.find(signed.kid, signed.algorithm)
         if key is None:
             raise NotAuthenticated("the token is signed with a key that is not accepted here")
-        try:
-            payload = deserialize_compact(token, key, algorithms=[algorithm]).payload
-        except (JoseError, ValueError, TypeError):
-            raise NotAuthenticated("the token's signature does not hold") from None
-        claims = _json(payload or b"")
+        if signed.key is key:
+            self._check(signed.claims)
+            return signed.claims
+        claims = _verified_by(key, signed.algorithm, token)
         self._check(claims)
+        with self._lock:
+            if len(self._kept) >= self._limits.tokens_kept_count:
+                del self._kept[next(iter(self._kept))]
+            self._kept[signed.digest] = replace(signed, key=key, claims=claims)
         return claims
 
     def _check(self, claims: Mapping[str, Any]) -> None:
@@ -122,6 +144,17 @@ class Tokens:
             raise NotAuthenticated("the token has expired")
         if now < _instant(claims, "nbf") - self._leeway:
             raise NotAuthenticated("the token is not valid yet")
+
+
+def _verified_by(key: Any, algorithm: str, token: str) -> Mapping[str, Any]:
+    from joserfc.errors import JoseError
+    from joserfc.jws import deserialize_compact
+
+    try:
+        payload = deserialize_compact(token, key, algorithms=[algorithm]).payload
+    except (JoseError, ValueError, TypeError):
+        raise NotAuthenticated("the token's signature does not hold") from None
+    return _json(payload or b"")
 
 
 class TokenSubjects:

@@ -79,8 +79,9 @@ class Use:
                 log.error("hold.end-not-told", cause=type(error).__name__)
 
     def close(self) -> None:
-        """Say that the allow is no longer in use."""
+        """Say that the allow is no longer in use. Nobody is told of its end any more."""
         self._uses.forget(self)
+        self._calls = []  # who was to be told holds us in turn: let go, so that nothing is left to collect
 
     def __enter__(self) -> Use:
         return self

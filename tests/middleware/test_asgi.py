@@ -227,3 +227,61 @@ def test_a_form_is_read_where_forms_are_wanted(engine: Any) -> None:
     assert ask(door, [body[:-5], b"more", b""], sent=sent).status == 400
     assert ask(guarded(engine, app), body, sent=sent).status == 400
     assert len(app.bodies) == 2
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "waiting coroutine", "future", "raising"])
+def test_a_server_may_hand_over_the_body_in_its_own_way(engine: Any, kind: str) -> None:
+    """`receive` may return at once, wait, be no coroutine, or fail; what it raises refuses."""
+    app, sent = App(), list[Any]()
+    message = {"type": "http.request", "body": b'{"model":"fable-5"}', "more_body": False}
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        async def at_once() -> Any:
+            return message
+
+        async def waiting() -> Any:
+            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)
+            return message
+
+        async def raising() -> Any:
+            await asyncio.sleep(0.01)
+            raise AttributeError("the server's own")
+
+        def future() -> Any:
+            found = loop.create_future()
+            loop.call_later(0.01, found.set_result, message)
+            return found
+
+        async def send(given: Any) -> None:
+            sent.append(given)
+
+        receive = {"coroutine": at_once, "waiting coroutine": waiting, "future": future, "raising": raising}[kind]
+        scope = {"type": "http", "method": "POST", "path": CHAT, "headers": headers(), "query_string": b""}
+        await guarded(engine, app)(scope, receive, send)
+
+    asyncio.run(main())
+    assert sent[0]["status"] == (503 if kind == "raising" else 200)
+    assert app.bodies == ([] if kind == "raising" else [message["body"]])
+
+
+def test_a_request_that_is_cancelled_while_its_body_is_awaited_is_cancelled(engine: Any) -> None:
+    """A server that gives up on a request while its body is awaited is obeyed."""
+
+    async def main() -> bool:
+        async def receive() -> Any:
+            await asyncio.sleep(60)
+
+        async def send(given: Any) -> None:
+            raise AssertionError("nothing is sent")
+
+        scope = {"type": "http", "method": "POST", "path": CHAT, "headers": headers(), "query_string": b""}
+        task = asyncio.create_task(guarded(engine, App())(scope, receive, send))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        await asyncio.wait({task})
+        return task.cancelled()
+
+    assert asyncio.run(main())

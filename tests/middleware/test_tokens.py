@@ -6,6 +6,7 @@ import json
 import ssl
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policy_engine.errors import InputRefused, NotAuthenticated
+from policy_engine.limits import LIMITS
 from policy_engine.middleware.head import Head
 from policy_engine.middleware.keysets import PinnedKeys, UrlKeys
 from policy_engine.middleware.tokens import Tokens, TokenSubjects, from_jwt
@@ -309,3 +311,39 @@ def test_the_door_fetches_keys_beside_its_event_loop(issuer: Issuer, certified: 
     door = guarded(engine, App(), subject=tokens, location="US")
     assert ask(door, sent=sent(token())).status == 200
     assert issuer.asked == 1
+
+
+def test_a_verified_token_is_known_only_while_its_key_and_its_times_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token seen again is not verified again; it ends with its time, and with the key that verified it."""
+    from policy_engine.middleware import tokens as module
+
+    place, now, verified = tmp_path / "jwks.json", [0.0], list[str]()
+    place.write_text(json.dumps(key_set(RSA)))
+    keys = PinnedKeys(place)
+    limits = replace(LIMITS, tokens_kept_count=2)
+    clock = lambda: now[0]  # noqa: E731  moved by the test
+    checked = Tokens(keys, issuer=ISSUER, audience=AUDIENCE, algorithms=("RS256",), clock=clock, limits=limits)
+    honest = module._verified_by
+
+    def counted(key: Any, algorithm: str, text: str) -> Any:
+        verified.append(text)
+        return honest(key, algorithm, text)
+
+    monkeypatch.setattr(module, "_verified_by", counted)
+    signed = [token(claims(sub=name, nbf=0, exp=100)) for name in ("alice", "bruno", "chen")]
+    for _ in range(3):
+        assert checked.verify(signed[0])["sub"] == "alice"
+    assert verified == [signed[0]]
+    now[0] = 100.0
+    with pytest.raises(NotAuthenticated, match="expired"):
+        checked.verify(signed[0])
+    now[0] = 0.0
+    for each in (*signed, signed[0]):  # the third pushes the first out
+        checked.verify(each)
+    assert verified == [signed[0], signed[1], signed[2], signed[0]]
+    place.write_text(json.dumps(key_set(key("newer"))))
+    keys.refresh(None)
+    with pytest.raises(NotAuthenticated, match="key"):
+        checked.verify(signed[2])
