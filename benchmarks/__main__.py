@@ -16,6 +16,8 @@ from time import monotonic
 from benchmarks import (
     casbin_shapes,
     cut,
+    environments,
+    envoy_checks,
     exports,
     in_process,
     middleware,
@@ -42,6 +44,7 @@ PARTS = (
     "http",
     "middleware",
     "cut",
+    "envoy",
     "cases",
     "tree",
     "releases",
@@ -61,6 +64,7 @@ STOPS = (
     questions.NotFoundWhole,
     middleware.NotServed,
     cut.NotCut,
+    environments.NotMade,
 )
 
 
@@ -136,6 +140,8 @@ def _measure(part: str, folder: Path, *, quick: bool, say: Live) -> list[report.
         return over_http.measure(folder, over_http.QUICK if quick else over_http.FULL, say)
     if part == "middleware":
         return middleware.measure(folder, POLICIES, quick=quick, say=say)
+    if part == "envoy":
+        return envoy_checks.measure(folder, over_http.QUICK if quick else over_http.FULL, say)
     if part == "tree":
         return tree_cost.measure(folder, over_http.QUICK if quick else over_http.FULL, say)
     if part == "releases":

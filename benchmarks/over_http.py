@@ -76,7 +76,7 @@ def measure(folder: Path, plan: Plan, say: Callable[[str], None]) -> list[Line]:
         theirs, ours = _rounds(sides, BATCH, batches, 16, plan)
         asked += sum(load.requests for load in ours) * BATCH_ITEMS
         lines.append(_line(f"HTTP batches of {BATCH_ITEMS}, 16 connections", theirs, ours, 0.30, BATCH_ITEMS))
-        _check_entries(engine, asked)
+        check_entries(engine, asked)
     return lines
 
 
@@ -138,7 +138,7 @@ def _check_answers(engine: servers.Server) -> None:
             raise wrk.LoadFailed(f"the engine's answer to a sample question is not {expected}: {answer}")
 
 
-def _check_entries(engine: servers.Server, asked: int) -> None:
+def check_entries(engine: servers.Server, asked: int) -> None:
     """Raise `LoadFailed` unless the log holds at least one entry for each measured answer."""
     import pysqlite3
 

@@ -54,8 +54,7 @@ def do_nothing(folder: Path) -> Iterator[Server]:
 def engine(folder: Path) -> Iterator[Server]:
     """Run `policy-engine serve` on a new database with the sample release and world until the block ends."""
     database = folder / "engine.db"
-    program = Path(sys.executable).with_name("policy-engine")
-    with serving([str(program), "serve"], folder / "engine.log", f"sqlite:///{database}", {}) as server:
+    with serving([program(), "serve"], folder / "engine.log", f"sqlite:///{database}", {}) as server:
         yield Server(server.url, server.key, database)
 
 
@@ -72,6 +71,33 @@ def serving(words: list[str], log: Path, database: str, environment: dict[str, s
         if found is None:
             raise NotStarted("the engine printed no key for the sample enforcement point")
         yield Server(url, found.group())
+
+
+def program() -> str:
+    """Return where the engine's own command is."""
+    return str(Path(sys.executable).with_name("policy-engine"))
+
+
+@contextmanager
+def doing_nothing(words: list[str], port: int, folder: Path) -> Iterator[None]:
+    """Run a module of ours that listens on a port until the block ends."""
+    with listening([sys.executable, "-m", *words], port, folder / f"{words[0]}.log"):
+        yield
+
+
+@contextmanager
+def listening(command: list[str], port: int, log: Path) -> Iterator[None]:
+    """Run a command until the block ends; the block begins when it listens. Raises `NotStarted`."""
+    with _running(command, log, {}):
+        until = time.monotonic() + START_SECONDS
+        while time.monotonic() < until:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        else:
+            raise NotStarted(f"nothing listens after {START_SECONDS:g} s: {log.read_text(encoding='utf-8')[-2_000:]}")
+        yield
 
 
 def ask(url: str, body: bytes, key: str) -> bytes:

@@ -144,6 +144,16 @@ class Limits:
     jwks_pause_seconds: float = 10.0
     jwks_fresh_seconds: float = 300.0
     jwks_stale_seconds: float = 3_600.0
+    checked_body_bytes: int = 1_048_576
+    grpc_connections_count: int = 256
+    grpc_streams_count: int = 1_024
+    grpc_resets_count: int = 2_000
+    grpc_headers_bytes: int = 65_536
+    grpc_head_bytes: int = 262_144
+    grpc_stranger_bytes: int = 65_536
+    grpc_received_bytes: int = 16_777_216
+    grpc_unsent_bytes: int = 4_194_304
+    grpc_arrive_seconds: float = 10.0
 
 
 LIMITS = Limits()

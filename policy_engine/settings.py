@@ -9,9 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from policy_engine.core.wording import Detail, Wording
 from policy_engine.errors import StartRefused
 from policy_engine.limits import LIMITS
 
@@ -28,6 +29,19 @@ def _postgres(url: SecretStr) -> SecretStr:
     if not url.get_secret_value().startswith(_POSTGRES):
         raise ValueError("must be a URL such as postgresql://OPERATOR@HOST/DATABASE")
     return url
+
+
+def _statuses(text: str) -> str:
+    _read_statuses(text)
+    return text
+
+
+def _read_statuses(text: str) -> tuple[tuple[str, int], ...]:
+    """Return reason codes with their statuses. Raises `ValueError` for what a deny may not be."""
+    lines = [line.partition("=") for line in text.split(",") if line.strip()]
+    if not all(code.strip() and number.strip() in ("403", "404", "451") for code, _, number in lines):
+        raise ValueError("must be reason codes with 403, 404 or 451, such as directive=451, model.unknown=404")
+    return tuple((code.strip(), int(number)) for code, _, number in lines)
 
 
 class Settings(BaseSettings):
@@ -64,6 +78,19 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8181, ge=0, le=65_535)
     workers: int = Field(default=1, ge=1, le=64)
+    grpc_port: int | None = Field(default=None, ge=0, le=65_535)
+    """Where Envoy's ext_authz is served over gRPC, beside HTTP; not at all without one. Needs the extra `envoy`."""
+    grpc_host: str = "127.0.0.1"
+    grpc_plaintext: str = ""
+    """`yes` lets gRPC listen beyond loopback, where it has no TLS: the network between is private then."""
+    deny_statuses: Annotated[str, AfterValidator(_statuses)] = ""
+    """What clients behind proxies are shown for a deny, by reason code or its beginning: `directive=451, model=404`."""
+    deny_detail: Detail = Detail.CLASS
+    """How much such a deny says: `reference`, `class` or `codes`."""
+    blocked_by: str | None = None
+    """The address of who blocks, for the `Link` of a 451."""
+    docs_url: str | None = None
+    """Where somebody who was denied can read what to do."""
     public_url: str = "https://127.0.0.1:8181"
     """The https identifier of this decision point in the AuthZEN metadata."""
     valid_for_ms: int = Field(default=LIMITS.valid_for_milliseconds, ge=0, le=60_000)
@@ -73,6 +100,17 @@ class Settings(BaseSettings):
     """`yes` lets a sample world run on a host that is not loopback; it warns."""
     docs: bool = False
     """Serve the interactive API documentation."""
+
+    @model_validator(mode="after")
+    def _worded(self) -> Settings:
+        """Refuse an address that could not stand in a header: making the wording raises."""
+        _ = self.wording
+        return self
+
+    @property
+    def wording(self) -> Wording:
+        """Return how denies are worded for clients behind proxies."""
+        return Wording(_read_statuses(self.deny_statuses), self.blocked_by, self.docs_url, self.deny_detail)
 
     @property
     def on_postgres(self) -> bool:

@@ -17,6 +17,10 @@ from typing import TYPE_CHECKING
 
 from policy_engine.api import probes, problems, searches
 from policy_engine.api.callers import Authenticated
+from policy_engine.api.checks import data, doors
+from policy_engine.api.checks.checking import Checker
+from policy_engine.api.checks.data import DataApp
+from policy_engine.api.checks.doors import CheckApp
 from policy_engine.api.condition import GAUGES, gauges, read_condition, tier_label
 from policy_engine.api.decisions import PATHS, DecisionApp
 from policy_engine.api.envelope import Envelope, LargeBody
@@ -47,6 +51,10 @@ class Door:
         metrics = Metrics(lambda: gauges(read_condition(engine)), GAUGES, lambda model: tier_label(engine, model))
         self._decisions = DecisionApp(engine.decider, keys, metrics, limits, answering=engine.decider.answering)
         self._searches = SearchApp(engine.listings, keys, metrics, limits)
+        wording = engine.settings.wording
+        self.checker = Checker(engine.decider, keys, metrics, wording, limits, answering=engine.decider.answering)
+        """What the doors for proxies ask, those beside this one included."""
+        self._checks, self._data = CheckApp(self.checker), DataApp(self.checker)
         self._feed = revocation_feed(engine, limits)
         self._probes = Envelope(Probes(lambda: read_condition(engine)), keys, limits)
         self._management = Loaded(partial(_load_management, engine, metrics, self._feed))
@@ -65,6 +73,10 @@ class Door:
                 await self._decisions(scope, receive, send)
             elif scope["path"] in searches.PATHS:
                 await self._searches(scope, receive, send)
+            elif scope["path"].startswith(doors.PREFIX_PATH):
+                await self._checks(scope, receive, send)
+            elif scope["path"].startswith(data.PREFIX_PATH):
+                await self._data(scope, receive, send)
             elif scope["path"] in probes.PATHS and scope["method"] == "GET":
                 await self._probes(scope, receive, send)
             else:

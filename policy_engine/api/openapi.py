@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
 from policy_engine.api.access import SCOPES_MEMBER, ProblemDocument, problem_responses
+from policy_engine.api.checks.described import PROXY_KEY, check_paths
 from policy_engine.api.decisions import EVALUATION, EVALUATIONS
 from policy_engine.api.searches import PATHS
 from policy_engine.limits import LIMITS
@@ -333,10 +334,12 @@ def describe(app: FastAPI) -> dict[str, Any]:
         says = "A page of what is allowed; it grants nothing. Nothing and nobody known is an empty one."
         operation = _operation(f"{sought.capitalize()} Search", asked, [found], says, _SEARCH_HEADERS)
         document["paths"][path] = {"post": operation}
+    components["securitySchemes"]["proxy"] = PROXY_KEY
     for path, methods in document["paths"].items():
         if path.startswith(("/v1/", "/access/")):
             for operation in methods.values():
                 operation["security"] = [{"key": []}]
+    document["paths"] |= check_paths()
     return document
 
 

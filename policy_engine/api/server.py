@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 
 from policy_engine.api.app import Door
+from policy_engine.api.checks.listening import Listening, require_possible
 from policy_engine.api.protocol import BoundedHead
 
 if TYPE_CHECKING:
@@ -31,26 +32,43 @@ SWITCH_SECONDS: Final = 0.005
 
 
 class Server(uvicorn.Server):
-    """Uvicorn's server: ready before everything is loaded, and endless streams end before it waits for the others."""
+    """Uvicorn's server: ready before everything is loaded, and endless streams end before it waits for the others.
 
-    def __init__(self, config: uvicorn.Config, door: Door) -> None:
+    `beside` is the gRPC door for Envoy, where there is one.
+    """
+
+    def __init__(self, config: uvicorn.Config, door: Door, beside: Listening | None = None) -> None:
         super().__init__(config)
         self._door = door
+        self.beside = beside
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen; what is not needed for decisions is loaded from here on."""
+        if self.beside is not None:
+            await self.beside.begin()
         await super().startup(sockets)
         self._door.load().add_done_callback(lambda _: gc.freeze())  # that stays as well
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams, then everything else."""
         self._door.end_streams()
+        if self.beside is not None:
+            await self.beside.end()
         await super().shutdown(sockets)
 
 
 def server(engine: Engine, *, host: str, port: int) -> Server:
-    """Return a server that is not yet started. Port 0 takes a free one."""
+    """Return a server that is not yet started. Port 0 takes a free one.
+
+    Raises `StartRefused` when the settings ask for gRPC and it cannot be.
+    """
+    settings = engine.settings
+    require_possible(settings)
     door = Door(engine)
+    beside = None
+    if settings.grpc_port is not None:
+        shared = settings.workers > 1
+        beside = Listening(door.checker, settings.grpc_host, settings.grpc_port, shared=shared)
     config = uvicorn.Config(
         door,
         host=host,
@@ -68,7 +86,7 @@ def server(engine: Engine, *, host: str, port: int) -> Server:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    return Server(config, door)
+    return Server(config, door, beside)
 
 
 def run(engine: Engine, listener: socket.socket | None = None) -> None:

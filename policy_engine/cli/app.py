@@ -34,6 +34,7 @@ from policy_engine.cli import (  # noqa: F401  these put their commands on `audi
     keys,
     models,
     orders,
+    pep,
     policy,
     search,
     serve,
@@ -78,7 +79,7 @@ def make_app() -> typer.Typer:
     )
     for command in (serve.serve, demo.demo, doctor.doctor, check.check, search.who_can, search.what_can):
         app.command()(command)
-    for group in (policy, facts, models, keys, approvals, switches, orders, cells, audit):
+    for group in (policy, facts, models, keys, approvals, switches, orders, cells, audit, pep):
         app.add_typer(group.app)
     return app
 

@@ -34,18 +34,22 @@ def serve(
     workers: Annotated[int | None, typer.Option(help="Worker processes; more than one needs PostgreSQL.")] = None,
     database: Annotated[str | None, typer.Option(metavar="URL", help="sqlite:///FILE or postgresql://…")] = None,
     policies: Annotated[Path | None, typer.Option(metavar="DIR", help="The policies folder.")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="Port for Envoy's checks over gRPC; else none.")] = None,
 ) -> None:
     """Serve decisions over HTTP (AuthZEN) and the management routes, until the process is told to end."""
     from policy_engine import logs
     from policy_engine.bootstrap import open_engine
 
-    settings = read_settings(host=host, port=port, workers=workers, database=database, policies=policies)
+    settings = read_settings(
+        host=host, port=port, workers=workers, database=database, policies=policies, grpc_port=grpc_port
+    )
     if settings.workers > 1 and not settings.on_postgres:
         raise InputRefused(
             "more than one worker needs PostgreSQL; an SQLite file has one writing process", where="--workers"
         )
     logs.configure(level="info")
     run = _server()
+    _require_grpc(settings)
     if settings.workers > 1:
         _serve_many(settings)
     _require_free(settings.host, settings.port)
@@ -84,6 +88,15 @@ def _server() -> Any:
     return run
 
 
+def _require_grpc(settings: Settings) -> None:
+    """Raise `StartRefused` when gRPC is asked for and cannot be, before the database is touched."""
+    from policy_engine.api.checks.listening import require_possible
+
+    require_possible(settings)
+    if settings.grpc_port:
+        _require_free(settings.grpc_host, settings.grpc_port)
+
+
 def _require_free(host: str, port: int) -> None:
     """Raise `StartRefused` when the address cannot be listened on, before the database is touched."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -103,6 +116,8 @@ def _announce(engine: Engine, settings: Settings) -> None:
 
     url = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{settings.port}"
     output.data(f"Serving on {url} from {settings.shown_database}.")
+    if settings.grpc_port is not None:
+        output.data(f"Serving Envoy's checks over gRPC on {settings.grpc_host} port {settings.grpc_port}.")
     if engine.sample_keys:
         output.data("Sample keys, printed this once:")
         for key in engine.sample_keys:

@@ -87,6 +87,7 @@ def test_the_verbs_are_those_of_the_contract() -> None:
         "audit hold", "audit recover",
         "audit replay", "audit licence", "audit directive", "audit evidence", "audit releases", "audit rows",
         "audit owners", "audit family", "audit timeline",
+        "pep list", "pep snippet",
     }  # fmt: skip
 
 

@@ -29,6 +29,7 @@ ROUTES: dict[tuple[str, str], tuple[tuple[str, ...], Any]] = {
     ("POST", "/access/v1/search/subject"): (("decide",), ALICE),
     ("POST", "/access/v1/search/resource"): (("decide",), ALICE),
     ("POST", "/access/v1/search/action"): (("decide",), ALICE),
+    ("POST", "/v1/data/{path}"): (("decide",), {"input": ALICE}),
     ("GET", "/v1/models"): ((), None),
     ("GET", "/v1/models/{id}"): ((), None),
     ("POST", "/v1/subjects"): (("facts:write",), {"id": "nobody-yet", "facts": {"lab_employee": False}}),
@@ -70,6 +71,12 @@ ROUTES: dict[tuple[str, str], tuple[tuple[str, ...], Any]] = {
     ("GET", "/v1/log/tile/entries/{place}"): (("audit:read",), None),
     ("GET", "/v1/log/tile/{level}/{place}"): (("audit:read",), None),
 }
+CHECKS = {"/check/ext-authz/{path}", "/check/auth-request", "/check/forward-auth"}
+"""The doors for proxies have answers and a key header of their own, and are tried in `tests/proxies`."""
+
+RAW = ("/access/", "/check/", "/v1/data/")
+"""Paths that no framework routes."""
+
 ENDLESS = "/v1/revocations"
 """The one answer that has no end: its head is read and no more, unless it refuses."""
 
@@ -79,7 +86,7 @@ SCOPED = [(verb, path, scope) for (verb, path), (scopes, _) in sorted(ROUTES.ite
 
 def call(served: Served, verb: str, path: str, key: str | None) -> Any:
     """Send the sample request of a route as a principal."""
-    there = path.replace("{id}", "no-such").replace("{hash}", HASH)
+    there = path.replace("{id}", "no-such").replace("{hash}", HASH).replace("{path}", "a/policy")
     if path == ENDLESS:
         headers = {} if key is None else {"Authorization": f"Bearer {served.keys.get(key, key)}"}
         with served.client.stream("GET", there, headers=headers) as answer:
@@ -102,10 +109,11 @@ def test_every_route_has_a_line_and_every_line_a_route(served: Served) -> None:
         (verb.upper(), path): tuple(operation["x-policy-engine-scopes"])
         for path, operations in document["paths"].items()
         for verb, operation in operations.items()
-        if path not in OPEN
+        if path not in OPEN | CHECKS
     }
     assert described == {route: scopes for route, (scopes, _) in ROUTES.items()}
-    assert document["paths"].keys() >= OPEN
+    assert document["paths"].keys() >= OPEN | CHECKS
+    assert {document["paths"][path]["get"]["x-policy-engine-scopes"][0] for path in CHECKS} == {"decide"}
 
 
 def test_the_application_has_no_other_route(served: Served) -> None:
@@ -118,7 +126,7 @@ def test_the_application_has_no_other_route(served: Served) -> None:
     described = set(served.get("/openapi.json").json()["paths"]) - OPEN
     assert plain == ["/openapi.json"]
     assert len(management.routes) == len(plain) + len(ROUTERS) + 1  # one router more: discovery
-    assert routed == {path for path in described if not path.startswith("/access/")}
+    assert routed == {path for path in described if not path.startswith(RAW)}
 
 
 @pytest.mark.parametrize(("verb", "path"), PROTECTED)

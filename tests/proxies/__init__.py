@@ -1,0 +1,1 @@
+"""The doors for proxies, and the real proxies before them."""
