@@ -20,7 +20,7 @@ from benchmarks.report import Line
 
 MODELS = ("fable-5", "opus-4-8", "fable-5-1", "summit-4", "open-1")
 FACTS = {"subject": "alice", "tenant": "acme", "location": "US", "serving-region": "US"}
-CONNECTIONS = 64
+CONNECTIONS = 128
 BOUND = 0.6
 
 

@@ -17,7 +17,9 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
+import grpc
 import pytest
+from envoy.service.auth.v3 import external_auth_pb2 as auth
 
 from policy_engine.cli.exits import Code
 from tests.cli.conftest import LABELS, POLICIES, Shell
@@ -40,10 +42,11 @@ def environment(**settings: str) -> dict[str, str]:
 
 
 @contextmanager
-def served(database: Path, port: int) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+def served(database: Path, port: int, *more: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
     """Run the server until the block ends; offer the process and the lines it printed before it was ready."""
     log = database.with_suffix(".log")
     command = [PROGRAM, "serve", "--port", str(port), "--database", f"sqlite:///{database}", "--policies", POLICIES]
+    command += more
     with log.open("w") as out:
         process = subprocess.Popen(command, env=environment(), stdout=out, stderr=out, text=True)
     try:
@@ -86,6 +89,27 @@ def test_the_first_start_prints_the_keys_and_a_request_that_works(tmp_path: Path
         assert process.wait(timeout=20) in (0, 130)
 
 
+def test_envoy_is_answered_beside_http_until_the_end(tmp_path: Path) -> None:
+    """With `--grpc-port` a line says where; a check is answered, and an open channel does not hold up the end."""
+    port, beside = free_port(), free_port()
+    with served(tmp_path / "engine.db", port, "--grpc-port", str(beside)) as (process, lines):
+        assert f"Serving Envoy's checks over gRPC on 127.0.0.1 port {beside}." in lines
+        key = re.findall(r"pe_[A-Za-z0-9_-]{43}", "\n".join(lines))[0]
+        request = auth.CheckRequest()
+        facts = {"subject": "alice", "tenant": "acme", "model": "fable-5", "location": "US"}
+        request.attributes.context_extensions.update({f"policy-engine-{name}": fact for name, fact in facts.items()})
+        with grpc.insecure_channel(f"127.0.0.1:{beside}") as channel:
+            check = channel.unary_unary(
+                "/envoy.service.auth.v3.Authorization/Check",
+                request_serializer=auth.CheckRequest.SerializeToString,
+                response_deserializer=auth.CheckResponse.FromString,
+            )
+            answer = check(request, metadata=[("policy-engine-key", key)], timeout=10)
+            assert (answer.status.code, answer.WhichOneof("http_response")) == (0, "ok_response")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=20) == 0
+
+
 def test_the_command_line_and_the_service_see_each_others_changes_at_once(tmp_path: Path) -> None:
     """A switch engaged beside the running service denies its next request."""
     port, database = free_port(), tmp_path / "engine.db"
@@ -119,7 +143,13 @@ def test_what_cannot_be_served_is_refused_with_one_sentence(tmp_path: Path) -> N
     assert ran.code == Code.USAGE and "PostgreSQL" in ran.err
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ran = shell("serve", "--port", str(taken.getsockname()[1]))
+        assert ran.code == Code.REFUSED and "cannot listen" in ran.err
+        ran = shell("serve", "--port", str(free_port()), "--grpc-port", str(taken.getsockname()[1]))
     assert ran.code == Code.REFUSED and "cannot listen" in ran.err
+    ran = shell("serve", "--port", str(free_port()), "--grpc-port", str(free_port()), grpc_host="0.0.0.0")
+    assert ran.code == Code.REFUSED and "POLICY_ENGINE_GRPC_PLAINTEXT" in ran.err
+    ran = shell("serve", deny_statuses="directive=500")
+    assert ran.code == Code.USAGE and "POLICY_ENGINE_DENY_STATUSES" in ran.err
     ran = shell("serve", "--host", "0.0.0.0", "--port", str(free_port()))
     assert ran.code == Code.REFUSED and "POLICY_ENGINE_SAMPLE_WORLD" in ran.err
     assert shell("serve", "--port", "nonsense").code == Code.USAGE

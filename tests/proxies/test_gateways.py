@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from policy_engine.api.checks.table import REMOVED
+from tests.api.served import Served
 from tests.proxies.conftest import BLOCKER
 from tests.proxies.gateways import NAMES, TOKEN, Gateway
 from tests.proxies.upstream import ANSWER, Upstream
@@ -239,3 +240,17 @@ def test_a_bad_token_is_no_subject(gateways: Any, name: str, kind: str) -> None:
     finally:
         gate.prove = proving
     assert len(gate.upstream.arrived) == before
+
+
+def test_a_switch_holds_from_the_next_request_on(gateways: Any, guarded: Served) -> None:
+    """An engaged kill switch denies at once, and in the words that make a client offer another model."""
+    gates: list[Gateway] = [gateways(name) for name in ("envoy", "envoy-http")]
+    assert {gate.ask("alice", "summit-4").status for gate in gates} == {200}
+    switch = {"id": "gateways", "scope": {"models": ["summit-4"]}, "reason": "drill"}
+    assert guarded.post("/v1/switches", switch, key="operator").status_code == 201
+    before = len(gates[0].upstream.arrived)
+    for gate in gates:
+        reply = gate.ask("alice", "summit-4")
+        assert (reply.status, reply.json()["error"]["code"]) == (403, "model_suspended")
+        assert gate.ask("alice", "summit-4", path="/v1/messages").status == 404
+    assert len(gates[0].upstream.arrived) == before

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc as grpcio
 import pytest
 from envoy.service.auth.v3 import external_auth_pb2 as auth
 
+from policy_engine.api.app import Door
+from policy_engine.api.checks.envoy import Checks
 from policy_engine.api.checks.frames import CallRefused, Status
 from policy_engine.api.checks.listening import Listening, require_possible
 from policy_engine.api.checks.table import REMOVED
@@ -170,7 +175,6 @@ def test_a_missing_extra_is_said_clearly(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_an_address_that_is_taken_is_refused_and_can_be_shared_on_purpose() -> None:
     """One process has the port, unless it is told to share it with its own kind."""
-    import asyncio
 
     async def both(shared: bool) -> tuple[int, int]:
         first = Listening(checker(), "127.0.0.1", 0, shared=shared)
@@ -187,3 +191,23 @@ def test_an_address_that_is_taken_is_refused_and_can_be_shared_on_purpose() -> N
         asyncio.run(both(shared=False))
     one, other = asyncio.run(both(shared=True))
     assert one == other
+
+
+def test_an_answer_is_under_way_until_it_was_handed_on(guarded: Served) -> None:
+    """`drained` may not be said while an allow is on its way to Envoy; the served doors hold what says so."""
+    seen: list[str] = []
+
+    @contextmanager
+    def answering() -> Iterator[None]:
+        seen.append("begun")
+        yield
+        seen.append("ended")
+
+    async def send(response: bytes) -> None:
+        seen.append("handed on")
+
+    metadata = (("policy-engine-key", KEY.encode()),)
+    message = check_request().SerializeToString()
+    asyncio.run(Checks(checker(answering=answering)).answer(message, metadata, send))
+    assert seen == ["begun", "handed on", "ended"]
+    assert Door(guarded.engine).checker.answering == guarded.engine.decider.answering
