@@ -205,6 +205,19 @@ def test_an_answer_waits_for_room() -> None:
     talk(script)
 
 
+def test_an_answer_that_nobody_makes_room_for_is_dropped() -> None:
+    """An allow may not lie about until somebody takes it; calls after it are answered."""
+
+    async def script(peer: Peer) -> None:
+        peer.begin(((frames.Setting.INITIAL_WINDOW_SIZE, 3),))
+        peer.say(peer.call(b"x"))
+        assert (await peer.until(Kind.RST_STREAM)).stream == 1
+        peer.say(frames.settings(((frames.Setting.INITIAL_WINDOW_SIZE, 100),)), peer.call(b"y"))
+        assert (await peer.until(Kind.DATA)).payload == frames.message(b"y")
+
+    talk(script, Limits(answer_seconds=0.05))
+
+
 def test_refusals_and_faults_end_a_call_with_a_status() -> None:
     """The connection lives on, and the sentence is safe in a header."""
 
@@ -276,7 +289,8 @@ def test_whoever_breaks_the_protocol_loses_the_connection(kind: str) -> None:
 
 
 def test_a_flood_of_continuations_a_bomb_and_a_flood_of_resets_are_cut() -> None:
-    """Each of the known attacks on HTTP/2 servers ends its connection."""
+    """Each of the known attacks on HTTP/2 servers ends its connection; who goes on talking may miss the last word."""
+    cut = (Code.ENHANCE_YOUR_CALM, Code.NO_ERROR)
 
     async def continuations(peer: Peer) -> None:
         peer.begin()
@@ -287,7 +301,7 @@ def test_a_flood_of_continuations_a_bomb_and_a_flood_of_resets_are_cut() -> None
         peer.begin()
         peer.say(frames.write_frame(Kind.HEADERS, 0, 1, b"\x82"))
         peer.say(*(frames.write_frame(Kind.CONTINUATION, 0, 1, b"\x82" * 16_000) for _ in range(5)))
-        assert await peer.ended() == Code.ENHANCE_YOUR_CALM
+        assert await peer.ended() in cut
 
     async def bomb(peer: Peer) -> None:
         peer.begin()
@@ -297,12 +311,12 @@ def test_a_flood_of_continuations_a_bomb_and_a_flood_of_resets_are_cut() -> None
 
     async def resets(peer: Peer) -> None:
         peer.begin()
-        for _ in range(LIMITS.grpc_resets_count + 200):
+        for _ in range(60):
             peer.say(peer.head(), frames.reset(peer.stream, Code.CANCEL))
-        assert await peer.ended() == Code.ENHANCE_YOUR_CALM
+        assert await peer.ended() in cut
 
     for script in (continuations, long_block, bomb, resets):
-        assert talk(script).asked == []
+        assert talk(script, Limits(grpc_resets_count=50)).asked == []
 
 
 def test_calls_beyond_the_bound_are_refused_and_the_others_answered() -> None:

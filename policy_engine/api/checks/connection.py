@@ -292,16 +292,15 @@ class Connection(asyncio.Protocol):
             self._refuse(stream, CallRefused(Status.INTERNAL, "the call could not be answered"))
 
     async def _send(self, stream: Stream, data: bytes) -> None:
-        """Send the answer of a call as the other side makes room for it; to a stream that is over, nothing."""
+        """Send the answer of a call as the other side makes room for it, soon; to a stream that is over, nothing."""
         out = [frames.write_frame(Kind.HEADERS, frames.END_HEADERS, stream.id, frames.BEGIN)]
         while data and stream.id in self._streams:
             size = min(len(data), self._window, stream.window, frames.FRAME_BYTES_MAX)
             if size <= 0:
                 self._transport.write(b"".join(out))  # whoever has read that makes room for more
                 out.clear()
-                waiter = self._loop.create_future()
-                self._waiting.append(waiter)
-                await waiter
+                if not await self._room():
+                    return self._reset(stream, Code.CANCEL)  # an allow that leaves late would be an older one
                 continue
             self._window -= size
             stream.window -= size
@@ -311,6 +310,17 @@ class Connection(asyncio.Protocol):
             ends = frames.END_HEADERS | frames.END_STREAM
             out.append(frames.write_frame(Kind.HEADERS, ends, stream.id, frames.DONE))
             self._transport.write(b"".join(out))
+
+    async def _room(self) -> bool:
+        """Wait until the other side has made room for something, and say whether it did in time."""
+        waiter = self._loop.create_future()
+        self._waiting.append(waiter)
+        try:
+            async with asyncio.timeout(self._limits.answer_seconds):
+                await waiter
+        except TimeoutError:
+            return False
+        return True
 
     def _refuse(self, stream: Stream, refused: CallRefused) -> None:
         """End a call without a message; what is still to come of it is not wanted."""
