@@ -73,4 +73,4 @@ nightly: setup ## every test with many more examples, and the long campaigns (so
 	TMPDIR=$${TMPDIR:-/tmp} HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -n 2 --dist worksteal -m 'nightly or not nightly' $(NIGHTLY)
 
 clean: ## remove the environment and everything that can be made again
-	rm -rf $(ENV) out dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(ENV) $(ENV)-* out dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -20,9 +20,8 @@ from policy_engine.errors import InputRefused, TooLarge
 from policy_engine.limits import LIMITS
 
 PREFIX_PATH: Final = "/check/"
-URI_HEADERS: Final = ("x-original-uri", "x-forwarded-uri")
-"""Where nginx and forward-auth proxies put the client's path; it chooses the words of an answer, and its query may only
-contradict the model."""
+URI_HEADERS: Final = {Proxy.NGINX: "x-original-uri", Proxy.FORWARD: "x-forwarded-uri"}
+"""Where each puts the client's path: it chooses the words of an answer, and its query may only contradict the model."""
 
 SHOWN: Final = frozenset(("accept", "anthropic-version", "mcp-protocol-version", "mcp-session-id"))
 _REQUEST_ID: Final = "x-request-id"
@@ -53,8 +52,8 @@ class CheckApp:
         told.path = _raw_path(scope)
         headers = list(_texts(scope, head))
         told.shown = {name: value for name, value in headers if name in SHOWN}
-        if proxy is not Proxy.ENVOY:
-            told.path = next((value for name, value in headers if name in URI_HEADERS), "/")
+        if proxy in URI_HEADERS:
+            told.path = next((value for name, value in headers if name == URI_HEADERS[proxy]), "/")
         told.take(headers)
         caller = self._checker.caller(told.key)  # before the body is read: a stranger's is not
         most = self._checker.limits.checked_body_bytes
