@@ -70,6 +70,8 @@ REFUSED: dict[str, dict[str, Any]] = {
     "another model in the body": {"body": b'{"model":"mythos-5"}'},
     "another model in the query": {"path": "/v1?a=1&Model=mythos-5"},
     "two models in the query": {"path": "/v1?model=fable-5&model=mythos-5"},
+    "a fallback in the body": {"body": b'{"model":"fable-5","fallbacks":["mythos-5"]}'},
+    "more models in the body": {"body": b'{"Models":["mythos-5"],"model":"fable-5"}'},
     "an alias beside the model": {"body": b'{"model":"fable-latest"}'},
     "a body that goes on": {"body": BODY, "x_envoy_auth_partial_body": "true"},
     "nothing seen of a body": {"x_envoy_auth_partial_body": "true"},

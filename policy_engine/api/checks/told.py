@@ -41,6 +41,11 @@ FACT_HEADERS: Final = tuple(PREFIX + name for name in FACTS)
 PARTIAL_HEADER: Final = "x-envoy-auth-partial-body"
 INFER: Final = "infer"
 
+OTHER_MODELS: Final = frozenset(
+    ("models", "fallbacks", "fallback_models", "context_window_fallbacks", "content_policy_fallbacks")
+)
+"""Members of a body by which gateways behind a proxy are told of further models; nobody has decided on those."""
+
 READ: Final = frozenset((KEY_HEADER, "content-type", "content-encoding", PARTIAL_HEADER))
 """Headers that are read beside the facts."""
 
@@ -150,7 +155,7 @@ def _model_of_body(told: Told, limits: Limits) -> str | None:
     if encoding not in ("identity", "") or (media is not None and _JSON_IN_UTF8.fullmatch(media.strip()) is None):
         raise BodyRefused(BodyProblem.MEDIA_TYPE)
     try:
-        return find_model(told.body, complete=told.complete, limits=limits)
+        return find_model(told.body, complete=told.complete, refused=OTHER_MODELS, limits=limits)
     except BodyRefused as refused:
         if refused.reason is BodyProblem.MODEL_MISSING:
             return None
