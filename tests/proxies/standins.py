@@ -85,25 +85,19 @@ def check_request(
 
 
 def grpc(
-    given: Checker, request: auth.CheckRequest | bytes | None = None, key: str | None = KEY
+    given: Checker, request: auth.CheckRequest | bytes | None = None, key: str | None = KEY, *, together: int = 1
 ) -> auth.CheckResponse | CallRefused:
-    """Call `Check`; return its response, or the status that the call ended with."""
+    """Call `Check`, several times `together`; return the last response, or the status that the call ended with."""
     asked = check_request() if request is None else request
     data = asked if isinstance(asked, bytes) else asked.SerializeToString()
     metadata = () if key is None else (("policy-engine-key", key.encode()),)
-    sent: list[bytes] = []
-
-    async def send(response: bytes) -> None:
-        sent.append(response)
-
-    try:
-        asyncio.run(Checks(given).answer(data, metadata, send))
-    except CallRefused as refused:
-        assert not sent
-        return refused
-    (response,) = sent
-    assert response
-    return auth.CheckResponse.FromString(response)
+    answers = asyncio.run(Checks(given).answer([(data, metadata)] * together))
+    assert len(answers) == together and len({type(answer) for answer in answers}) == 1
+    answer = answers[-1]
+    if isinstance(answer, CallRefused):
+        return answer
+    assert answer
+    return auth.CheckResponse.FromString(answer)
 
 
 def passes(response: auth.CheckResponse | CallRefused) -> bool:
@@ -118,5 +112,6 @@ ADAPTERS: dict[str, Callable[[Checker], bool]] = {
         opa(given, {"request": {"headers": FACTS}}, "/v1/data/a/allow").json()["result"] is not False
     ),
     "gRPC": lambda given: passes(grpc(given)),
+    "gRPC, several together": lambda given: passes(grpc(given, together=3)),
 }
 """By adapter: ask it for alice, and say whether the proxy would let her request pass."""

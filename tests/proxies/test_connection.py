@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytest
@@ -15,8 +16,8 @@ from hypothesis import strategies as st
 from policy_engine.api.checks import connection as room
 from policy_engine.api.checks import frames
 from policy_engine.api.checks.connection import Connection
-from policy_engine.api.checks.frames import CallRefused, Code, Kind, Status
-from policy_engine.api.checks.headerblocks import HeaderBlocks, Metadata
+from policy_engine.api.checks.frames import Call, CallRefused, Code, Kind, Metadata, Status
+from policy_engine.api.checks.headerblocks import HeaderBlocks
 from policy_engine.limits import LIMITS, Limits
 
 PATH = b"/a.Service/Method"
@@ -37,15 +38,18 @@ class Echo:
         """Return a bound."""
         return 200_000
 
-    async def answer(self, message: bytes, metadata: Metadata, send: Callable[[bytes], Awaitable[None]]) -> None:
+    def under_way(self) -> AbstractContextManager[None]:
+        """Return nothing to enter."""
+        return nullcontext()
+
+    async def answer(self, calls: Sequence[Call]) -> list[bytes | CallRefused]:
         """Answer."""
-        self.asked.append((message, metadata))
+        self.asked += calls
         await self.go.wait()
-        if message == b"refuse":
-            raise CallRefused(Status.PERMISSION_DENIED, "no: 100%\n")
-        if message == b"fail":
+        if any(message == b"fail" for message, _ in calls):
             raise RuntimeError("fault")
-        await send(message)
+        refused = CallRefused(Status.PERMISSION_DENIED, "no: 100%\n")
+        return [refused if message == b"refuse" else message for message, _ in calls]
 
 
 class Peer:
@@ -325,8 +329,11 @@ def test_calls_beyond_the_bound_are_refused_and_the_others_answered() -> None:
     async def script(peer: Peer) -> None:
         peer.begin()
         peer.method.go.clear()
-        for _ in range(3):
-            peer.say(peer.call(b"x"), frames.reset(peer.stream, Code.CANCEL))
+        for count in (1, 2, 3):
+            peer.say(peer.call(b"given up before it began"), frames.reset(peer.stream, Code.CANCEL), peer.call(b"x"))
+            while len(peer.method.asked) < count:
+                await asyncio.sleep(0.001)
+            peer.say(frames.reset(peer.stream, Code.CANCEL))
         peer.say(peer.call(b"y"))
         frame = await peer.until(Kind.RST_STREAM)
         assert (frame.stream, frame.payload) == (peer.stream, bytes((0, 0, 0, Code.REFUSED_STREAM)))

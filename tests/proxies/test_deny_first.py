@@ -29,7 +29,8 @@ from policy_engine.errors import Conflict, InputRefused, NotAuthenticated, NotPe
 from tests.api.doors import RELEASE, TwoKeys
 from tests.proxies import programs, wire
 from tests.proxies.gateways import JWKS, envoy_command
-from tests.proxies.standins import ADAPTERS, checker
+from tests.proxies.standins import ADAPTERS, checker, passes
+from tests.proxies.standins import grpc as grpc_of
 from tests.proxies.upstream import Upstream
 
 ALLOW = Decision(True, "a" * 32, (), (), (), RELEASE, 7, 2_000)
@@ -47,6 +48,10 @@ class Answers:
         if isinstance(self.answer, BaseException):
             raise self.answer
         return self.answer
+
+    async def decide_many_async(self, requests: Any, principal: Any) -> Any:
+        """Answer as often."""
+        return [await self.decide_async(request, principal) for request in requests]
 
 
 class Subclass(Decision):
@@ -102,6 +107,17 @@ def test_an_allow_that_cannot_be_counted_or_whose_key_has_ended_is_none(adapter:
             return self.answer
 
     assert not ADAPTERS[adapter](checker(Revoking(ALLOW), keys))
+
+
+@pytest.mark.parametrize("answers", [[], [ALLOW], [ALLOW] * 4, [ALLOW, DENY, ALLOW, ALLOW], None, [None] * 3])
+def test_decisions_that_do_not_fit_their_checks_are_none(answers: Any) -> None:
+    """Too few, too many, or nothing for three checks that came together: no check gets the decision of another."""
+
+    class Odd(Answers):
+        async def decide_many_async(self, requests: Any, principal: Any) -> Any:
+            return answers
+
+    assert not passes(grpc_of(checker(Odd(ALLOW)), together=3))
 
 
 @given(
@@ -171,8 +187,8 @@ def _calls(name: str) -> Iterator[tuple[str, str]]:
 
 def test_permits_are_made_and_built_in_one_place_each() -> None:
     """The code itself: one call of `Permit`, and one place for each adapter that builds what lets a request pass."""
-    assert list(_calls("Permit")) == [("checking", "_decided")]
-    assert set(_calls("permitted")) == {("doors", "_answer"), ("envoy", "respond")}
+    assert list(_calls("Permit")) == [("checking", "_outcome")]
+    assert set(_calls("permitted")) == {("doors", "_answer"), ("envoy", "answer")}
     assert set(_calls("Answer")) == {("table", "permitted"), ("table", "refused")}
 
 

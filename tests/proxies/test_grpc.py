@@ -13,7 +13,7 @@ from envoy.service.auth.v3 import external_auth_pb2 as auth
 
 from policy_engine.api.app import Door
 from policy_engine.api.checks.envoy import Checks
-from policy_engine.api.checks.frames import CallRefused, Status
+from policy_engine.api.checks.frames import Call, CallRefused, Metadata, Status
 from policy_engine.api.checks.listening import Listening, require_possible
 from policy_engine.api.checks.table import REMOVED
 from policy_engine.core.dialects import Wording
@@ -203,11 +203,28 @@ def test_an_answer_is_under_way_until_it_was_handed_on(guarded: Served) -> None:
         yield
         seen.append("ended")
 
-    async def send(response: bytes) -> None:
+    given = Checks(checker(answering=answering))
+    with given.under_way():
         seen.append("handed on")
-
-    metadata = (("policy-engine-key", KEY.encode()),)
-    message = check_request().SerializeToString()
-    asyncio.run(Checks(checker(answering=answering)).answer(message, metadata, send))
     assert seen == ["begun", "handed on", "ended"]
     assert Door(guarded.engine).checker.answering == guarded.engine.decider.answering
+
+
+def test_checks_that_come_together_get_each_their_own_answer() -> None:
+    """Good, denied, refused and unauthenticated ones in one piece: as if each had come alone."""
+    good, eve = check_request(), check_request({**FACTS, "x-policy-engine-subject": "eve"})
+    key: Metadata = (("policy-engine-key", KEY.encode()),)
+    calls: list[Call] = [(each.SerializeToString(), key) for each in (good, eve, check_request(WITHOUT_SUBJECT), good)]
+    calls[2:2] = [(b"\xff", key), (good.SerializeToString(), ())]
+    decider = only_alice()
+    answers = asyncio.run(Checks(checker(decider)).answer(calls))
+    codes = [each.status if isinstance(each, CallRefused) else read(each).status.code for each in answers]
+    assert codes == [0, 7, 14, Status.UNAUTHENTICATED, 7, 0]
+    assert [request.subject_id for request in decider.asked] == ["alice", "eve", "alice"]
+    assert len({read(answers[place]).ok_response.headers[0].header.value for place in (0, 5)}) == 2
+
+
+def read(answer: bytes | CallRefused) -> auth.CheckResponse:
+    """Return a response that was not refused."""
+    assert isinstance(answer, bytes)
+    return auth.CheckResponse.FromString(answer)

@@ -11,7 +11,7 @@ Left to others: what was told (`told`), how each proxy is answered (`table`), en
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -36,6 +36,8 @@ from policy_engine.errors import InputRefused, NotAuthenticated, NotPermitted, S
 from policy_engine.limits import LIMITS, Limits
 
 PLAIN: Final = Wording()
+TOGETHER_MAX: Final = 64
+"""Checks that are recorded in one piece: a batch of the log holds several such."""
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +63,10 @@ class Decider(Protocol):
 
     async def decide_async(self, request: Request, principal: Principal, /) -> Decision:
         """Return the decision after its entry is durable; raise `StoreUnavailable` when that cannot be."""
+        ...
+
+    async def decide_many_async(self, requests: Sequence[Request], principal: Principal, /) -> Sequence[Decision]:
+        """Return one decision a request, in order."""
         ...
 
 
@@ -119,15 +125,60 @@ class Checker:
         self._metrics.refused(answer.status)
         return answer
 
+    async def check_all(self, items: Sequence[tuple[Told, Authenticated]]) -> list[Permit | Refusal]:
+        """Return what comes of several checks that came together, in their order; never raises.
+
+        Those of one caller are decided, and recorded, together.
+        """
+        if len(items) == 1:
+            return [await self.check(*items[0])]
+        found: dict[int, Permit | Refusal] = {}
+        groups: dict[Principal, list[tuple[int, Told, Authenticated, Request]]] = {}
+        for place, (told, caller) in enumerate(items):
+            try:
+                asked = question(told, self.limits)
+            except Exception as error:  # noqa: BLE001  whatever it is, it is a refusal
+                found[place] = self.refused(error, told)
+            else:
+                groups.setdefault(caller.principal, []).append((place, told, caller, asked))
+        for principal, group in groups.items():
+            for start in range(0, len(group), TOGETHER_MAX):
+                found |= await self._decided_together(principal, group[start : start + TOGETHER_MAX])
+        return [found[place] for place in range(len(items))]
+
+    async def _decided_together(
+        self, principal: Principal, group: Sequence[tuple[int, Told, Authenticated, Request]]
+    ) -> dict[int, Permit | Refusal]:
+        """Return what comes of checks of one caller, by their places."""
+        began = time.perf_counter()
+        found: dict[int, Permit | Refusal] = {}
+        try:
+            decisions = await self._decider.decide_many_async([asked for *_, asked in group], principal)
+            together = list(zip(group, decisions, strict=True))
+        except Exception as error:  # noqa: BLE001  whatever it is, each of them is a refusal
+            return {place: self.refused(error, told) for place, told, *_ in group}
+        for (place, told, caller, asked), decision in together:
+            try:
+                found[place] = self._outcome(told, caller, asked, decision, began)
+            except Exception as error:  # noqa: BLE001  whatever it is, it is a refusal
+                found[place] = self.refused(error, told)
+        return found
+
     async def _decided(
         self, told: Told, caller: Authenticated, read: Callable[[Told, Limits], Request]
     ) -> Permit | Refusal:
         began = time.perf_counter()
-        request = read(told, self.limits)
-        decision = await self._decider.decide_async(request, caller.principal)
+        asked = read(told, self.limits)
+        decision = await self._decider.decide_async(asked, caller.principal)
+        return self._outcome(told, caller, asked, decision, began)
+
+    def _outcome(
+        self, told: Told, caller: Authenticated, asked: Request, decision: Decision, began: float
+    ) -> Permit | Refusal:
+        """Count a decision, and make of it what it is: the one place where a permit is made."""
         if decision.id and decision.epoch != caller.epoch:
             identify_again(self._keys, _as_authorization(str(told.key)), caller)
-        self._metrics.decided((request.model,), (decision,), time.perf_counter() - began)
+        self._metrics.decided((asked.model,), (decision,), time.perf_counter() - began)
         if decision.allowed is True:
             return Permit(decision)
         return refusal(decision, _dialect(told), self._wording)

@@ -14,47 +14,21 @@ Left to others: bytes of frames (`frames`), what a call means (`envoy`), listeni
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import structlog
 from hpack.exceptions import HPACKError
 
 from policy_engine.api.checks import frames
-from policy_engine.api.checks.frames import CallRefused, Code, Fault, Frame, Kind, Setting, Status
-from policy_engine.api.checks.headerblocks import HeaderBlocks, Metadata
+from policy_engine.api.checks.calls import Method, Stream
+from policy_engine.api.checks.frames import Call, CallRefused, Code, Fault, Frame, Kind, Metadata, Setting, Status
+from policy_engine.api.checks.headerblocks import HeaderBlocks
 from policy_engine.limits import LIMITS, Limits
 
 SWEEP_SECONDS: Final = 1.0
 
 log = structlog.get_logger(__name__)
-
-
-class Method(Protocol):
-    """The method that is served, under its path."""
-
-    path: bytes
-
-    def bytes_max(self, metadata: Metadata) -> int:
-        """Return how long the message of a call with this metadata may be."""
-        ...
-
-    async def answer(self, message: bytes, metadata: Metadata, send: Callable[[bytes], Awaitable[None]]) -> None:
-        """Send the one answer. Raises `CallRefused`."""
-        ...
-
-
-@dataclass(slots=True)
-class Stream:
-    """A call: its metadata once that is there, what came of its message, and how much may still be sent."""
-
-    id: int
-    window: int
-    deadline: float
-    metadata: Metadata | None = None
-    data: bytearray = field(default_factory=bytearray)
-    asked: bool = False
 
 
 class Connection(asyncio.Protocol):
@@ -75,7 +49,9 @@ class Connection(asyncio.Protocol):
         self._window = self._window_of_stream = frames.WINDOW_BYTES
         self._unacknowledged = self._held = self._resets = 0
         self._waiting: list[asyncio.Future[None]] = []
-        self._calls: set[asyncio.Task[None]] = set()
+        self._asked: list[Stream] = []
+        self._under_way = 0
+        self._tasks: set[asyncio.Task[None]] = set()
 
     # What the loop calls
 
@@ -113,6 +89,8 @@ class Connection(asyncio.Protocol):
             self._end(fault.code)
         except HPACKError:
             self._end(Code.COMPRESSION_ERROR)
+        if self._asked:
+            self._begin()
         if self._transport.get_write_buffer_size() > self._limits.grpc_unsent_bytes:
             self._transport.abort()
 
@@ -121,8 +99,8 @@ class Connection(asyncio.Protocol):
         if not self._closing:
             self._transport.write(frames.go_away(self._last, Code.NO_ERROR))
         self._closing = True
-        if self._calls:
-            await asyncio.wait(self._calls)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         self._transport.close()
 
     # Frames
@@ -176,7 +154,8 @@ class Connection(asyncio.Protocol):
         metadata = self._blocks.read(bytes(block))
         if stream.id not in self._streams:
             return  # of a stream that is over: read, for the table of headers goes on
-        if len(self._calls) >= self._limits.grpc_streams_count or len(self._streams) > self._limits.grpc_streams_count:
+        most = self._limits.grpc_streams_count
+        if self._under_way + len(self._asked) >= most or len(self._streams) > most:
             return self._reset(stream, Code.REFUSED_STREAM)
         if stream.metadata is None:
             stream.metadata = metadata
@@ -224,6 +203,8 @@ class Connection(asyncio.Protocol):
             raise Fault(Code.ENHANCE_YOUR_CALM)
         stream = self._streams.pop(frame.stream, None)
         if stream is not None:
+            if stream in self._asked:
+                self._asked.remove(stream)  # given up before it began: there is nothing to decide
             self._let_go(stream)
             self._wake()
 
@@ -273,43 +254,68 @@ class Connection(asyncio.Protocol):
         except CallRefused as refused:
             return self._refuse(stream, refused)
         stream.asked = True
-        message = bytes(stream.data[frames.MESSAGE_HEAD_BYTES :])
-        self._let_go(stream)
-        call = self._loop.create_task(self._call(stream, message, stream.metadata or ()))
-        self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
+        self._asked.append(stream)
 
-    async def _call(self, stream: Stream, message: bytes, metadata: Metadata) -> None:
-        async def send(data: bytes) -> None:
-            await self._send(stream, frames.message(data))
+    def _begin(self) -> None:
+        """Begin to answer what has been asked, together: it came together."""
+        asked, self._asked = self._asked, []
+        calls = [(bytes(each.data[frames.MESSAGE_HEAD_BYTES :]), each.metadata or ()) for each in asked]
+        for each in asked:
+            self._let_go(each)
+        self._under_way += len(asked)
+        task = self._loop.create_task(self._serve(asked, calls))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-        try:
-            await self._method.answer(message, metadata, send)
-        except CallRefused as refused:
-            self._refuse(stream, refused)
-        except Exception as error:  # the last line of defence: nothing of a fault leaves
-            log.error("check.failed", exc_info=error)
-            self._refuse(stream, CallRefused(Status.INTERNAL, "the call could not be answered"))
+    async def _serve(self, streams: Sequence[Stream], calls: Sequence[Call]) -> None:
+        with self._method.under_way():
+            try:
+                answers = await self._method.answer(calls)
+                pairs = list(zip(streams, answers, strict=True))
+            except Exception as error:  # the last line of defence: nothing of a fault leaves
+                log.error("check.failed", exc_info=error)
+                fault = CallRefused(Status.INTERNAL, "the call could not be answered")
+                pairs = [(stream, fault) for stream in streams]
+            finally:
+                self._under_way -= len(streams)
+            await self._hand_on(pairs)
+
+    async def _hand_on(self, pairs: Sequence[tuple[Stream, bytes | CallRefused]]) -> None:
+        """Send the answers that there is room for at once, in one piece, and the others as room is made for them."""
+        out: list[bytes] = []
+        waiting = []
+        for stream, answer in pairs:
+            if isinstance(answer, CallRefused):
+                self._refuse(stream, answer)
+            elif stream.id in self._streams:
+                data = frames.message(answer)
+                if len(data) > min(self._window, stream.window, frames.FRAME_BYTES_MAX):
+                    waiting.append(self._send(stream, data))
+                    continue
+                self._window -= len(data)
+                del self._streams[stream.id]
+                out.append(frames.answer(stream.id, data))
+        if out:
+            self._transport.write(b"".join(out))
+        if waiting:
+            await asyncio.gather(*waiting)
 
     async def _send(self, stream: Stream, data: bytes) -> None:
         """Send the answer of a call as the other side makes room for it, soon; to a stream that is over, nothing."""
-        out = [frames.write_frame(Kind.HEADERS, frames.END_HEADERS, stream.id, frames.BEGIN)]
+        self._transport.write(frames.write_frame(Kind.HEADERS, frames.END_HEADERS, stream.id, frames.BEGIN))
         while data and stream.id in self._streams:
             size = min(len(data), self._window, stream.window, frames.FRAME_BYTES_MAX)
             if size <= 0:
-                self._transport.write(b"".join(out))  # whoever has read that makes room for more
-                out.clear()
                 if not await self._room():
                     return self._reset(stream, Code.CANCEL)  # an allow that leaves late would be an older one
                 continue
             self._window -= size
             stream.window -= size
-            out.append(frames.write_frame(Kind.DATA, 0, stream.id, data[:size]))
+            self._transport.write(frames.write_frame(Kind.DATA, 0, stream.id, data[:size]))
             data = data[size:]
         if self._streams.pop(stream.id, None) is not None:
             ends = frames.END_HEADERS | frames.END_STREAM
-            out.append(frames.write_frame(Kind.HEADERS, ends, stream.id, frames.DONE))
-            self._transport.write(b"".join(out))
+            self._transport.write(frames.write_frame(Kind.HEADERS, ends, stream.id, frames.DONE))
 
     async def _room(self) -> bool:
         """Wait until the other side has made room for something, and say whether it did in time."""

@@ -12,7 +12,8 @@ Left to others: what comes of a check (`checking`), the words of a refusal (`cor
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import Any, Final
 
@@ -20,10 +21,10 @@ from envoy.config.core.v3 import base_pb2
 from envoy.service.auth.v3 import external_auth_pb2 as auth
 from google.rpc import status_pb2
 
+from policy_engine.api.callers import Authenticated
 from policy_engine.api.checks.checking import Checker, NoPermit, Permit
 from policy_engine.api.checks.doors import SHOWN
-from policy_engine.api.checks.frames import CallRefused, Status
-from policy_engine.api.checks.headerblocks import Metadata
+from policy_engine.api.checks.frames import Call, CallRefused, Metadata, Status
 from policy_engine.api.checks.table import REMOVED, denying, upstream_headers
 from policy_engine.api.checks.told import KEY_HEADER, PREFIX, READ, Told
 from policy_engine.core.dialects import Refusal
@@ -38,6 +39,7 @@ EXTENSION_PREFIX: Final = PREFIX.removeprefix("x-")
 HEARD: Final = SHOWN | READ
 
 OVERWRITE: Final = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+NOT_ANSWERED: Final = CallRefused(Status.INTERNAL, "the call could not be answered")
 OK: Final = 0
 PERMISSION_DENIED: Final = 7
 UNAVAILABLE: Final = 14
@@ -60,27 +62,42 @@ class Checks:
             return self._checker.limits.grpc_stranger_bytes
         return self._checker.limits.checked_body_bytes + self._checker.limits.grpc_head_bytes
 
-    async def answer(self, message: bytes, metadata: Metadata, send: Callable[[bytes], Awaitable[None]]) -> None:
-        """Send the response to a check. It counts as under way until it was handed on. Raises `CallRefused`."""
-        with self._checker.answering():
-            try:
-                response = await self.respond(message, metadata)
-            except NotAuthenticated as refused:
-                raise CallRefused(Status.UNAUTHENTICATED, str(refused)) from None
-            except NotPermitted as refused:
-                raise CallRefused(Status.PERMISSION_DENIED, str(refused)) from None
-            await send(response)
+    def under_way(self) -> AbstractContextManager[None]:
+        """Return what is entered before calls are answered and left when the answers were handed on."""
+        return self._checker.answering()
 
-    async def respond(self, message: bytes, metadata: Metadata) -> bytes:
-        """Return the response to a check. Raises `NotAuthenticated` or `NotPermitted` where the key is none."""
-        told = Told(key=_key_of(metadata, None))
+    async def answer(self, calls: Sequence[Call]) -> list[bytes | CallRefused]:
+        """Return the response to each call, in order, or the status that it ends with."""
+        answers: list[bytes | CallRefused | None] = [None] * len(calls)
+        open_: list[tuple[int, Told, Authenticated]] = []
+        for place, (message, metadata) in enumerate(calls):
+            try:
+                told, caller, error = self._told(message, metadata)
+            except NotAuthenticated as refused:
+                answers[place] = CallRefused(Status.UNAUTHENTICATED, str(refused))
+            except NotPermitted as refused:
+                answers[place] = CallRefused(Status.PERMISSION_DENIED, str(refused))
+            else:
+                if error is None:
+                    open_.append((place, told, caller))
+                else:
+                    answers[place] = denied(self._checker.refused(error, told))
+        outcomes = await self._checker.check_all([(told, caller) for _, told, caller in open_]) if open_ else []
+        for (place, _, _), outcome in zip(open_, outcomes, strict=True):
+            answers[place] = permitted(outcome) if isinstance(outcome, Permit) else denied(outcome)
+        return [NOT_ANSWERED if answer is None else answer for answer in answers]
+
+    def _told(self, message: bytes, metadata: Metadata) -> tuple[Told, Authenticated, Exception | None]:
+        """Return what a call tells, whose it is, and why it cannot be decided if it cannot.
+
+        Raises `NotAuthenticated` or `NotPermitted` where the key is none: who has none is told nothing else.
+        """
+        told, error = Told(key=_key_of(metadata, None)), None
         try:
             tell(told, auth.CheckRequest.FromString(message), metadata)
-        except Exception as error:  # noqa: BLE001  whatever it is, it is a refusal, once the proxy is known
-            self._checker.caller(told.key)
-            return denied(self._checker.refused(error, told))
-        outcome = await self._checker.check(told, self._checker.caller(told.key))
-        return permitted(outcome) if isinstance(outcome, Permit) else denied(outcome)
+        except Exception as caught:  # noqa: BLE001  whatever it is, it is a refusal, once the proxy is known
+            error = caught
+        return told, self._checker.caller(told.key), error
 
 
 def _key_of(metadata: Metadata, extension: str | None) -> str | None:

@@ -96,6 +96,11 @@ class CallRefused(Exception):
         super().__init__(sentence)
 
 
+Metadata = tuple[tuple[str, bytes], ...]
+Call = tuple[bytes, Metadata]
+"""A message, and the headers that it came with."""
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One frame that has arrived whole."""
@@ -217,3 +222,13 @@ def refused(status: Status, sentence: str) -> bytes:
 
 def _percent(sentence: str) -> str:
     return "".join(each if " " <= each <= "~" and each != "%" else "?" for each in sentence)
+
+
+_ENDED: Final = len(DONE).to_bytes(3, "big") + bytes((Kind.HEADERS, END_HEADERS | END_STREAM))
+_BEGUN: Final = len(BEGIN).to_bytes(3, "big") + bytes((Kind.HEADERS, END_HEADERS))
+
+
+def answer(stream: int, data: bytes) -> bytes:
+    """Return a whole answer of a call: headers, a message that fits one frame, and the status that ends it well."""
+    at = stream.to_bytes(4, "big")
+    return b"".join((_BEGUN, at, BEGIN, len(data).to_bytes(3, "big"), b"\x00\x00", at, data, _ENDED, at, DONE))

@@ -11,9 +11,9 @@ from typing import Final
 
 from hpack import Decoder
 
-BLOCKS_KEPT: Final = 64
+from policy_engine.api.checks.frames import Metadata
 
-Metadata = tuple[tuple[str, bytes], ...]
+BLOCKS_KEPT: Final = 64
 
 
 class HeaderBlocks:

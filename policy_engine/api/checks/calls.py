@@ -1,0 +1,45 @@
+"""What a connection and the method that it serves need of each other: calls, and the streams that they come on.
+
+Rules of the room: a method answers calls together that came together, each with bytes or with a refusal, and never
+raises for what a caller sent.
+Left to others: frames and state (`connection`), what a call means (`envoy`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from policy_engine.api.checks.frames import Call, CallRefused, Metadata
+
+
+class Method(Protocol):
+    """The method that is served, under its path."""
+
+    path: bytes
+
+    def bytes_max(self, metadata: Metadata) -> int:
+        """Return how long the message of a call with this metadata may be."""
+        ...
+
+    def under_way(self) -> AbstractContextManager[None]:
+        """Return what is entered before calls are answered and left when the answers were handed on."""
+        ...
+
+    async def answer(self, calls: Sequence[Call]) -> Sequence[bytes | CallRefused]:
+        """Return the answer of each call, in order."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Stream:
+    """A call: its metadata once that is there, what came of its message, and how much may still be sent."""
+
+    id: int
+    window: int
+    deadline: float
+    metadata: Metadata | None = None
+    data: bytearray = field(default_factory=bytearray)
+    asked: bool = False
