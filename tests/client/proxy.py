@@ -20,6 +20,8 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.accepted = 0
+        self.sent: bytearray | None = None
+        """What clients say, once a test has put a `bytearray` here."""
         Thread(target=self._accept, daemon=True).start()
 
     def hold(self) -> None:
@@ -66,6 +68,8 @@ class Proxy:
             while piece := source.recv(65_536):
                 if held:
                     self._open.wait()
+                elif self.sent is not None:
+                    self.sent += piece
                 sink.sendall(piece)
         for each in (source, sink):
             with suppress(OSError):

@@ -1,0 +1,180 @@
+"""The decisions of one request through a gateway: each model that is about to answer is decided by itself.
+
+Rules of the room:
+- A hop is a model, an action and a serving region. An allow is used again for the same hop of the same request within
+  its budget, counted from before it was asked for; for any other hop, and any later, the engine is asked anew.
+- Whatever is not an allow raises `Refused`. An engine that fails is an outage, never an allow.
+- Errors and log lines hold no identifier and nothing that a caller sent.
+Left to others: who asks (`callers`), what the gateway's exceptions are (`litellm`), cutting a stream (`cutting`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from policy_engine.core.decision import Decision
+from policy_engine.core.dialects import Dialect, Refusal, malformed, refusal, unauthenticated, unavailable
+from policy_engine.core.wording import Wording
+from policy_engine.errors import InputRefused
+from policy_engine.plugins.callers import GatewayCaller
+from policy_engine.plugins.engines import GatewayEngine
+
+USED_SHARE: Final = 0.99
+"""Of a budget so much is used, as the reference client does."""
+
+NOBODY: Final = "Policy, not login: the key of this request names no user or no organisation, so nothing is allowed."
+NO_MODEL: Final = "Policy, not login: this request names no model, so nothing can be allowed."
+NOT_GUARDED: Final = (
+    "Policy, not login: the model of this kind of request cannot be told here, so nothing is allowed. "
+    "Administrators can let kinds through that reach no model: POLICY_ENGINE_GATEWAY_UNGUARDED."
+)
+NOT_ASKABLE: Final = "The model or the place of this request is malformed, so nothing can be allowed."
+
+_FIELDS: Final = frozenset({"code", "decision_id", "alternatives", "docs_url"})
+
+log = logging.getLogger("policy_engine.plugins")
+
+
+class Refused(Exception):
+    """Nothing is let through. `answer` is what the client is told; `fields` say more of a deny, for clients that read.
+
+    The fields are those of the OpenAI dialect beside its message: code, decision id, alternatives, where to look.
+    """
+
+    def __init__(self, answer: Refusal, fields: Mapping[str, Any] | None = None) -> None:
+        self.answer = answer
+        self.fields = fields or {}
+        super().__init__("refused by policy")
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """A model that is about to answer, where it would, and what is done there."""
+
+    model: str
+    action: str = "infer"
+    serving_region: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """An allow of this request, and until when it may be used, by the monotonic clock of this process."""
+
+    decision: Decision
+    until: float
+
+
+@dataclass(slots=True)
+class Journey:
+    """One request on its way: who asks, in which dialect, what was allowed, and what was allowed last.
+
+    `deployments` are the gateway's deployments that were let through, by what a later hook knows of them. `told` is
+    called with each allow while a stream flows.
+    """
+
+    caller: GatewayCaller
+    dialect: Dialect = Dialect.OPENAI
+    allowed: dict[Hop, Allowed] = field(default_factory=dict)
+    deployments: dict[tuple[str, str], Hop] = field(default_factory=dict)
+    last: Hop | None = None
+    told: Callable[[Decision], None] | None = None
+
+
+class Hops:
+    """Decides hops by an engine."""
+
+    def __init__(self, engine: GatewayEngine, wording: Wording, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._engine = engine
+        self._wording = wording
+        self._clock = clock
+
+    async def allow(self, journey: Journey, hop: Hop) -> Decision:
+        """Return the allow of a hop, fresh or still good. Raises `Refused` with the answer to send."""
+        kept = journey.allowed.get(hop)
+        if kept is None or self._clock() >= kept.until:
+            kept = await self._ask(journey, hop)
+            journey.allowed[hop] = kept
+        journey.last = hop
+        if journey.told is not None:
+            journey.told(kept.decision)
+        return kept.decision
+
+    async def listed(self, caller: GatewayCaller, names: Sequence[str], dialect: Dialect) -> list[str]:
+        """Return the names that the caller may use. Raises `Refused` where none is and the engine gave no answer.
+
+        Every name is decided, so a listing shows what could be called. An engine that is away would hide everything:
+        so where nothing is left, one name more is asked for, and an outage is said instead of an empty listing.
+        """
+        try:
+            kept = await self._engine.filter_models_async(
+                names, subject=caller.subject, tenant=caller.tenant, location=caller.location
+            )
+        except InputRefused:
+            raise Refused(malformed(dialect, NOT_ASKABLE)) from None
+        if not kept and names:
+            await self._answers(Journey(caller, dialect), Hop(names[0]))
+        return kept
+
+    async def _answers(self, journey: Journey, hop: Hop) -> None:
+        """Raise `Refused` where the engine gives no answer of its own; a deny is one."""
+        try:
+            await self._ask(journey, hop)
+        except Refused as refused:
+            if refused.answer.status == unavailable(journey.dialect).status:
+                raise
+
+    async def _ask(self, journey: Journey, hop: Hop) -> Allowed:
+        caller, asked_at = journey.caller, self._clock()
+        try:
+            decision = await self._engine.decide_async(
+                subject=caller.subject,
+                tenant=caller.tenant,
+                location=caller.location,
+                model=hop.model,
+                action=hop.action,
+                serving_region=hop.serving_region,
+            )
+        except InputRefused:
+            raise Refused(malformed(journey.dialect, NOT_ASKABLE)) from None  # the cause may quote what was sent
+        except Exception as error:  # noqa: BLE001  # whatever failed in the engine: nothing is allowed without an answer
+            log.error("the engine could not be asked: %s", type(error).__name__)
+            raise Refused(unavailable(journey.dialect)) from None
+        if decision.allowed is not True:
+            raise self.refused(decision, journey.dialect)
+        until = asked_at + decision.valid_for_ms * USED_SHARE / 1000
+        if self._clock() >= until:
+            raise Refused(unavailable(journey.dialect))  # the answer was so slow that it holds no more
+        return Allowed(decision, until)
+
+    def refused(self, decision: Decision, dialect: Dialect) -> Refused:
+        """Return the exception for a deny."""
+        fields = json.loads(refusal(decision, Dialect.OPENAI, self._wording).body)["error"]
+        told = {name: value for name, value in fields.items() if name in _FIELDS and value}
+        return Refused(refusal(decision, dialect, self._wording), told)
+
+
+def nobody(dialect: Dialect) -> Refused:
+    """Return the exception for a caller whom the gateway did not name."""
+    return Refused(unauthenticated(dialect, NOBODY))
+
+
+def told(answer: Refusal) -> str:
+    """Return the sentences of a refusal, in whichever dialect it is."""
+    body = json.loads(answer.body)
+    error = body.get("error", body)
+    return str(error.get("message") or error.get("detail") or "")
+
+
+def no_model(dialect: Dialect) -> Refused:
+    """Return the exception for a request without a model."""
+    return Refused(malformed(dialect, NO_MODEL))
+
+
+def not_guarded(dialect: Dialect) -> Refused:
+    """Return the exception for a kind of request whose model may stand where nobody looks."""
+    return Refused(malformed(dialect, NOT_GUARDED))

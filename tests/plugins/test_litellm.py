@@ -1,0 +1,462 @@
+"""The LiteLLM plugin inside a real LiteLLM proxy: every hook on every route, with a real engine and a provider behind.
+
+The proxy runs in an environment of its own, so this is part of `make nightly`, and of every run where `CI` is true.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import httpx2
+import openai
+import pytest
+
+from tests.api.served import Served, serving
+from tests.api.streams import soon
+from tests.client.proxy import Proxy as Network
+from tests.plugins import litellm_proxy
+from tests.plugins.litellm_proxy import Proxy
+from tests.plugins.upstream import ANSWER, PIECES, Provider, providing
+
+pytestmark = [] if os.environ.get("CI") else [pytest.mark.nightly]
+
+PROMPT = "planted-prompt"
+CHAT = {"messages": [{"role": "user", "content": PROMPT}]}
+ROUTES: Mapping[str, dict[str, Any]] = {
+    "/v1/chat/completions": CHAT,
+    "/v1/completions": {"prompt": PROMPT},
+    "/v1/embeddings": {"input": PROMPT},
+    "/v1/responses": {"input": PROMPT},
+    "/v1/messages": {**CHAT, "max_tokens": 9},
+}
+STREAMED = [path for path in ROUTES if path != "/v1/embeddings"]
+OTHERS: Mapping[str, dict[str, Any]] = {
+    "/v1/images/generations": {"prompt": PROMPT},
+    "/v1/moderations": {"input": PROMPT},
+    "/v1/rerank": {"query": PROMPT, "documents": [PROMPT]},
+    "/v1/audio/speech": {"input": PROMPT, "voice": "alloy"},
+}
+"""Routes whose models the sample world does not have: they are seen to be decided, not to answer."""
+SETTINGS = {
+    "router_settings": {
+        "num_retries": 1,
+        "fallbacks": [{"opus-4-8": ["mythos-5"]}, {"summit-4": ["mythos-5", "fable-5"]}],
+    },
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a test has: the proxy, the engine behind it, the network between them, and the provider behind all."""
+
+    proxy: Proxy
+    served: Served
+    network: Network
+    provider: Provider
+
+    def reached(self) -> list[str]:
+        """Return the models that the provider was asked for since the last time."""
+        models = [model for _, model in self.provider.reached]
+        self.provider.reached.clear()
+        return models
+
+    def withdraw(self, id: str, model: str, tenant: str) -> float:
+        """Engage a switch and return when it was committed."""
+        body = {"id": id, "scope": {"models": [model], "tenants": [tenant]}, "reason": "why"}
+        answer = self.served.post("/v1/switches", body, key="operator")
+        assert answer.status_code == 201, answer.text
+        return time.monotonic()
+
+    def restore(self, id: str) -> None:
+        """Release a switch, by two persons."""
+        asked = self.served.post(f"/v1/switches/{id}/release", {"reason": "over"}, key="operator").json()
+        path = f"/v1/approvals/{asked['proposal']}/approve"
+        approved = self.served.post(path, {"hash": asked["hash"]}, key="approver")
+        assert approved.is_success, approved.text
+
+
+def deployments(port: int) -> list[dict[str, Any]]:
+    """Return the proxy's models: some are called otherwise at the provider, some are not what their name says."""
+
+    def one(name: str, model: str, **info: Any) -> dict[str, Any]:
+        provider, _, _ = model.partition("/")
+        base = f"http://127.0.0.1:{port}" + ("" if provider == "anthropic" else "/v1")
+        params = {"model": model, "api_base": base, "api_key": "sk-none"}
+        return {"model_name": name, "litellm_params": params, "model_info": info}
+
+    return [
+        one("fable-5", "openai/our-deployment-17", policy_engine_model="fable-5"),
+        one("mythos-5", "openai/mythos-5"),
+        one("fable-latest", "openai/mythos-5"),
+        one("fable-5-1", "openai/mythos-5"),
+        one("fable-5-1", "openai/fable-5-1"),
+        one("opus-4-8", "openai/broken-opus", policy_engine_model="opus-4-8"),
+        one("summit-4", "openai/broken-summit", policy_engine_model="summit-4"),
+        one("open-1", "openai/quiet", policy_engine_model="open-1"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Offer one proxy to this module."""
+    folder = tmp_path_factory.mktemp("litellm")
+    with serving(tmp_path_factory.mktemp("served"), replica=True) as served, providing() as provider:
+        network = Network(served.port)
+        network.sent = bytearray()
+        variables = {
+            **litellm_proxy.exported(),
+            "POLICY_ENGINE_URL": f"http://127.0.0.1:{network.port}",
+            "POLICY_ENGINE_KEY": served.keys["gateway"],
+            "POLICY_ENGINE_GATEWAY_STATUSES": "evidence=451,tenant=404",
+            "POLICY_ENGINE_GATEWAY_BLOCKED_BY": "https://authority.example/order-7",
+        }
+        text = litellm_proxy.configuration(deployments(provider.port), SETTINGS)
+        with litellm_proxy.started(folder, text, variables) as proxy:
+            assert litellm_proxy.ready(proxy), proxy.log.read_text()[-4_000:]
+            yield Place(proxy, served, network, provider)
+        network.close()
+
+
+def error(answer: httpx2.Response) -> dict[str, Any]:
+    """Return the error of an answer, in either dialect."""
+    found: dict[str, Any] = answer.json()["error"]
+    return found
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_an_allowed_call_is_answered_by_the_model_that_was_decided(place: Place, path: str) -> None:
+    """On each route an allowed caller reaches the deployment, with one decision: name and deployment are one model."""
+    place.reached()
+    before = place.served.entries()
+    answer = place.proxy.post(path, {**ROUTES[path], "model": "fable-5"})
+    assert answer.status_code == 200, answer.text
+    assert path == "/v1/embeddings" or ANSWER in answer.text
+    assert place.reached() == ["our-deployment-17"]
+    assert place.served.entries() == before + 1
+
+
+@pytest.mark.parametrize("path", OTHERS)
+def test_other_kinds_of_calls_are_decided_before_they_are_made(place: Place, path: str) -> None:
+    """A denied caller reaches nobody there either, and the status is kept."""
+    place.reached()
+    before = place.served.entries()
+    assert place.proxy.post(path, {**OTHERS[path], "model": "fable-5"}, key="sk-eve").status_code == 451
+    assert place.served.entries() == before + 1
+    assert place.reached() == []
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_a_denied_call_reaches_nobody_and_keeps_its_status(place: Place, path: str) -> None:
+    """On each route a denied caller gets the chosen status, the link, the id and no invitation to try again."""
+    place.reached()
+    answer = place.proxy.post(path, {**ROUTES[path], "model": "fable-5"}, key="sk-eve")
+    assert answer.status_code == 451, answer.text
+    assert answer.headers["link"] == '<https://authority.example/order-7>; rel="blocked-by"'
+    assert answer.headers["x-should-retry"] == "false"
+    assert answer.headers["cache-control"] == "no-store"
+    assert place.served.get(f"/v1/decisions/{answer.headers['policy-engine-decision-id']}", key="auditor").is_success
+    assert error(answer)["message"].startswith("Policy, not login: ")
+    assert "eve" not in answer.text and PROMPT not in answer.text
+    assert place.reached() == []
+
+
+def test_a_deny_says_more_to_programs(place: Place) -> None:
+    """The error of the OpenAI routes carries code, decision id and alternatives where LiteLLM has room for them."""
+    answer = place.proxy.post("/v1/chat/completions", {**CHAT, "model": "fable-5"}, key="sk-eve")
+    found = error(answer)
+    assert (found["type"], found["param"], found["code"]) == ("request_forbidden", "model", "451")
+    assert found["provider_specific_fields"] == {
+        "code": "facts_missing",
+        "decision_id": answer.headers["policy-engine-decision-id"],
+        "alternatives": ["open-1"],
+    }
+
+
+def test_the_client_libraries_show_the_deny_and_send_one_request(place: Place) -> None:
+    """`openai` and `anthropic` raise at once, with the message, and repeat nothing."""
+    before = place.served.entries()
+    said: Any = [{"role": "user", "content": PROMPT}]
+    with (
+        openai.OpenAI(base_url=f"{place.proxy.url}/v1", api_key="sk-alice", max_retries=2) as client,
+        pytest.raises(openai.NotFoundError) as hidden,
+    ):
+        client.chat.completions.create(model="mythos-5", messages=said)
+    assert "Policy, not login: " in hidden.value.message
+    with (
+        anthropic.Anthropic(base_url=place.proxy.url, api_key="sk-eve", max_retries=2) as other,
+        pytest.raises(anthropic.APIStatusError) as blocked,
+    ):
+        other.messages.create(model="fable-5", max_tokens=9, messages=said)
+    assert blocked.value.status_code == 451 and "Policy, not login: " in blocked.value.message
+    assert place.served.entries() == before + 2
+
+
+def test_the_listing_shows_what_can_be_called(place: Place) -> None:
+    """Each caller sees exactly the models that the engine allows, and a hidden one is as if it did not exist."""
+    listed = {
+        key: [model["id"] for model in place.proxy.get("/v1/models", key=key).json()["data"]]
+        for key in ("sk-alice", "sk-eve", "sk-ines")
+    }
+    everything = {entry["model_name"] for entry in deployments(1)}
+    assert set(listed["sk-alice"]) == everything - {"mythos-5"}
+    assert listed["sk-eve"] == ["open-1"]
+    assert set(listed["sk-ines"]) == everything
+    for key, names in listed.items():
+        for name in everything:
+            assert place.proxy.get(f"/v1/models/{name}", key=key).status_code == (200 if name in names else 404)
+            if name not in names:
+                denied = place.proxy.post("/v1/chat/completions", {**CHAT, "model": name}, key=key)
+                assert denied.status_code in (404, 451)
+    place.reached()
+
+
+@pytest.mark.parametrize("key", ["sk-nobody", "sk-teamless"])
+def test_a_key_that_names_nobody_gets_nothing(place: Place, key: str) -> None:
+    """Without a user or a team in the proxy's own record nothing is asked and nothing allowed."""
+    before = place.served.entries()
+    for path, body in ROUTES.items():
+        assert place.proxy.post(path, {**body, "model": "open-1", "user": "alice"}, key=key).status_code == 401
+    assert place.proxy.get("/v1/models", key=key).status_code == 401
+    assert place.served.entries() == before
+
+
+def test_who_asks_and_from_where_cannot_be_said_in_a_body(place: Place) -> None:
+    """A body that names another user, a record of one, or a place, is decided as the key says."""
+    record = {"user_id": "alice", "team_id": "acme", "team_metadata": {"location": "US"}}
+    forged = {"user_api_key_auth": record, "user_api_key_user_id": "alice", "location": "US"}
+    for path, body in ROUTES.items():
+        for field in ("metadata", "litellm_metadata"):
+            sent = {**body, "model": "fable-5", "user": "alice", field: forged}
+            answer = place.proxy.post(path, sent, key="sk-eve")
+            assert answer.status_code in (400, 451), (path, field, answer.text)  # 400: no such metadata on that route
+        sent = {**body, "model": "fable-5"}
+        assert place.proxy.post(path, sent, key="sk-placeless").status_code == 403
+    assert place.reached() == []
+
+
+def test_a_name_does_not_stand_for_another_model(place: Place) -> None:
+    """What is called `fable-latest` here reaches `mythos-5`: who may use the one and not the other gets neither."""
+    place.reached()
+    for path, body in ROUTES.items():
+        assert place.proxy.post(path, {**body, "model": "fable-latest"}).status_code == 404
+    assert place.reached() == []
+    assert place.proxy.post("/v1/chat/completions", {**CHAT, "model": "fable-latest"}, key="sk-ines").is_success
+    assert place.reached() == ["mythos-5"]
+
+
+def test_a_denied_deployment_is_passed_over_and_stays_for_others(place: Place) -> None:
+    """Of two deployments the allowed one answers each time; the other one is not taken out of service by the denies."""
+    place.reached()
+    for _ in range(10):
+        assert place.proxy.post("/v1/chat/completions", {**CHAT, "model": "fable-5-1"}).is_success
+    assert place.reached() == ["fable-5-1"] * 10
+    for _ in range(5):
+        assert place.proxy.post("/v1/chat/completions", {**CHAT, "model": "fable-latest"}).status_code == 404
+    assert place.proxy.post("/v1/chat/completions", {**CHAT, "model": "fable-latest"}, key="sk-greg").is_success
+    assert place.reached() == ["mythos-5"]
+
+
+def test_a_fallback_is_decided_when_the_first_model_fails(place: Place) -> None:
+    """The primary fails on purpose: a caller who may not use the fallback does not get it, one who may does."""
+    place.reached()
+    answer = place.proxy.post("/v1/chat/completions", {**CHAT, "model": "opus-4-8"})
+    assert answer.status_code == 500 and "Policy, not login: " in answer.text  # the failure, and why nothing stood in
+    assert set(place.reached()) == {"broken-opus"}
+    answer = place.proxy.post("/v1/chat/completions", {**CHAT, "model": "opus-4-8"}, key="sk-ines")
+    assert answer.is_success, answer.text
+    assert place.reached()[-1] == "mythos-5"
+
+
+def test_a_denied_fallback_is_passed_over_for_the_next(place: Place) -> None:
+    """`summit-4` falls back to `mythos-5`, then to `fable-5`: the denied hop is left out, and the answer says so."""
+    place.reached()
+    answer = place.proxy.post("/v1/chat/completions", {**CHAT, "model": "summit-4"})
+    assert answer.is_success, answer.text
+    reached = place.reached()
+    assert reached[-1] == "our-deployment-17" and "mythos-5" not in reached
+    assert answer.headers["x-litellm-attempted-fallbacks"] != "0"
+
+
+def test_fallbacks_of_the_caller_are_decided_too(place: Place) -> None:
+    """A body that brings its own list of fallbacks reaches none that its caller may not use."""
+    place.reached()
+    for named in (["mythos-5"], [{"model": "mythos-5"}]):
+        body = {**CHAT, "model": "opus-4-8", "fallbacks": named, "num_retries": 2}
+        assert not place.proxy.post("/v1/chat/completions", body).is_success
+        forced = {**CHAT, "model": "fable-5", "fallbacks": named, "mock_testing_fallbacks": True}
+        assert not place.proxy.post("/v1/chat/completions", forced).is_success
+    assert "mythos-5" not in place.reached()
+
+
+@pytest.mark.parametrize("name", ["openai/mythos-5", "Mythos-5", "mythos-5,fable-5", "*", "", "mythos-5 "])
+def test_other_spellings_of_a_model_open_nothing(place: Place, name: str) -> None:
+    """Providers in front, other cases, lists and blanks reach nobody."""
+    place.reached()
+    assert not place.proxy.post("/v1/chat/completions", {**CHAT, "model": name}).is_success
+    assert place.reached() == []
+
+
+def test_a_request_without_a_model_is_refused(place: Place) -> None:
+    """There is nothing to decide, so nothing passes."""
+    for path, body in ROUTES.items():
+        assert place.proxy.post(path, body).status_code in (400, 422)
+    assert place.reached() == []
+
+
+def test_kinds_of_requests_that_are_not_guarded_are_refused(place: Place) -> None:
+    """Routes whose model may stand elsewhere are closed, with a sentence for the administrator."""
+    place.reached()
+    elsewhere = {"contents": [{"parts": [{"text": PROMPT}]}], "model": "open-1"}
+    for answer in (
+        place.proxy.get("/v1/responses/resp_1"),
+        place.proxy.get("/v1/files"),
+        place.proxy.post("/v1beta/models/mythos-5:generateContent", elsewhere),
+        place.proxy.post("/anthropic/v1/messages", {**ROUTES["/v1/messages"], "model": "open-1"}),
+    ):
+        assert answer.status_code == 400
+        assert "POLICY_ENGINE_GATEWAY_UNGUARDED" in answer.text
+    for path in ("/engines/mythos-5/chat/completions", "/openai/deployments/mythos-5/chat/completions"):
+        assert place.proxy.post(path, {**CHAT, "model": "fable-5"}).status_code == 404  # the path names the model
+    assert place.reached() == []
+
+
+@pytest.mark.parametrize("path", STREAMED)
+def test_an_allowed_stream_passes_whole(place: Place, path: str) -> None:
+    """On each route every piece arrives, and the stream ends as its dialect has it."""
+    place.reached()
+    answer = place.proxy.post(path, {**ROUTES[path], "model": "fable-5", "stream": True})
+    assert answer.status_code == 200, answer.text
+    assert all(f"piece {number}" in answer.text for number in range(PIECES)), answer.text
+    assert "error" not in answer.text.replace('"error":null', "")
+    assert place.reached() == ["our-deployment-17"]
+
+
+def test_without_the_engine_nothing_is_allowed(place: Place) -> None:
+    """Calls and listings answer 503 and say when to try again; once the engine is back, so are they."""
+    place.reached()
+    place.network.cut()
+    try:
+        for path, body in ROUTES.items():
+            answer = place.proxy.post(path, {**body, "model": "fable-5"})
+            assert answer.status_code == 503 and answer.headers["retry-after"], answer.text
+        assert place.proxy.get("/v1/models").status_code == 503
+        assert place.reached() == []
+    finally:
+        place.network.heal()
+    soon(lambda: place.proxy.post("/v1/chat/completions", {**CHAT, "model": "fable-5"}).is_success or None)
+
+
+def test_a_stream_ends_when_the_engine_is_gone(place: Place) -> None:
+    """Nobody can say any more that the allow stands, so the stream ends within its budget."""
+    body = {**CHAT, "model": "open-1", "stream": True}
+    headers = {"Authorization": "Bearer sk-alice"}
+    began = time.monotonic()
+    said = ""
+    try:
+        url = place.proxy.url + "/v1/chat/completions"
+        with httpx2.stream("POST", url, json=body, headers=headers, timeout=30) as answer:
+            for line in answer.iter_lines():
+                said += line
+                if "piece 0" in line:
+                    place.network.cut()
+                    began = time.monotonic()
+        assert time.monotonic() - began < 5
+    finally:
+        place.network.heal()
+    soon(lambda: place.proxy.post("/v1/embeddings", {"input": "x", "model": "fable-5"}).is_success or None)
+    assert "piece 0" in said and 'data: {"error"' in said, said
+
+
+@pytest.mark.parametrize("path", STREAMED)
+def test_a_stream_is_cut_when_its_model_is_withdrawn(place: Place, path: str) -> None:
+    """While no piece flows the stream ends with an error of its dialect, and the provider is let go."""
+    body = {**ROUTES[path], "model": "open-1", "stream": True}
+    headers = {"Authorization": "Bearer sk-bruno"}
+    place.provider.left.clear()
+    said, committed, switch = "", 0.0, f"cut{path.replace('/', '-')}"
+    with httpx2.stream("POST", place.proxy.url + path, json=body, headers=headers, timeout=30) as answer:
+        assert answer.status_code == 200
+        for line in answer.iter_lines():
+            said += line + "\n"
+            if not committed and ("piece 0" in line or "message_start" in line or "created" in line):
+                committed = place.withdraw(switch, "open-1", "acme-de")
+    assert committed and time.monotonic() - committed < 3, said
+    assert "Policy, not login: " in said, said
+    assert f"piece {PIECES - 1}" not in said
+    soon(lambda: place.provider.left)
+    assert place.proxy.post(path, {**body, "stream": False}, key="sk-bruno").status_code in (403, 404)
+    place.restore(switch)
+
+
+def test_a_stream_that_was_cut_raises_in_the_client_library(place: Place) -> None:
+    """`openai` raises in the middle of its loop, with the message."""
+    with openai.OpenAI(base_url=f"{place.proxy.url}/v1", api_key="sk-alice", max_retries=2) as client:
+        stream = client.chat.completions.create(
+            model="open-1", stream=True, messages=[{"role": "user", "content": "x"}]
+        )
+        with pytest.raises(openai.APIError, match="Policy, not login: "):
+            for number, _ in enumerate(stream):
+                if number == 0:
+                    place.withdraw("cut-library", "open-1", "acme")
+
+
+def test_no_prompt_went_to_the_engine(place: Place) -> None:
+    """Whatever the proxy said to the engine in all these tests, no prompt and no reply was in it."""
+    assert place.network.sent is not None
+    sent = bytes(place.network.sent)
+    assert sent.count(b'"resource"') > 10
+    assert PROMPT.encode() not in sent and ANSWER.encode() not in sent
+
+
+def test_a_proxy_without_settings_does_not_start(tmp_path: Path) -> None:
+    """It ends by itself, and its log names the variable; it never serves without the guard."""
+    text = litellm_proxy.configuration(deployments(9), {})
+    with litellm_proxy.started(tmp_path, text, {}) as proxy:
+        assert not litellm_proxy.ready(proxy)
+        assert "POLICY_ENGINE_URL: name the engine to ask" in proxy.log.read_text()
+
+
+def test_an_embedded_engine_guards_alike_in_a_class_of_ones_own(tmp_path: Path) -> None:
+    """With a database instead of an address the proxy decides by itself; a subclass keeps every hook."""
+    variables = {
+        "POLICY_ENGINE_DATABASE": f"sqlite:///{tmp_path / 'engine.db'}",
+        "POLICY_ENGINE_POLICIES": str(litellm_proxy.ROOT / "policies"),
+        "POLICY_ENGINE_GATEWAY_LOCATION": "team_metadata.location",
+    }
+    with providing() as provider:
+        text = litellm_proxy.configuration(deployments(provider.port), SETTINGS)
+        own = {**json.loads(text), "litellm_settings": {"callbacks": ["litellm_own.guard"]}}
+        del own["include"]
+        (tmp_path / "litellm_own.py").write_text(OWN)
+        with litellm_proxy.started(tmp_path, json.dumps(own), variables) as proxy:
+            assert litellm_proxy.ready(proxy), proxy.log.read_text()[-4_000:]
+            assert proxy.post("/v1/chat/completions", {**CHAT, "model": "fable-5"}).is_success
+            assert proxy.post("/v1/chat/completions", {**CHAT, "model": "fable-5"}, key="sk-eve").status_code == 403
+            assert proxy.post("/v1/chat/completions", {**CHAT, "model": "fable-latest"}).status_code == 403
+            assert not proxy.post("/v1/chat/completions", {**CHAT, "model": "opus-4-8"}).is_success
+            listed = [model["id"] for model in proxy.get("/v1/models", key="sk-eve").json()["data"]]
+            whole = proxy.post("/v1/chat/completions", {**CHAT, "model": "fable-5", "stream": True}).text
+        assert listed == ["open-1"] and f"piece {PIECES - 1}" in whole
+        assert "mythos-5" not in [model for _, model in provider.reached]
+
+
+OWN = '''
+from policy_engine.plugins.engines import gateway_engine
+from policy_engine.plugins.gatewaysettings import gateway_settings
+from policy_engine.plugins.litellm import Guard
+
+
+class Own(Guard):
+    """A class of the operator's own that changes nothing."""
+
+
+settings = gateway_settings()
+guard = Own(gateway_engine(settings), settings)
+'''
