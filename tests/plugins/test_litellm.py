@@ -209,6 +209,8 @@ def test_the_listing_shows_what_can_be_called(place: Place) -> None:
     assert listed["sk-eve"] == ["open-1"]
     assert set(listed["sk-ines"]) == everything
     for key, names in listed.items():
+        described = place.proxy.get("/model/info", key=key).json()["data"]
+        assert {model["model_name"] for model in described} == set(names)
         for name in everything:
             assert place.proxy.get(f"/v1/models/{name}", key=key).status_code == (200 if name in names else 404)
             if name not in names:
@@ -301,6 +303,17 @@ def test_other_spellings_of_a_model_open_nothing(place: Place, name: str) -> Non
     place.reached()
     assert not place.proxy.post("/v1/chat/completions", {**CHAT, "model": name}).is_success
     assert place.reached() == []
+
+
+def test_a_health_check_is_a_call_of_nobody(place: Place) -> None:
+    """The proxy's own calls have no caller: they reach no provider and report every deployment as unhealthy."""
+    place.reached()
+    told = place.proxy.get("/health").json()
+    assert told["healthy_endpoints"] == [] and len(told["unhealthy_endpoints"]) == len(deployments(1))
+    assert "names no user" in json.dumps(told)
+    assert place.reached() == []
+    assert place.proxy.post("/v1/embeddings", {"input": "x", "model": "fable-5"}).is_success  # and nobody suffers
+    place.reached()
 
 
 def test_a_request_without_a_model_is_refused(place: Place) -> None:
