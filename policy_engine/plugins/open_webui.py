@@ -63,7 +63,7 @@ class Valves:
 
     texts: ClassVar[dict[str, str]] = {
         "url": "Where policy_engine answers, for example https://pdp.example:8181",
-        "key": "The API key of this enforcement point (pe_...), with the scope decide",
+        "key": "The API key of this enforcement point (pe_THE_KEY_OF_THIS_PROXY), with the scope decide",
         "tenant": "The id of the organisation that the users of this Open WebUI act for",
         "subject": "What of the user is the person's id in the engine: id, or email where nobody can choose their own",
         "location": "Where the users are (US, UA-65), if that is known for all; the key needs --supplies location",

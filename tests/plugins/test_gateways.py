@@ -105,7 +105,10 @@ def test_a_caller_is_read_by_the_fields_that_are_named() -> None:
 
 @given(st.one_of(st.none(), st.integers(), st.lists(st.text()), st.dictionaries(st.text(), st.text()), st.just("")))
 def test_whatever_is_no_name_is_nobody(value: Any) -> None:
-    """A record without a text where a person or an organisation should be names nobody."""
+    """A record without a text where a person or an organisation should be names nobody.
+
+    Control: policy_engine/plugins/callers.py, `return found if isinstance(found, str) and found else None`.
+    """
     settings = GatewaySettings(gateway_tenant="team_metadata.tenant")
     assert caller_of(value, settings) is None
     record = SimpleNamespace(user_id="alice", team_metadata={"tenant": value})
@@ -126,7 +129,10 @@ class Clock:
 
 
 def test_an_allow_is_used_again_within_its_budget_and_for_its_hop_alone(engine: PolicyEngine) -> None:
-    """The same hop is not asked twice, another one is, and so is the same one when its budget is spent."""
+    """The same hop is not asked twice, another one is, and so is the same one when its budget is spent.
+
+    Control: policy_engine/plugins/hops.py, `if kept is None or self._clock() >= kept.until:`.
+    """
     clock = Clock()
     hops, journey = Hops(engine, Wording(), clock=clock), Journey(ALICE)
 
@@ -183,7 +189,10 @@ def test_an_engine_that_fails_is_never_an_allow(
 
 
 def test_a_deny_is_told_in_the_words_of_the_route(engine: PolicyEngine) -> None:
-    """Sentences, status and fields come from the decision; the fields are the same in both dialects."""
+    """Sentences, status and fields come from the decision; the fields are the same in both dialects.
+
+    Control: policy_engine/plugins/hops.py, `if decision.allowed is not True:`.
+    """
     for dialect in (Dialect.OPENAI, Dialect.ANTHROPIC):
         hops = Hops(engine, Wording((("evidence", 451),), "https://authority.example/7"))
         with pytest.raises(Refused) as refused:

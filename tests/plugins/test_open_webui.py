@@ -272,7 +272,11 @@ def test_the_settings_are_drawn_and_kept_as_open_webui_wants(webui: WebUI, serve
     ids=["nothing", "scalar", "bare", "text", "spent", "long", "obligation", "html", "redirect", "huge"],
 )
 def test_answers_that_are_no_allow_deny(webui: WebUI, served: Served, said: bytes) -> None:
-    """Whatever answers instead of a decision point, a user reads that nobody could decide."""
+    """Whatever answers instead of a decision point, a user reads that nobody could decide.
+
+    Control: policy_engine/plugins/open_webui.py,
+    `if type(budget) is not int or not 0 <= budget <= BUDGET_MILLISECONDS_MAX or context.get("obligations"):`.
+    """
     with closing(socket.create_server(("127.0.0.1", 0))) as listening:
 
         def once() -> None:

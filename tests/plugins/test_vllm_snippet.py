@@ -33,7 +33,7 @@ def test_the_printed_lines_guard_a_server(tmp_path: Path) -> None:
         text = SNIPPET.read_text()
         for shown, own in (
             ("https://pdp.example:8181", f"http://127.0.0.1:{served.port}"),
-            ("pe_THE_KEY_OF_THIS_SERVER", served.keys["gateway"]),
+            ("pe_THE_KEY_OF_THIS_PROXY", served.keys["gateway"]),
             ("https://login.example/jwks.json", str(keys)),
             ("https://login.example\n", f"{claims()['iss']}\n"),
         ):

@@ -1,7 +1,7 @@
 # vLLM behind policy_engine: every route is guarded (/invocations too), and /health alone is not.
 # In the environment of vLLM: pip install "policy-engine[jwt]"
 export POLICY_ENGINE_URL=https://pdp.example:8181
-export POLICY_ENGINE_KEY=pe_THE_KEY_OF_THIS_SERVER
+export POLICY_ENGINE_KEY=pe_THE_KEY_OF_THIS_PROXY
 # Who calls: tokens of this issuer, for this audience, signed with these keys; the tenant is a claim of theirs.
 export POLICY_ENGINE_GUARD_ISSUER=https://login.example
 export POLICY_ENGINE_GUARD_AUDIENCE=models
