@@ -91,6 +91,7 @@ class Guard(CustomLogger):  # type: ignore[misc]  # as above
         "async_filter_deployments",
         "async_pre_call_deployment_hook",
         "async_post_call_streaming_iterator_hook",
+        "async_post_call_response_headers_hook",
     )
 
     def __init__(self, engine: GatewayEngine, settings: GatewaySettings) -> None:
@@ -197,6 +198,20 @@ class Guard(CustomLogger):  # type: ignore[misc]  # as above
         finally:
             journey.told = None
             await stream.aclose()
+
+    async def async_post_call_response_headers_hook(
+        self,
+        data: dict[str, Any],
+        user_api_key_dict: Any,
+        response: Any,
+        request_headers: dict[str, str] | None = None,
+        litellm_call_info: dict[str, Any] | None = None,
+    ) -> dict[str, str] | None:
+        """Say with an answer which decision let it through: after a fallback, that of the model that answered."""
+        journey = _JOURNEY.get()
+        if response is None or not isinstance(journey, Journey) or journey.last not in journey.allowed:
+            return None
+        return {"policy-engine-decision-id": journey.allowed[journey.last].decision.id}
 
     def _begin(self, record: Any) -> Journey:
         """Return a new journey of whom the proxy authenticated. Raises `Refused`."""

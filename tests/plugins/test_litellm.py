@@ -67,6 +67,13 @@ class Place:
         self.provider.reached.clear()
         return models
 
+    def decided(self, answer: httpx2.Response) -> dict[str, Any]:
+        """Return the entry of the decision that an answer names."""
+        found = self.served.get(f"/v1/decisions/{answer.headers['policy-engine-decision-id']}", key="auditor")
+        assert found.status_code == 200, found.text
+        entry: dict[str, Any] = found.json()
+        return entry
+
     def withdraw(self, id: str, model: str, tenant: str) -> float:
         """Engage a switch and return when it was committed."""
         body = {"id": id, "scope": {"models": [model], "tenants": [tenant]}, "reason": "why"}
@@ -140,6 +147,7 @@ def test_an_allowed_call_is_answered_by_the_model_that_was_decided(place: Place,
     assert path == "/v1/embeddings" or ANSWER in answer.text
     assert place.reached() == ["our-deployment-17"]
     assert place.served.entries() == before + 1
+    assert place.decided(answer)["outcome"] == "allow"
 
 
 @pytest.mark.parametrize("path", OTHERS)
@@ -161,7 +169,7 @@ def test_a_denied_call_reaches_nobody_and_keeps_its_status(place: Place, path: s
     assert answer.headers["link"] == '<https://authority.example/order-7>; rel="blocked-by"'
     assert answer.headers["x-should-retry"] == "false"
     assert answer.headers["cache-control"] == "no-store"
-    assert place.served.get(f"/v1/decisions/{answer.headers['policy-engine-decision-id']}", key="auditor").is_success
+    assert place.decided(answer)["outcome"] == "deny"
     assert error(answer)["message"].startswith("Policy, not login: ")
     assert "eve" not in answer.text and PROMPT not in answer.text
     assert place.reached() == []
@@ -284,6 +292,7 @@ def test_a_denied_fallback_is_passed_over_for_the_next(place: Place) -> None:
     reached = place.reached()
     assert reached[-1] == "our-deployment-17" and "mythos-5" not in reached
     assert answer.headers["x-litellm-attempted-fallbacks"] != "0"
+    assert place.decided(answer)["model"] == "fable-5"
 
 
 def test_fallbacks_of_the_caller_are_decided_too(place: Place) -> None:
@@ -348,6 +357,7 @@ def test_an_allowed_stream_passes_whole(place: Place, path: str) -> None:
     assert answer.status_code == 200, answer.text
     assert all(f"piece {number}" in answer.text for number in range(PIECES)), answer.text
     assert "error" not in answer.text.replace('"error":null', "")
+    assert place.decided(answer)["outcome"] == "allow"
     assert place.reached() == ["our-deployment-17"]
 
 
