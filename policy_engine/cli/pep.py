@@ -23,14 +23,15 @@ app = typer.Typer(name="pep", help="Print configurations of gateways that ask th
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """A configuration: its file, and what it sets up."""
+    """A configuration: its file, what it sets up, and the folder of the package that it lies in."""
 
     file: str
     summary: str
+    folder: str = "cli/snippets"
 
     def text(self) -> str:
         """Return the configuration."""
-        return files("policy_engine.cli").joinpath("snippets", self.file).read_text(encoding="utf-8")
+        return files("policy_engine").joinpath(self.folder, self.file).read_text(encoding="utf-8")
 
 
 SNIPPETS: Final = {
@@ -38,6 +39,9 @@ SNIPPETS: Final = {
     "envoy-http": Snippet("envoy-http.yaml", "Envoy, ext_authz over HTTP: the same without the extra `envoy`"),
     "nginx": Snippet("nginx.conf", "nginx, auth_request: one location a model"),
     "caddy": Snippet("caddy.Caddyfile", "Caddy, forward_auth: one path a model; Traefik's forwardAuth is alike"),
+    "litellm": Snippet("litellm.yaml", "LiteLLM proxy, a callback: each call, each hop, the listing, streams"),
+    "vllm": Snippet("vllm.sh", "vLLM, --middleware: every route, callers by the tokens of an issuer"),
+    "openwebui": Snippet("open_webui.py", "Open WebUI, a filter: the one file to paste in as a function", "plugins"),
 }
 
 _COLUMNS: output.Columns = (("name", "name"), ("sets up", "summary"))

@@ -160,6 +160,20 @@ def test_other_kinds_of_calls_are_decided_before_they_are_made(place: Place, pat
     assert place.reached() == []
 
 
+def test_a_transcription_is_decided_by_the_model_of_its_form(place: Place) -> None:
+    """The model of a form with a file is decided like any other."""
+    place.reached()
+    answer = httpx2.post(
+        f"{place.proxy.url}/v1/audio/transcriptions",
+        data={"model": "fable-5"},
+        files={"file": ("a.wav", b"RIFF", "audio/wav")},
+        headers={"Authorization": "Bearer sk-eve"},
+        timeout=30,
+    )
+    assert answer.status_code == 451, answer.text
+    assert place.reached() == []
+
+
 @pytest.mark.parametrize("path", ROUTES)
 def test_a_denied_call_reaches_nobody_and_keeps_its_status(place: Place, path: str) -> None:
     """On each route a denied caller gets the chosen status, the link, the id and no invitation to try again."""
