@@ -154,6 +154,23 @@ class Limits:
     grpc_received_bytes: int = 16_777_216
     grpc_unsent_bytes: int = 4_194_304
     grpc_arrive_seconds: float = 10.0
+    probe_requests_count: int = 600
+    probe_sent_bytes: int = 33_554_432
+    probe_pause_seconds: float = 0.05
+    probe_answer_seconds: float = 15.0
+    probe_answer_bytes: int = 262_144
+    probe_piece_bytes: int = 16_384
+    probe_body_bytes: int = 1_200_000
+    probe_credential_characters: int = 16_384
+    probe_frames_count: int = 4
+    probe_frame_seconds: float = 2.0
+    probe_stale_seconds: float = 3.0
+    probe_cut_seconds: float = 2.0
+    probe_switch_seconds: float = 60.0
+    probe_stream_tokens: int = 256
+    probe_stream_bytes: int = 4_194_304
+    probe_command_seconds: float = 60.0
+    probe_return_seconds: float = 30.0
 
 
 LIMITS = Limits()

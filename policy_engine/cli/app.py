@@ -36,6 +36,7 @@ from policy_engine.cli import (  # noqa: F401  these put their commands on `audi
     orders,
     pep,
     policy,
+    probe,
     search,
     serve,
     switches,
@@ -68,7 +69,7 @@ def make_app() -> typer.Typer:
         help="Decides who may use which restricted AI model, and proves afterwards what it decided and why.",
         epilog=(
             "Exit codes: 0 ok or allow, 1 internal, 2 usage, 3 deny, 4 lint or load refused, 5 policy case failed, "
-            "6 audit verification failed, 7 unreachable or stale, 8 approval missing. "
+            "6 audit verification failed, 7 unreachable or stale, 8 approval missing, 9 bypass found. "
             "Settings are POLICY_ENGINE_DATABASE, _POLICIES, _KEY, _SERVING_REGION and others; see the reference."
         ),
         no_args_is_help=True,
@@ -77,7 +78,7 @@ def make_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for command in (serve.serve, demo.demo, doctor.doctor, check.check, search.who_can, search.what_can):
+    for command in (serve.serve, demo.demo, doctor.doctor, check.check, search.who_can, search.what_can, probe.probe):
         app.command()(command)
     for group in (policy, facts, models, keys, approvals, switches, orders, cells, audit, pep):
         app.add_typer(group.app)

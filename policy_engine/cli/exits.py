@@ -41,6 +41,7 @@ class Code(IntEnum):
     VERIFICATION_FAILED = 6
     UNREACHABLE = 7
     APPROVAL_MISSING = 8
+    BYPASS_FOUND = 9
 
 
 _CODES: Final[tuple[tuple[type[Exception], Code], ...]] = (

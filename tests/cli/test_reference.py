@@ -73,7 +73,7 @@ def test_the_page_names_the_settings_that_the_command_line_reads() -> None:
 def test_the_verbs_are_those_of_the_contract() -> None:
     """Verbs of later issues are absent, never stubbed."""
     assert {name for name, _ in commands()} == {
-        "serve", "demo", "doctor", "check", "who-can", "what-can",
+        "serve", "demo", "doctor", "check", "who-can", "what-can", "probe",
         "policy lint", "policy test", "policy show", "policy export",
         "policy publish", "policy activate", "policy list",
         "facts import", "facts set", "facts show", "facts expiring",

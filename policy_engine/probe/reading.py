@@ -1,0 +1,236 @@
+"""What an answer means: a model answered, it was refused, or nobody can tell; and which model said so.
+
+Rules of the room:
+- That a model answered is read from the answer itself, in a form that is known: a completion, a message, a response,
+  an embedding, a stream of these. What the answer calls its model is the evidence, unless a header that only routers
+  write says that the forbidden one answered: some write the name that was asked for over the answer's.
+- A refusal is a 4xx, an error in a known form, or 501 and 505. Too many requests (429), a timeout (408, 425) and every
+  other 5xx say nothing about the policy and are unclear; so is a 200 in no known form.
+- Names are compared as a person would: without case, spaces, look-alikes, a provider before a slash or a date behind.
+Left to others: what follows for a check (`checking`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Final
+
+from policy_engine.probe.target import Models
+from policy_engine.probe.wire import Answer, Lack
+
+SAID_CHARACTERS: Final = 80
+MODEL_HEADERS: Final = ("x-litellm-model-name", "x-litellm-model-group", "openai-model")
+"""Headers in which those who route requests say which model has answered."""
+UNTOLD_STATUSES: Final = frozenset({408, 425, 429})
+NOT_OFFERED: Final = frozenset({501, 505})
+
+_COMPLETIONS: Final = frozenset(
+    {"chat.completion", "chat.completion.chunk", "text_completion", "response", "message", "realtime.session"}
+)
+_MARKS: Final = ("choices", "candidates", "embeddings", "completion", "generated_text")
+_NESTED: Final = ("response", "message", "session")
+_HYPHENS: Final = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212\u00ad\ufe63\uff0d"), "-")
+_ALIKE: Final = str.maketrans("\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0501\u04cf", "aeopcyxidl")
+_SUFFIX: Final = re.compile(r"[-@:_.](?:latest|preview|default|main|v\d+(?::\d+)?|\d{4}-\d{2}-\d{2}|\d{6,8})")
+
+
+class Standing(StrEnum):
+    """Which of the models an answer names."""
+
+    ALLOWED = "allowed"
+    FORBIDDEN = "forbidden"
+    OTHER = "other"
+    UNSAID = "unsaid"
+
+
+class Kind(StrEnum):
+    """What an answer is."""
+
+    SERVED = "served"
+    REFUSED = "refused"
+    UNCLEAR = "unclear"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """An answer, read. `found` is a few words for a person; `failed` says that the gateway or what is behind it did."""
+
+    kind: Kind
+    standing: Standing = Standing.UNSAID
+    said: str = ""
+    found: str = ""
+    status: int | None = None
+    failed: bool = False
+    routed: bool = False  # a router's header names the forbidden model
+    beside: str = ""  # the header that names the allowed model, where the answer itself names another
+
+    @property
+    def forbidden(self) -> bool:
+        """Say whether the forbidden model answered, by its own word."""
+        return self.kind is Kind.SERVED and self.standing is Standing.FORBIDDEN
+
+
+class Names:
+    """Tells from what an answer calls its model which of the named ones it is."""
+
+    def __init__(self, models: Models) -> None:
+        self._known = {folded(name): Standing.ALLOWED for name in models.allowed}
+        self._known |= {folded(name): Standing.FORBIDDEN for name in models.withheld}
+
+    def learn(self, said: str) -> None:
+        """Take a name for that of an allowed model: the plain question about one was answered under it."""
+        self._known.setdefault(folded(said), Standing.ALLOWED)
+
+    def standing(self, said: str) -> Standing:
+        """Return which model is named; a version or date behind a name changes nothing, another word does."""
+        if not said:
+            return Standing.UNSAID
+        text = folded(said)
+        for each in (text, text.rpartition("/")[2]):
+            if each in self._known:
+                return self._known[each]
+            for name in sorted(self._known, key=len, reverse=True):
+                if each.startswith(name) and _SUFFIX.fullmatch(each[len(name) :]):
+                    return self._known[name]
+        return Standing.OTHER
+
+
+def folded(name: str) -> str:
+    """Return a name as a lenient reader takes it: no case, no space, no invisible mark, look-alikes as one."""
+    text = unicodedata.normalize("NFKC", name.translate(_HYPHENS)).translate(_HYPHENS)
+    kept = "".join(mark for mark in text if not mark.isspace() and unicodedata.category(mark)[0] != "C")
+    return kept.casefold().translate(_ALIKE)
+
+
+def read(answer: Answer | Lack, names: Names) -> Reading:
+    """Return what an answer means."""
+    if isinstance(answer, Lack):
+        return _lacking(answer)
+    status = answer.status
+    if 200 <= status < 300:
+        return _successful(answer, names)
+    error = error_of(answer.body)
+    found = f"{status}{f', {error}' if error else ''}"
+    if status in UNTOLD_STATUSES or (status >= 500 and status not in NOT_OFFERED):
+        return Reading(Kind.UNCLEAR, found=f"{found}: it says nothing about the model", status=status, failed=True)
+    if 300 <= status < 400:
+        return Reading(Kind.UNCLEAR, found=f"{found}: it sends the caller elsewhere", status=status)
+    return Reading(Kind.REFUSED, found=found, status=status)
+
+
+def _lacking(lack: Lack) -> Reading:
+    if lack is Lack.DROPPED:
+        return Reading(Kind.REFUSED, found="the connection was closed without an answer", failed=True)
+    why = "no answer in time" if lack is Lack.SILENT else "it could not be reached"
+    return Reading(Kind.UNCLEAR, found=why, failed=True)
+
+
+def _successful(answer: Answer, names: Names) -> Reading:
+    status = answer.status
+    documents = list(documents_of(answer.body))
+    served = [document for document in documents if is_completion(document)]
+    if served:
+        said = next((model for document in served if (model := model_of(document))), "")
+        return _routed(answer, names, _served(said, names, status, ""))
+    for document in documents:
+        if error := error_in(document):
+            return Reading(Kind.REFUSED, found=f"{status} with an error: {error}", status=status)
+    for name, value in answer.headers:  # an answer without a body, as that to HEAD, may still name its model
+        if not answer.body and names.standing(value) is Standing.FORBIDDEN:
+            return _served(value, names, status, f" in the header {name}")
+    return Reading(Kind.UNCLEAR, found=f"{status}, and no form that is known", status=status)
+
+
+def _routed(answer: Answer, names: Names, reading: Reading) -> Reading:
+    """Return an answer as its router tells it: the forbidden model by its header, or what is said beside the answer."""
+    told = {name: (value, names.standing(value)) for name, value in answer.headers if name in MODEL_HEADERS}
+    for name, (value, standing) in told.items():
+        if standing is Standing.FORBIDDEN:
+            own = reading.forbidden
+            return replace(
+                reading if own else _served(value, names, answer.status, f" in the header {name}"), routed=True
+            )
+    beside = next((name for name, (_, standing) in told.items() if standing is Standing.ALLOWED), "")
+    return replace(reading, beside=beside)
+
+
+def _served(said: str, names: Names, status: int, where: str) -> Reading:
+    standing, shown = names.standing(said), said[:SAID_CHARACTERS]
+    found = f"{status}, answered by `{shown}`{where}" if said else f"{status}, answered by a model that is not named"
+    return Reading(Kind.SERVED, standing, shown, found, status)
+
+
+def documents_of(body: bytes) -> Iterator[Mapping[str, Any]]:
+    """Yield the JSON objects of an answer: the body itself, the data of its events, or its lines."""
+    text = body.decode("utf-8", "replace")
+    whole = _object(text)
+    if whole is not None:
+        yield whole
+        return
+    for line in text.splitlines():
+        found = _object(line.removeprefix("data:"))
+        if found is not None:
+            yield found
+
+
+def _object(text: str) -> Mapping[str, Any] | None:
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def is_completion(document: Mapping[str, Any]) -> bool:
+    """Say whether an object is what a model answers, in a form that is known."""
+    if document.get("object") in _COMPLETIONS or document.get("type") in ("message", "completion"):
+        return True
+    if any(isinstance(document.get(mark), (list, str)) for mark in _MARKS):
+        return True
+    if document.get("object") == "list" and isinstance(document.get("data"), list):
+        return any(isinstance(item, dict) and "embedding" in item for item in document["data"])
+    if "model" in document and ("response" in document or "message" in document):
+        return True
+    inner = [document[name] for name in _NESTED if isinstance(document.get(name), dict)]
+    return any("model" in each or is_completion(each) for each in inner)
+
+
+def model_of(document: Mapping[str, Any]) -> str:
+    """Return what an answer calls its model, empty when it does not say."""
+    for name in ("model", "modelVersion", "model_id"):
+        if isinstance(document.get(name), str) and document[name]:
+            return str(document[name])
+    inner = (document[name] for name in _NESTED if isinstance(document.get(name), dict))
+    return next((model for each in inner if (model := model_of(each))), "")
+
+
+def error_of(body: bytes) -> str:
+    """Return the kind of error of a body in a known form, empty for another."""
+    return next((error for document in documents_of(body) if (error := error_in(document))), "")
+
+
+def error_in(document: Mapping[str, Any]) -> str:
+    """Return the form and the code of an error: its words stay unread, they may name persons."""
+    error = document.get("error")
+    if isinstance(error, dict):
+        form = "anthropic" if document.get("type") == "error" else "openai"
+        return _coded(form, error.get("code"), error.get("type"))
+    if isinstance(error, str) and error:
+        return "error"
+    if isinstance(document.get("status"), int) and isinstance(document.get("title"), str):
+        return _coded("problem", document.get("code"), document.get("type"))
+    return "detail" if isinstance(document.get("detail"), (str, list)) else ""
+
+
+def _coded(form: str, *codes: Any) -> str:
+    for code in codes:
+        if isinstance(code, str) and re.fullmatch(r"[\w.:/-]{1,60}", code):
+            return f"{form} error {code}"
+    return f"{form} error"
