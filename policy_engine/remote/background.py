@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 CLOSING_SECONDS = 5.0
+_LAST_TURNS_COUNT = 4
 
 
 class Closed(Exception):
@@ -67,6 +68,9 @@ class Background:
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
+            await loop.shutdown_asyncgens()
+            for _ in range(_LAST_TURNS_COUNT):  # a connection that was let go closes in a later turn of the loop
+                await asyncio.sleep(0)
             loop.stop()
 
         loop.call_soon_threadsafe(lambda: loop.create_task(end()))

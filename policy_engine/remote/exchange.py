@@ -25,6 +25,8 @@ REFUSED: Final = "engine.refused"
 UNREACHABLE: Final = "engine.unreachable"
 UNREADABLE: Final = "engine.answer-unreadable"
 _LATER: Final = (408, 425, 429)
+_STEP_SHARE: Final = 0.9
+"""What a single step (connecting, one read) may take of an exchange's time: whoever times out by itself cleans up."""
 _IDLE_SECONDS: Final = 4.0
 """Shorter than servers keep an idle connection (uvicorn: 5 s)."""
 
@@ -51,7 +53,6 @@ class Exchange:
             verify=_verified(address),
             trust_env=False,
             follow_redirects=False,
-            timeout=None,  # the deadline of each exchange bounds it as a whole
             limits=httpx2.Limits(
                 max_connections=count, max_keepalive_connections=count, keepalive_expiry=_IDLE_SECONDS
             ),
@@ -63,15 +64,18 @@ class Exchange:
         try:
             async with asyncio.timeout(seconds):
                 try:
-                    return await self._send(path, content)
+                    return await self._send(path, content, seconds)
                 except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
-                    return await self._send(path, content)
+                    return await self._send(path, content, seconds)
         except (TimeoutError, httpx2.HTTPError, httpx2.StreamError, OSError):
             raise Unanswered(UNREACHABLE, failure=True) from None
 
-    async def _send(self, path: str, content: bytes) -> bytes:
+    async def _send(self, path: str, content: bytes, seconds: float) -> bytes:
         headers = {"Content-Type": "application/json"}
-        async with self._client.stream("POST", self._base + path, content=content, headers=headers) as response:
+        step = seconds * _STEP_SHARE
+        async with self._client.stream(
+            "POST", self._base + path, content=content, headers=headers, timeout=step
+        ) as response:
             if response.status_code != 200:
                 away = response.status_code >= 500 or response.status_code in _LATER
                 raise Unanswered(UNREACHABLE if away else REFUSED, failure=away)

@@ -54,10 +54,10 @@ def test_an_example_prints_what_is_shown(
 
 
 def test_the_examples_are_short() -> None:
-    """Five lines of statements for each door; what an event loop needs around them comes on top."""
+    """Five lines for each door; what an event loop and a made-up stream need around them comes on top."""
     for example in EXAMPLES:
         lines = [line for line in example.text.splitlines() if line.strip() and not line.startswith(("import", "from"))]
-        assert len(lines) <= 9, f"line {example.line}"
+        assert len(lines) <= 11, f"line {example.line}"
 
 
 def test_the_page_names_each_code_of_this_side() -> None:

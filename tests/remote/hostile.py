@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -36,15 +37,19 @@ def answer(body: bytes, *, status: str = "200 OK", media: str = "application/jso
 
 
 @contextmanager
-def hostile(answering: Answering) -> Iterator[Hostile]:
-    """Serve on a free port, each connection in a thread, until the test is over."""
+def hostile(answering: Answering, tls: ssl.SSLContext | None = None) -> Iterator[Hostile]:
+    """Serve on a free port, each connection in a thread, until the test is over; over TLS where a context is given."""
     listening = socket.create_server(("127.0.0.1", 0))
-    running = Hostile(f"http://127.0.0.1:{listening.getsockname()[1]}")
+    scheme = "http" if tls is None else "https"
+    running = Hostile(f"{scheme}://127.0.0.1:{listening.getsockname()[1]}")
     threads: list[threading.Thread] = []
     open_: list[socket.socket] = []
 
     def serve(connection: socket.socket) -> None:
-        with suppress(OSError), connection:
+        with (
+            suppress(OSError),
+            connection if tls is None else tls.wrap_socket(connection, server_side=True) as connection,
+        ):
             while request := _read(connection):
                 running.asked.append(request)
                 answering(connection, request)

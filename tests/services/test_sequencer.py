@@ -166,8 +166,8 @@ def test_an_embedded_allow_has_a_receipt_that_holds(tmp_path: Path) -> None:
         denied = engine.decide(**{**ASKED, "subject": "eve"})
         assert decision.receipt is not None
         assert denied.receipt is None
-        until(lambda: engine._engine.store.tree_state().size >= 3)
-        store = engine._engine.store
+        until(lambda: engine._asked.engine.store.tree_state().size >= 3)
+        store = engine._asked.engine.store
         opened = parse_leaf(next(store.scan_leaves()).data)
         assert isinstance(opened, Opened)
         key = parse_key(opened.key or "")
@@ -184,7 +184,7 @@ def test_an_embedded_allow_has_a_receipt_that_holds(tmp_path: Path) -> None:
         later = again.decide(**ASKED).receipt
         assert later is not None
         check_receipt(parse_receipt(canonical(later)), (key,))
-        assert again._engine.store.pending(1) == [] or again._engine.store.tree_state().size >= 4
+        assert again._asked.engine.store.pending(1) == [] or again._asked.engine.store.tree_state().size >= 4
 
 
 def test_an_engine_that_closes_leaves_nothing_pending(tmp_path: Path) -> None:
@@ -193,6 +193,6 @@ def test_an_engine_that_closes_leaves_nothing_pending(tmp_path: Path) -> None:
     with PolicyEngine.open("policies/", database=f"sqlite:///{path}") as engine:
         for _ in range(3):
             engine.decide(**ASKED)
-    store = SqliteStore(path, engine._engine.exports._vault)
+    store = SqliteStore(path, engine._asked.engine.exports._vault)
     check_tree(store)
     store.close()
