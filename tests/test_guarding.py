@@ -197,3 +197,41 @@ def test_plain_iteration_ends_at_its_next_piece() -> None:
             hold.end()
     assert found[0] == b"0" and found[1].startswith(b"\n\nevent: error\n") and len(found) == 2
     assert closed and hold.closed == 1
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_stream_that_fails_or_ends_when_it_is_cut_gives_the_error_all_the_same(fails: bool) -> None:
+    """Whatever the stream makes of the cancellation, its reader gets the client's error and goes on uncancelled."""
+    hold = ByHand()
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield b"0"
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            if fails:
+                raise KeyError("on the way out") from None
+
+    async def read() -> list[Any]:
+        asyncio.get_running_loop().call_later(0.02, hold.end)
+        found = [piece async for piece in guarded(stream(), hold, Dialect.PROBLEM)]
+        task = asyncio.current_task()
+        assert task is not None and task.cancelling() == 0
+        return found
+
+    found = asyncio.run(read())
+    assert found[0] == b"0" and b"denied" in found[1]
+
+
+def test_a_hold_that_has_ended_lets_nothing_out_and_a_closed_stream_stays_closed() -> None:
+    """The first piece of a stream whose allow is over already is the error; after it there is nothing."""
+    hold = ByHand()
+    hold.end()
+
+    async def read() -> list[Any]:
+        stream = guarded(Source(2).stream(), hold, Dialect.OPENAI)
+        found = [piece async for piece in stream]
+        return found + [piece async for piece in stream]
+
+    assert len(asyncio.run(read())) == 1
+    assert [b"model_suspended" in each for each in guarded([b"0"], hold, Dialect.OPENAI)] == [True]

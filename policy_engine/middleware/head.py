@@ -42,7 +42,8 @@ class Head:
 
     @classmethod
     def of_wsgi(cls, environ: Mapping[str, Any]) -> Head:
-        """Return the head of a WSGI request. WSGI joins headers that were sent twice with a comma."""
+        """Return the head of a WSGI request. WSGI joins headers that were sent twice with a comma, and does not say
+        whether a request came over a Unix socket."""
         headers = [
             (name[5:].replace("_", "-").lower().encode("latin-1"), value.encode("latin-1"))
             for name, value in environ.items()
@@ -55,7 +56,7 @@ class Head:
         path = (
             (environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")).encode("latin-1").decode("utf-8", "replace")
         )
-        return cls(environ["REQUEST_METHOD"], path, environ.get("QUERY_STRING", ""), headers, address, address is None)
+        return cls(environ["REQUEST_METHOD"], path, environ.get("QUERY_STRING", ""), headers, address)
 
     def header(self, name: str) -> str | None:
         """Return a header, `None` when it was not sent. Raises `InputRefused` when it was sent twice or is no text."""

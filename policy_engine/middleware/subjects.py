@@ -48,7 +48,8 @@ class Subjects(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TrustedProxy:
-    """How a proxy proves itself: by a `secret` in a header, its address, or the server's Unix socket; all that are set.
+    """How a proxy proves itself: by a `secret` in a header, its address, or (in ASGI) the server's Unix socket. All
+    that are set must hold.
 
     Addresses are those of the connection. A server that takes them from `X-Forwarded-For` (uvicorn does unless started
     with `--no-proxy-headers`) must not be told to.

@@ -15,6 +15,7 @@ import pytest
 from policy_engine.limits import LIMITS
 from policy_engine.middleware.exchange import CutOff
 from policy_engine.middleware.models import from_body
+from policy_engine.middleware.subjects import TrustedProxy, from_header
 from policy_engine.middleware.wsgi import PolicyEngineWSGI
 from tests.middleware.djangosite import configured
 from tests.middleware.doors import CHAT, SECRET, Answered, Local, by_proxy, engage
@@ -142,6 +143,12 @@ def test_a_form_is_read_where_forms_are_wanted(engine: Any) -> None:
     media = {"CONTENT_TYPE": "multipart/form-data; boundary=xyz"}
     assert call(guarded, field + b"--xyz--\r\n", **media).body == field + b"--xyz--\r\n"
     assert call(guarded, field + field + b"--xyz--\r\n", **media).status == 400
+
+
+def test_wsgi_does_not_tell_a_unix_socket(engine: Any) -> None:
+    """A request without an address may have come from anywhere, so it is nobody's."""
+    subject = from_header("x-user", proxy=TrustedProxy(unix_socket=True), tenant="x-tenant", location="x-country")
+    assert call(door(engine, echo, subject=subject), REMOTE_ADDR=None).status == 401
 
 
 def test_the_door_keeps_to_the_interface(engine: Any) -> None:
