@@ -328,13 +328,13 @@ def _plainly(body: bytes, name: str, refused: frozenset[str], limits: Limits) ->
         members = _READER.decode(body.decode("utf-8"))
     except ValueError:
         return None
-    model, lowered = None, name.lower()
+    model, lowered = None, {name.lower(), *map(str.lower, refused)}
     for key, value in members:
         if key == name:
             if model is not None or type(value) is not str:
                 return None
             model = value
-        elif refused or not key.isascii() or not key.isprintable() or key.lower() == lowered:
+        elif not key.isascii() or not key.isprintable() or key.lower() in lowered:
             return None
     plain = model is not None and model.isascii() and 0 < len(model) <= limits.id_characters
     return model if plain else None
