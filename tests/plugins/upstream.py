@@ -1,7 +1,7 @@
 """A provider on loopback: answers as OpenAI and Anthropic do, and remembers which models were reached.
 
-A model named `broken…` fails with 500. A model named `quiet` sends the beginning of a stream and then nothing more,
-until its reader leaves. Any other sends `PIECES` pieces.
+A model named `broken…` fails with 500, and in a stream behind the first piece. A model named `quiet` sends the
+beginning of a stream and then nothing more, until its reader leaves. Any other sends `PIECES` pieces.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class Provider:
     port: int = 0
     reached: list[tuple[str, str]] = field(default_factory=list)
     """Path and model of each request."""
+    snapped: list[str] = field(default_factory=list)
+    """Models whose stream was broken off."""
     left: list[str] = field(default_factory=list)
     """Models whose reader left in the middle of a stream."""
 
@@ -44,7 +46,11 @@ class Provider:
         body = json.loads(content)
         path, model = scope["path"], body["model"]
         self.reached.append((path, model))
-        if model.startswith("broken"):
+        if model.startswith("broken") and body.get("stream"):
+            await send(start(200, b"text/event-stream"))
+            await send({"type": "http.response.body", "body": next(events(path, model)), "more_body": True})
+            self.snapped.append(model)  # and the connection ends in the middle of the stream
+        elif model.startswith("broken"):
             await answer(send, 500, {"error": {"message": "broken on purpose", "type": "server_error", "code": None}})
         elif body.get("stream"):
             await self._stream(path, model, receive, send)
