@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +52,14 @@ def test_an_example_prints_what_is_shown(
         check=False,
     )
     assert (done.stdout, done.stderr) == (shown.text, "")
+
+
+def test_the_page_names_each_extra() -> None:
+    """What there is to install is what the package declares."""
+    declared = tomllib.loads((pages.ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    text = PAGE.read_text("utf-8")
+    named = set(re.findall(r"`policy-engine\[([a-z]+)\]`", text)) | set(re.findall(r"older name `([a-z]+)`", text))
+    assert named == set(declared)
 
 
 def test_the_examples_are_short() -> None:

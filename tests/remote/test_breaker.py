@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -65,6 +66,7 @@ class Circuits(RuleBasedStateMachine):
 
 
 TestCircuits = Circuits.TestCase
+TestCircuits.settings = settings(max_examples=25, stateful_step_count=30)
 
 
 def test_pauses_grow_and_an_answer_ends_them() -> None:
