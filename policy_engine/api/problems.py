@@ -19,6 +19,7 @@ import orjson
 from policy_engine.errors import (
     ApprovalNeeded,
     Conflict,
+    EngineUnavailable,
     Gone,
     InputRefused,
     LoadRefused,
@@ -61,6 +62,7 @@ _STATUS: Final[tuple[tuple[type[PolicyEngineError], int, str], ...]] = (
     (LogForked, 503, "The log is unavailable"),
     (ReplicaCutOff, 503, "The replica is cut off"),
     (RollbackSuspected, 503, "The database is not believed"),
+    (EngineUnavailable, 503, "The engine is unavailable"),
     (StoreUnavailable, 503, "The log is unavailable"),
     (StartRefused, 500, "Internal error"),
     (VerificationFailed, 500, "The log does not verify"),

@@ -22,6 +22,7 @@ STATUSES = {
     errors.Conflict: 409,
     errors.Gone: 410,
     errors.Overtaken: 409,
+    errors.EngineUnavailable: 503,
     errors.LogForked: 503,
     errors.ReplicaCutOff: 503,
     errors.RollbackSuspected: 503,
