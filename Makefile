@@ -44,7 +44,7 @@ run: setup ## serve the sample policy and the sample world on 127.0.0.1:8181
 	$(BIN)/policy-engine serve --host $(HOST) --port $(PORT) --database $(DATABASE) --policies $(POLICIES)
 
 test: setup ## run every test
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 demo: setup ## the directive of June 2026, from first letter to end
 	$(BIN)/policy-engine demo
@@ -61,7 +61,7 @@ format: setup ## let ruff mend what it can
 
 coverage: setup ## branch coverage: all of core, at least 95% elsewhere
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 2 --dist worksteal
+	$(BIN)/coverage run -m pytest -n 3 --dist worksteal
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='policy_engine/core/*' --fail-under=100
 	$(BIN)/coverage report --omit='policy_engine/core/*' --fail-under=95
