@@ -19,7 +19,14 @@ class GatewayEngine(Enforcing, Protocol):
     """What a plugin needs of an engine; `PolicyEngine` is one."""
 
     async def filter_models_async(
-        self, models: Iterable[str], *, subject: str, action: str = ..., tenant: str | None, location: str | None
+        self,
+        models: Iterable[str],
+        *,
+        subject: str,
+        action: str = ...,
+        tenant: str | None,
+        location: str | None,
+        serving_region: str | None,
     ) -> list[str]:
         """Return those of a listing that the subject may use."""
         ...

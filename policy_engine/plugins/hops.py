@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -104,21 +104,29 @@ class Hops:
             journey.told(kept.decision)
         return kept.decision
 
-    async def listed(self, caller: GatewayCaller, names: Sequence[str], dialect: Dialect) -> list[str]:
-        """Return the names that the caller may use. Raises `Refused` where none is and the engine gave no answer.
+    async def usable(self, caller: GatewayCaller, hops: Collection[Hop], dialect: Dialect) -> frozenset[Hop]:
+        """Return the hops that the caller may make. Raises `Refused` where none is and the engine gave no answer.
 
-        Every name is decided, so a listing shows what could be called. An engine that is away would hide everything:
-        so where nothing is left, one name more is asked for, and an outage is said instead of an empty listing.
+        Each is decided, so a listing shows what could be called. An engine that is away would hide everything: so where
+        nothing is left, one hop more is asked for, and an outage is said instead of an empty listing.
         """
-        try:
-            kept = await self._engine.filter_models_async(
-                names, subject=caller.subject, tenant=caller.tenant, location=caller.location
-            )
-        except InputRefused:
-            raise Refused(malformed(dialect, NOT_ASKABLE)) from None
-        if not kept and names:
-            await self._answers(Journey(caller, dialect), Hop(names[0]))
-        return kept
+        kept: set[Hop] = set()
+        for region in {hop.serving_region for hop in hops}:
+            models = {hop.model for hop in hops if hop.serving_region == region}
+            try:
+                found = await self._engine.filter_models_async(
+                    sorted(models),
+                    subject=caller.subject,
+                    tenant=caller.tenant,
+                    location=caller.location,
+                    serving_region=region,
+                )
+            except InputRefused:
+                raise Refused(malformed(dialect, NOT_ASKABLE)) from None
+            kept |= {Hop(model, serving_region=region) for model in found}
+        if not kept and hops:
+            await self._answers(Journey(caller, dialect), next(iter(hops)))
+        return frozenset(kept)
 
     async def _answers(self, journey: Journey, hop: Hop) -> None:
         """Raise `Refused` where the engine gives no answer of its own; a deny is one."""

@@ -126,12 +126,18 @@ class Guard(CustomLogger):  # type: ignore[misc]  # as above
         return None
 
     async def async_filter_listed_models(self, user_api_key_dict: Any, model_names: Sequence[str]) -> Sequence[str]:
-        """Return the names that may be used. Raises when that cannot be told: an empty listing would be a guess."""
+        """Return the names that may be used: the name itself, and one of its deployments where it has any.
+
+        Raises when that cannot be told: an empty listing would be a guess.
+        """
+        behind = {name: self._behind(name, user_api_key_dict) for name in model_names if name}
+        hops = {hop for own in behind.values() for hop in own} | {self._hop(name) for name in behind}
         try:
             caller = self._begin(user_api_key_dict).caller
-            return await self._hops.listed(caller, model_names, _dialect(user_api_key_dict))
+            usable = await self._hops.usable(caller, hops, _dialect(user_api_key_dict))
         except Refused as refused:
             raise ModelDenied(refused) from None
+        return [name for name, own in behind.items() if self._hop(name) in usable and (not own or own & usable)]
 
     async def async_filter_deployments(
         self,
@@ -227,6 +233,15 @@ class Guard(CustomLogger):  # type: ignore[misc]  # as above
         if isinstance(kept, Journey) and (record is None or caller_of(record, self._settings) == kept.caller):
             return kept
         return self._begin(record)
+
+    def _behind(self, name: str, record: Any) -> frozenset[Hop]:
+        """Return the hops that a listed name can lead to; none where the proxy has no deployment of that very name."""
+        from litellm.proxy import proxy_server  # while it starts, it imports this module
+
+        router = proxy_server.llm_router
+        team = getattr(record, "team_id", None)
+        found = None if router is None else router.get_model_list(model_name=name, team_id=team)
+        return frozenset(self._deployed(deployment) for deployment in found or ())
 
     def _hop(self, model: str, region: Any = None) -> Hop:
         return Hop(model, serving_region=region if isinstance(region, str) else self._settings.serving_region)

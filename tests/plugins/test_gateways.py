@@ -203,15 +203,17 @@ def test_a_deny_is_told_in_the_words_of_the_route(engine: PolicyEngine) -> None:
         assert refused.value.fields["code"] == "facts_missing"
 
 
-def test_a_listing_shows_what_may_be_used_and_says_an_outage(tmp_path: Path, engine: PolicyEngine) -> None:
-    """Names that may not be used are left out; without an engine there is an error and no empty listing."""
-    names = ["fable-5", "mythos-5", "open-1", "unknown", "openai/*", ""]
+def test_a_listing_shows_what_may_be_used_and_says_an_outage(engine: PolicyEngine) -> None:
+    """Hops that may not be made are left out; without an engine there is an error and no empty listing."""
     hops = Hops(engine, Wording())
-    assert asyncio.run(hops.listed(ALICE, names, Dialect.OPENAI)) == ["fable-5", "open-1"]
-    assert asyncio.run(hops.listed(EVE, ["fable-5"], Dialect.OPENAI)) == []
-    assert asyncio.run(hops.listed(EVE, [], Dialect.OPENAI)) == []
+    named = [Hop(name) for name in ("fable-5", "mythos-5", "open-1", "unknown", "openai/*")]
+    placed = [Hop("fable-5", serving_region="US"), Hop("mythos-5", serving_region="US")]
+    found = asyncio.run(hops.usable(ALICE, [*named, *placed], Dialect.OPENAI))
+    assert found == {Hop("fable-5"), Hop("open-1"), Hop("fable-5", serving_region="US")}
+    assert asyncio.run(hops.usable(EVE, named[:1], Dialect.OPENAI)) == set()
+    assert asyncio.run(hops.usable(EVE, [], Dialect.OPENAI)) == set()
     with PolicyEngine.connect("http://127.0.0.1:9", key="pe_x") as away, pytest.raises(Refused) as refused:
-        asyncio.run(Hops(away, Wording()).listed(ALICE, names, Dialect.OPENAI))
+        asyncio.run(Hops(away, Wording()).usable(ALICE, named, Dialect.OPENAI))
     assert refused.value.answer.status == 503
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -221,13 +223,13 @@ def test_the_client_libraries_show_the_deny_and_send_one_request(place: Place) -
 
 
 def test_the_listing_shows_what_can_be_called(place: Place) -> None:
-    """Each caller sees exactly the models that the engine allows, and a hidden one is as if it did not exist."""
+    """Each caller sees exactly the names that lead to a model they may use; a hidden one is as if it did not exist."""
     listed = {
         key: [model["id"] for model in place.proxy.get("/v1/models", key=key).json()["data"]]
         for key in ("sk-alice", "sk-eve", "sk-ines")
     }
     everything = {entry["model_name"] for entry in deployments(1)}
-    assert set(listed["sk-alice"]) == everything - {"mythos-5"}
+    assert set(listed["sk-alice"]) == everything - {"mythos-5", "fable-latest"}  # which is `mythos-5` here
     assert listed["sk-eve"] == ["open-1"]
     assert set(listed["sk-ines"]) == everything
     for key, names in listed.items():
@@ -375,6 +377,22 @@ def test_kinds_of_requests_that_are_not_guarded_are_refused(place: Place) -> Non
     for path in ("/engines/mythos-5/chat/completions", "/openai/deployments/mythos-5/chat/completions"):
         assert place.proxy.post(path, {**CHAT, "model": "fable-5"}).status_code == 404  # the path names the model
     assert place.reached() == []
+
+
+@pytest.mark.nightly  # some hundred requests
+def test_the_probe_finds_no_way_past_the_proxy(place: Place) -> None:
+    """`policy-engine probe` tries its whole list as alice: no hole, and nothing of hers ever reached `mythos-5`."""
+    place.reached()
+    words = ["--allowed", "fable-5", "--forbidden", "mythos-5", "--alias", "fable-latest", "--failing", "opus-4-8"]
+    done = subprocess.run(
+        [sys.executable, "-m", "policy_engine.cli.app", "probe", place.proxy.url, *words, "--pause", "0", "-o", "json"],
+        env={**os.environ, "POLICY_ENGINE_PROBE_CREDENTIAL": "sk-alice"},
+        capture_output=True,
+        text=True,
+    )
+    report = json.loads(done.stdout)
+    assert report["holes"] == [] and report["counts"]["passed"] > 40, done.stderr
+    assert "mythos-5" not in place.reached()
 
 
 @pytest.mark.parametrize("path", STREAMED)
