@@ -2,7 +2,7 @@
 
 Real connections: uvicorn in this process with the embedded engine and the ASGI door, and a thousand clients in a
 process of their own (`cut_clients`), half of them on streams that send a piece twenty times a second and half on silent
-ones. A client is done when it has the error that ends its stream; anything else stops the benchmark.
+ones, all of one caller. A client is done when it has the error that ends its stream; anything else stops the benchmark.
 """
 
 from __future__ import annotations

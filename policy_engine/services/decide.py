@@ -24,7 +24,7 @@ from policy_engine.core.instants import ENDLESS
 from policy_engine.core.plain import AnyRelease
 from policy_engine.errors import LoadRefused, LogForked, ReplicaCutOff, RollbackSuspected, StoreUnavailable
 from policy_engine.services.cells.doubt import Doubting, redoubted
-from policy_engine.services.evaluate import Evaluator
+from policy_engine.services.evaluate import Evaluator, question_key
 from policy_engine.services.explain import explain
 from policy_engine.services.record import Recorder, Written
 from policy_engine.services.recovery import Recovery
@@ -189,10 +189,17 @@ class Decider:
     ) -> Iterator[Evaluation]:
         """Yield what a decision of each would be under a snapshot at an instant, as it is judged live; no entries."""
         alive: dict[str | None, bool] = {}
+        found: dict[object, Evaluation] = {}
+        alike = snapshot.release is not None and not snapshot.release.reads_paths
         for request, principal in asked:
             if principal.key_id not in alive:
                 alive[principal.key_id] = self._key_alive(principal, at, epoch=snapshot.state.epoch)
-            yield judged(self._evaluator, request, principal, snapshot, at, alive=alive[principal.key_id])
+            # Law 5: at one instant the same question has the same evaluation, and many streams are of one caller.
+            key = (principal.key_id, principal.supplies, question_key(request, principal)) if alike else None
+            if key is None or key not in found:
+                kept = alive[principal.key_id]
+                found[key] = judged(self._evaluator, request, principal, snapshot, at, alive=kept)
+            yield found[key]
 
     def denied(self, evaluation: Evaluation, principal: Principal, snapshot: Snapshot) -> tuple[Decision, Any]:
         """Return the deny that ends an allow in use, and the draft of its entry (`inuse` writes it)."""

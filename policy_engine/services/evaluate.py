@@ -56,7 +56,7 @@ class Evaluator:
         Alternatives are hints, evaluated the same way; using one needs a request and an entry of its own.
         """
         request = self._bounded(request, principal)
-        key = _question(request, principal)
+        key = question_key(request, principal)
         doubt = self.doubt()
         if self._answered_under is snapshot and doubt is None:
             known = self._answered.get(key)
@@ -225,8 +225,8 @@ class Evaluator:
         return tuple(found)
 
 
-def _question(request: Request, principal: Principal) -> tuple[object, ...]:
-    """Everything of a request that its evaluation depends on, once the principal has bounded it."""
+def question_key(request: Request, principal: Principal) -> tuple[object, ...]:
+    """Return what an evaluation depends on of a bounded request; rules that read paths of it may read more."""
     place = request.location
     return (
         request.subject_id,

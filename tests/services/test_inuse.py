@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -207,3 +208,26 @@ def test_what_would_be_allowed_by_then_or_cannot_be_written_is_counted(
     engine.recorder.close()
     afterwards.record([told], snapshot)
     assert counted == ["stale", "log.unavailable"]
+
+
+def test_the_same_question_is_evaluated_once_in_a_look_and_others_by_themselves(
+    running: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many streams of one caller cost one evaluation; whatever differs in a question or its asker is another one."""
+    engine, _ = running
+    snapshot, decider, asked = engine.snapshots.refresh(), engine.decider, list[Request]()
+    honest = decider._evaluator.evaluate
+
+    def counted(request: Request, *more: Any) -> Any:
+        asked.append(request)
+        return honest(request, *more)
+
+    monkeypatch.setattr(decider._evaluator, "evaluate", counted)
+    eve = Request("eve", "infer", "fable-5", "acme", Location("US"), "US")
+    away = Request("alice", "infer", "fable-5", "acme", Location("IR"), "US")
+    bounded, silent = replace(LOCAL, tenants=frozenset()), replace(LOCAL, supplies=frozenset())
+    questions = [(ALICE, LOCAL), (eve, LOCAL), (ALICE, LOCAL), (away, LOCAL), (OTHER, LOCAL)]
+    questions += [(ALICE, bounded), (ALICE, silent)]
+    found = [each.outcome.value for each in decider.evaluations(questions, snapshot, decider.now())]
+    assert found == ["allow", "deny", "allow", "deny", "allow", "deny", "deny"]
+    assert asked == [ALICE, eve, away, OTHER, ALICE, ALICE]
