@@ -27,20 +27,30 @@ SCOPE_KEY = "policy_engine"
 class Allowed:
     """What the application finds under `scope["policy_engine"]`: the allow it runs under, and a way to ask again.
 
-    An application that falls back to another model asks with `ask`, and uses it only if allowed.
+    An application that falls back to another model asks with `ask`, and uses it only if allowed. What it asked for and
+    was allowed is held too: the answer ends when any of its allows does.
     """
 
-    __slots__ = ("_asked", "_guard", "decision", "model")
+    __slots__ = ("_asked", "_exchange", "_guard", "decision", "model")
 
     def __init__(self, guard: Guard, asked: Asked, model: str, decision: Decision) -> None:
         self.decision = decision
         self.model = model
         self._guard = guard
         self._asked = asked
+        self._exchange: Exchange | None = None
+
+    def used_in(self, exchange: Exchange) -> Exchange:
+        """Say which exchange the allow is used in, and return it."""
+        self._exchange = exchange
+        return exchange
 
     async def ask(self, model: str) -> Decision:
         """Return the decision on another model for the same caller, with an entry of its own."""
-        return await self._guard.engine.decide_async(**self._asked.of(self._guard.resolved(model)))
+        decision = await self._guard.engine.decide_async(**self._asked.of(self._guard.resolved(model)))
+        if decision.allowed and self._exchange is not None:
+            self._exchange.also(self._guard.engine.hold(decision))
+        return decision
 
 
 class PolicyEngineMiddleware:
@@ -82,7 +92,7 @@ class PolicyEngineMiddleware:
         if refusal is not None:
             return await answer(send, refusal)
         scope[SCOPE_KEY] = found
-        exchange = Exchange(self._guard, head, hold)  # 6
+        exchange = found.used_in(Exchange(self._guard, head, hold))  # 6
         return await exchange.run(self._app, scope, receive, send, body if self._guard.model.body is not None else None)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,7 +109,8 @@ class PolicyEngineMiddleware:
         if refusal is not None:
             return await refuse_websocket(scope, send, refusal)
         scope[SCOPE_KEY] = found
-        return await Exchange(self._guard, head, hold, websocket=True).run(self._app, scope, receive, send)
+        exchange = found.used_in(Exchange(self._guard, head, hold, websocket=True))
+        return await exchange.run(self._app, scope, receive, send)
 
     async def _decided(self, head: Head, body: Body | None) -> Allowed:
         """Return the decision, allowed or not. Raises what says that there can be none."""

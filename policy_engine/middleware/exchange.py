@@ -35,20 +35,45 @@ class CutOff(Exception):
 class Exchange:
     """One allowed request while its application runs. Used once, on the event loop that runs the application."""
 
-    __slots__ = ("_ending", "_guard", "_head", "_hold", "_inside", "_loop", "_sent", "_task", "_websocket", "over")
+    __slots__ = (
+        "_ending",
+        "_guard",
+        "_head",
+        "_hear",
+        "_holds",
+        "_inside",
+        "_loop",
+        "_sent",
+        "_task",
+        "_websocket",
+        "over",
+    )
 
     def __init__(self, guard: Guard, head: Head, hold: Hold, *, websocket: bool = False) -> None:
         self.over = False
         """Whether the application was cut off."""
         self._guard = guard
         self._head = head
-        self._hold = hold
+        self._holds = [hold]
+        self._hear: Callable[[], None] | None = None
         self._websocket = websocket
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self._inside = True
         self._ending: asyncio.Task[None] | None = None
         self._sent: Callable[[], tuple[Message | None, Message | None]] | None = None
+
+    def also(self, hold: Hold) -> None:
+        """Hold another allow for the same answer, that of a fallback: from now on the answer ends when either does."""
+        if self._hear is None:  # the application is done
+            hold.close()
+            return
+        self._holds.append(hold)
+        hold.on_end(self._hear)
+
+    @property
+    def _ended_by(self) -> Decision | None:
+        return next((hold.ended for hold in self._holds if hold.ended is not None), None)
 
     async def run(self, app: App, scope: Scope, receive: Receive, send: Send, body: Body | None = None) -> None:
         """Run the application, on a body that was begun to be read where there is one. Raises what it raises, unless
@@ -70,18 +95,20 @@ class Exchange:
         if body is not None:
             receive = body.receive
             body.watch(lambda refused: cut(self._guard.failed(refused, self._head)))
-        if self._hold.ended is not None:  # before it was in use
-            self._hold.close()
+        if self._ended_by is not None:  # before it was in use
+            self._holds[0].close()
             return await self._end(send, None)
-        self._hold.on_end(hear)
+        self._hear = hear
+        self._holds[0].on_end(hear)
         try:
             await app(scope, receive, guarded)
         except (Exception, asyncio.CancelledError):
             if not self.over:
                 raise
         finally:
-            self._inside = False
-            self._hold.close()
+            self._inside, self._hear = False, None
+            for hold in self._holds:
+                hold.close()
         if self._ending is not None:
             await self._ended(self._ending)
         return None
@@ -102,7 +129,7 @@ class Exchange:
         """Send what is left to be sent, if the client still takes it; a client that has gone needs nothing."""
         with suppress(Exception):
             async with asyncio.timeout(self._guard.limits.guarded_end_seconds):
-                await self._last(send, self._hold.ended, refusal)
+                await self._last(send, self._ended_by, refusal)
 
     async def _last(self, send: Send, denied: Decision | None, refusal: Refusal | None) -> None:
         first, last = (None, None) if self._sent is None else self._sent()

@@ -244,6 +244,39 @@ def test_two_hundred_streams_are_cut_on_one_switch(running: Any) -> None:
     assert max(ends) - committed[0] < 1.0
 
 
+@pytest.mark.parametrize("withdrawn", ["fable-5", "opus-4-8"])
+def test_a_fallback_is_held_as_well(running: Any, withdrawn: str) -> None:
+    """An answer that asked for a fallback ends when the allow of either model does, and both holds are let go."""
+    engine, keys = running
+
+    async def fall_back(scope: Any, receive: Any, send: Any) -> None:
+        assert (await scope["policy_engine"].ask("opus-4-8")).allowed
+        assert not (await scope["policy_engine"].ask("mythos-5")).allowed
+        assert engine.uses.count == 2
+        await hang(scope, receive, send)
+
+    async def main() -> Answered:
+        async with later(0.1, lambda: engage(engine, keys["operator"], withdrawn)):
+            return await exchange(guarded(engine, App(fall_back)))
+
+    answered = asyncio.run(main())
+    assert answered.complete and b"model_suspended" in answered.pieces[-1]
+    assert engine.uses.count == 0
+
+
+def test_what_is_asked_when_the_answer_is_over_is_held_no_longer(running: Any) -> None:
+    """An application that asks behind its own end leaves no hold watched for ever."""
+    engine, _ = running
+    app = App()
+
+    async def main() -> None:
+        await exchange(guarded(engine, app))
+        assert (await app.scopes[0]["policy_engine"].ask("opus-4-8")).allowed
+
+    asyncio.run(main())
+    assert engine.uses.count == 0
+
+
 def socket(door: Any, answer_after: float = 10.0, **more: Any) -> Any:
     """Return what a WebSocket client sees: the messages that the server was told to send."""
 
