@@ -6,13 +6,10 @@ changes. Where it cannot be made tests skip; where `CI` is true they fail instea
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -23,9 +20,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from benchmarks import environments
+
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
-ENVIRONMENT = ROOT / ".venv-litellm"
 REQUIREMENTS = HERE / "litellm.txt"
 SNIPPET = ROOT / "policy_engine/cli/snippets/litellm.yaml"
 MASTER_KEY = "sk-made-up-and-long-enough-0123456789"
@@ -34,36 +32,12 @@ START_SECONDS = 240.0  # importing LiteLLM alone takes a minute on a machine tha
 
 def environment() -> Path:
     """Return the Python of the environment, which is made first where it is missing or has other versions."""
-    with (ROOT / ".venv-litellm.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two test processes may want it at once
-        return _made()
-
-
-def _made() -> Path:
-    wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
-    marker, python = ENVIRONMENT / ".ready", ENVIRONMENT / "bin" / "python"
-    if marker.is_file() and marker.read_text() == wanted:
-        return python
-    uv = [sys.executable, "-m", "uv"]
     try:
-        subprocess.run(
-            [*uv, "venv", "--quiet", "--clear", str(ENVIRONMENT), "--python", sys.executable],
-            check=True,
-            capture_output=True,
-        )
-        subprocess.run(
-            [*uv, "pip", "sync", "--quiet", "--compile-bytecode", "--python", str(python), str(REQUIREMENTS)],
-            check=True,
-            capture_output=True,
-        )
-    except (OSError, subprocess.CalledProcessError) as error:
-        said = error.stderr.decode(errors="replace") if isinstance(error, subprocess.CalledProcessError) else error
-        message = f"the environment of LiteLLM cannot be made: {said}"
+        return environments.environment("litellm", REQUIREMENTS) / "bin" / "python"
+    except environments.NotMade as error:
         if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    marker.write_text(wanted)
-    return python
+            pytest.fail(str(error))
+        pytest.skip(str(error))
 
 
 @dataclass
