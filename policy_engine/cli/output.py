@@ -33,6 +33,14 @@ class Form(StrEnum):
     JSON = "json"
 
 
+class ProbeForm(StrEnum):
+    """The forms of a probe's report, which build servers read as well."""
+
+    TABLE = "table"
+    JSON = "json"
+    JUNIT = "junit"
+
+
 FormOption = Annotated[
     Form | None,
     typer.Option("--output", "-o", help="table or json; by default a table on a terminal, JSON when piped."),

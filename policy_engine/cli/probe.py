@@ -16,6 +16,7 @@ import typer
 
 from policy_engine.cli import exits, output
 from policy_engine.cli.options import names_of, text_of
+from policy_engine.cli.output import ProbeForm
 from policy_engine.cli.session import read_settings
 from policy_engine.errors import InputRefused
 from policy_engine.limits import LIMITS
@@ -36,14 +37,6 @@ class ProbeDialect(StrEnum):
     AUTO = "auto"
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
-
-
-class ProbeForm(StrEnum):
-    """How the report is written."""
-
-    TABLE = "table"
-    JSON = "json"
-    JUNIT = "junit"
 
 
 Names = list[str] | None

@@ -12,8 +12,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from policy_engine.cli import output
-from policy_engine.cli.output import Form, printable
-from policy_engine.cli.probe import ProbeForm
+from policy_engine.cli.output import Form, ProbeForm, printable
 from policy_engine.probe import Outcome, Report, Result
 
 _COLUMNS: output.Columns = (
