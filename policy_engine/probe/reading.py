@@ -29,11 +29,18 @@ MODEL_HEADERS: Final = ("x-litellm-model-name", "x-litellm-model-group", "openai
 UNTOLD_STATUSES: Final = frozenset({408, 425, 429})
 NOT_OFFERED: Final = frozenset({501, 505})
 
-_COMPLETIONS: Final = frozenset(
-    {"chat.completion", "chat.completion.chunk", "text_completion", "response", "message", "realtime.session"}
+_COMPLETIONS: Final = (
+    "chat.completion",
+    "chat.completion.chunk",
+    "text_completion",
+    "response",
+    "message",
+    "realtime.session",
 )
 _MARKS: Final = ("choices", "candidates", "embeddings", "completion", "generated_text")
 _NESTED: Final = ("response", "message", "session")
+NESTED_LEVELS: Final = 4
+"""How deep an answer is looked for: known ones lie one or two objects down, and a hostile one may be deep."""
 _HYPHENS: Final = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212\u00ad\ufe63\uff0d"), "-")
 _ALIKE: Final = str.maketrans("\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0501\u04cf", "aeopcyxidl")
 _SUFFIX: Final = re.compile(r"[-@:_.](?:latest|preview|default|main|v\d+(?::\d+)?|\d{4}-\d{2}-\d{2}|\d{6,8})")
@@ -188,8 +195,8 @@ def _object(text: str) -> Mapping[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def is_completion(document: Mapping[str, Any]) -> bool:
-    """Say whether an object is what a model answers, in a form that is known."""
+def is_completion(document: Mapping[str, Any], levels: int = NESTED_LEVELS) -> bool:
+    """Say whether an object is what a model answers, in a form that is known, so many levels down."""
     if document.get("object") in _COMPLETIONS or document.get("type") in ("message", "completion"):
         return True
     if any(isinstance(document.get(mark), (list, str)) for mark in _MARKS):
@@ -199,16 +206,18 @@ def is_completion(document: Mapping[str, Any]) -> bool:
     if "model" in document and ("response" in document or "message" in document):
         return True
     inner = [document[name] for name in _NESTED if isinstance(document.get(name), dict)]
-    return any("model" in each or is_completion(each) for each in inner)
+    return any("model" in each or (levels > 0 and is_completion(each, levels - 1)) for each in inner)
 
 
-def model_of(document: Mapping[str, Any]) -> str:
-    """Return what an answer calls its model, empty when it does not say."""
+def model_of(document: Mapping[str, Any], levels: int = NESTED_LEVELS) -> str:
+    """Return what an answer calls its model, so many levels down, empty when it does not say."""
     for name in ("model", "modelVersion", "model_id"):
         if isinstance(document.get(name), str) and document[name]:
             return str(document[name])
+    if levels == 0:
+        return ""
     inner = (document[name] for name in _NESTED if isinstance(document.get(name), dict))
-    return next((model for each in inner if (model := model_of(each))), "")
+    return next((model for each in inner if (model := model_of(each, levels - 1))), "")
 
 
 def error_of(body: bytes) -> str:

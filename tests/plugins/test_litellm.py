@@ -311,6 +311,10 @@ def test_a_denied_fallback_is_passed_over_for_the_next(place: Place) -> None:
     assert place.decided(answer)["model"] == "fable-5"
 
 
+ATTEMPTS_COUNT = 3
+"""A machine that is busy with all tests may decide so late that a fallback is rightly not taken."""
+
+
 def test_a_fallback_in_the_middle_of_a_stream_is_decided(place: Place) -> None:
     """The provider breaks off behind the first piece: what goes on is decided, and passed over where it is denied."""
     for path in STREAMED:
@@ -319,10 +323,13 @@ def test_a_fallback_in_the_middle_of_a_stream_is_decided(place: Place) -> None:
         assert set(place.reached()) == {"broken-opus"}, path
     body = {**ROUTES["/v1/responses"], "stream": True}
     for key, model, answering in (("sk-ines", "opus-4-8", "mythos-5"), ("sk-alice", "summit-4", "our-deployment-17")):
-        said = place.proxy.post("/v1/responses", {**body, "model": model}, key=key).text
-        reached = place.reached()
-        assert reached[0].startswith("broken") and reached[-1] == answering and ANSWER in said
-        assert answering == "mythos-5" or "mythos-5" not in reached
+        for _ in range(ATTEMPTS_COUNT):
+            said = place.proxy.post("/v1/responses", {**body, "model": model}, key=key).text
+            reached = place.reached()
+            assert reached[0].startswith("broken") and (answering == "mythos-5" or "mythos-5" not in reached)
+            if reached[-1] == answering:
+                break
+        assert reached[-1] == answering and ANSWER in said
 
 
 def test_fallbacks_of_the_caller_are_decided_too(place: Place) -> None:

@@ -148,6 +148,13 @@ def test_whatever_comes_back_is_read(status: int, document: Any) -> None:
     assert not reading.forbidden or "fable" in folded(reading.said)
 
 
+@pytest.mark.parametrize("name", ["response", "message", "session"])
+def test_an_answer_that_is_nested_without_end_is_read(name: str) -> None:
+    """A gateway that nests as deep as a reader of JSON lets it ends no probe."""
+    document = f'{{"{name}":' * 900 + '{"model":"fable-5"}' + "}" * 900
+    assert not read(answer(200, document.encode()), NAMES).forbidden
+
+
 def test_models_are_named_once_and_printable() -> None:
     """A model that is allowed and forbidden, an empty list and a name with a line break are refused."""
     for allowed, forbidden in ((("a",), ("a",)), ((), ("b",)), (("a",), ()), (("a\n",), ("b",))):
