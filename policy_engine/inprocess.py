@@ -35,6 +35,7 @@ class InProcess:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        engine.decider.giver = self
         self._process = os.getpid()
 
     @classmethod
@@ -48,25 +49,25 @@ class InProcess:
         """Return the decision once its entry is durable."""
         if self._process != os.getpid():
             return _forked(request)
-        return self._own(self.engine.decider.decide(request, LOCAL, explained=explained))
+        return self.engine.decider.decide(request, LOCAL, explained=explained)
 
     async def decide_async(self, request: Request, *, explained: bool = False) -> Decision:
         """The same, waiting on the running event loop."""
         if self._process != os.getpid():
             return _forked(request)
-        return self._own(await self.engine.decider.decide_async(request, LOCAL, explained=explained))
+        return await self.engine.decider.decide_async(request, LOCAL, explained=explained)
 
     def decide_many(self, requests: Sequence[Request]) -> list[Decision]:
         """Return one decision a request, in order."""
         if self._process != os.getpid():
             return [_forked(request) for request in requests]
-        return [self._own(each) for each in self.engine.decider.decide_many(requests, LOCAL)]
+        return self.engine.decider.decide_many(requests, LOCAL)
 
     async def decide_many_async(self, requests: Sequence[Request]) -> list[Decision]:
         """The same, waiting on the running event loop."""
         if self._process != os.getpid():
             return [_forked(request) for request in requests]
-        return [self._own(each) for each in await self.engine.decider.decide_many_async(requests, LOCAL)]
+        return await self.engine.decider.decide_many_async(requests, LOCAL)
 
     def who_can(self, request: Request) -> Listed:
         """Return the subjects of the request's type that may. Raises `StoreUnavailable`."""
@@ -95,10 +96,6 @@ class InProcess:
         """Write what is queued and close the database, unless that is another process's to do."""
         if self._process == os.getpid():
             self.engine.close()
-
-    def _own(self, decision: Decision) -> Decision:
-        """Return an allow as one that this engine gave."""
-        return replace(decision, grant=self) if decision.allowed else decision
 
     def _require_own(self) -> None:
         """Raise `StoreUnavailable` in a forked process: a listing cannot deny."""

@@ -349,6 +349,9 @@ def _short(number: str) -> None:
 _READER: Final = json.JSONDecoder(object_pairs_hook=list, parse_int=_short, parse_constant=_short)
 
 
+_READ: Final = json.JSONDecoder(object_pairs_hook=list, parse_int=_short, parse_constant=_short).decode
+
+
 def _unescaped(raw: str) -> str | None:
     """Return the text of a JSON string between its quotation marks, `None` when it holds half a surrogate pair."""
     if raw.isascii() and "\\" not in raw and raw.isprintable():

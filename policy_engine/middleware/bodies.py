@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
+from collections.abc import Awaitable, Callable, Generator, MutableMapping
 from functools import partial
-from types import coroutine
+from types import CoroutineType, coroutine
 from typing import Any
 
 from policy_engine.core.bodymodel import BodyProblem, BodyRefused, ModelScan
@@ -99,7 +99,7 @@ class Body:
     async def _receive_in(self, seconds: float) -> Message:
         """Return the next message of a body; one that is there already costs no timer. Raises `Disconnected`."""
         awaited: Any = self._receive()
-        if isinstance(awaited, Coroutine):
+        if type(awaited) is CoroutineType:
             try:
                 waited_for = awaited.send(None)
             except StopIteration as done:
@@ -148,7 +148,7 @@ async def _within(awaited: Awaitable[Message], seconds: float) -> Message:
 
 
 @coroutine
-def _resumed(awaited: Coroutine[Any, Any, Message], waited_for: Any) -> Generator[Any, Any, Message]:
+def _resumed(awaited: CoroutineType[Any, Any, Message], waited_for: Any) -> Generator[Any, Any, Message]:
     """Go on with a coroutine that has begun and waits for this: hand everything through, as `yield from` would."""
     while True:
         try:

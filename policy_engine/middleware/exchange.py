@@ -153,23 +153,30 @@ def guarded_send(
     """Return a `send` for the application, what tells its first and last message, and what shuts it for good."""
     first: Message | None = None
     last: Message | None = None
-    shut = False
+
+    def refuse(message: Message) -> Awaitable[None]:
+        raise CutOff
+
+    pass_on: Send = refuse  # one of three, so that a piece in the middle costs no question
+
+    def begin(message: Message) -> Awaitable[None]:
+        nonlocal first, pass_on
+        first, pass_on = message, send
+        return send(message)
+
+    pass_on = begin
 
     def guarded(message: Message) -> Awaitable[None]:
-        nonlocal first, last
-        if shut:
-            raise CutOff
-        if first is None:
-            first = message
+        nonlocal last
         last = message
-        return send(message)
+        return pass_on(message)
 
     def sent() -> tuple[Message | None, Message | None]:
         return first, last
 
     def shutting() -> None:
-        nonlocal shut
-        shut = True
+        nonlocal pass_on
+        pass_on = refuse
 
     return guarded, sent, shutting
 

@@ -81,6 +81,8 @@ class Decider:
         """How long an answer may be used at most."""
         self.presence: Presence | None = None
         """This process among the replicas, once it serves; a process that only looks is none."""
+        self.giver: object = None
+        """What stands in allows as their `grant`, where a door must know its own again."""
 
     def doubt_by(self, doubting: Doubting) -> None:
         """Take back what other cells put in doubt, from now on; searches over the same evaluator do the same."""
@@ -263,6 +265,7 @@ class Decider:
             explanation=explain(evaluation, self._evaluator.facts) if explained else None,
             proof=_proof(written, valid_for_ms) if allowed else None,
             asked=evaluation.request,
+            grant=self.giver if allowed else None,
         )
 
     def _leaving(self, item: _Open, decision: Decision) -> Decision:
