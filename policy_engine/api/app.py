@@ -99,7 +99,10 @@ class Door:
 
 
 class Loaded:
-    """An ASGI application that is made in a thread of its own, once: requests wait for it, and learn if it failed."""
+    """An ASGI application that is made in a thread of its own: requests wait for it. One that failed is tried again."""
+
+    _alone = Lock()
+    """One is made at a time in a process: what is loaded, and how the loading warns, is the whole process's."""
 
     def __init__(self, make: Callable[[], FastAPI]) -> None:
         self._make = make
@@ -117,6 +120,7 @@ class Loaded:
         with self._lock:
             if self._made is None:
                 self._made = Future()
+                self._made.set_running_or_notify_cancel()  # a caller who hangs up cancels it for nobody else
                 Thread(target=self._fulfil, args=(self._made,), name="management", daemon=True).start()
             return self._made
 
@@ -126,8 +130,11 @@ class Loaded:
 
     def _fulfil(self, made: Future[FastAPI]) -> None:
         try:
-            made.set_result(self._make())
+            with self._alone:
+                made.set_result(self._make())
         except BaseException as error:  # noqa: BLE001  whoever waits must learn of it, whatever it is
+            with self._lock:
+                self._made = None
             made.set_exception(error)
 
 

@@ -39,7 +39,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, door: Door, beside: Listening | None = None) -> None:
         super().__init__(config)
-        self._door = door
+        self.door = door
         self.beside = beside
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -47,11 +47,11 @@ class Server(uvicorn.Server):
         if self.beside is not None:
             await self.beside.begin()
         await super().startup(sockets)
-        self._door.load().add_done_callback(lambda _: gc.freeze())  # that stays as well
+        self.door.load().add_done_callback(lambda _: gc.freeze())  # that stays as well
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams, then everything else."""
-        self._door.end_streams()
+        self.door.end_streams()
         if self.beside is not None:
             await self.beside.end()
         await super().shutdown(sockets)

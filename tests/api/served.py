@@ -114,6 +114,7 @@ def serving(folder: Path, policies: Path = POLICIES, *, replica: bool = False, *
         while not running.started:
             assert thread.is_alive() and time.monotonic() < until, "the server did not start"
             time.sleep(0.01)
+        running.door.management  # noqa: B018  it loads under warning filters of its own, which are the process's
         port = running.servers[0].sockets[0].getsockname()[1]
         keys = {NAMES.get(key.label, key.label): key.secret for key in engine.sample_keys}
         with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:

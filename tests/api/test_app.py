@@ -6,12 +6,13 @@ import asyncio
 import io
 import json
 from dataclasses import replace
+from threading import Event
 from typing import Any
 
 import pytest
 
 from policy_engine import logs
-from policy_engine.api.app import Door
+from policy_engine.api.app import Door, Loaded
 from policy_engine.api.management import management_app
 from policy_engine.api.metrics import Metrics
 from policy_engine.errors import ApprovalNeeded
@@ -46,6 +47,47 @@ def test_only_http_is_answered(served: Served, kind: str) -> None:
         raise AssertionError("something was sent or read")
 
     asyncio.run(Door(served.engine)({"type": kind, "path": "/v1/models"}, silent, silent))
+
+
+def test_management_routes_that_could_not_be_loaded_are_tried_again(served: Served) -> None:
+    """A failure is one answer's, and not the rest of the process's."""
+    tried: list[int] = []
+
+    def make() -> Any:
+        tried.append(len(tried))
+        if len(tried) == 1:
+            raise ImportError
+        return management_app(served.engine, Metrics())
+
+    loaded = Loaded(make)
+    with pytest.raises(ImportError):
+        loaded.app()
+    assert loaded.app() is loaded.app() and tried == [0, 1]
+
+
+def test_a_caller_who_hangs_up_while_routes_load_takes_them_from_nobody(served: Served) -> None:
+    """Its request is cancelled; the loading goes on for whoever comes after it."""
+    may = Event()
+
+    def make() -> Any:
+        may.wait(10)
+        return management_app(served.engine, Metrics())
+
+    async def hang_up(loaded: Loaded) -> None:
+        asking = asyncio.ensure_future(loaded({"type": "http"}, _silent, _silent))
+        await asyncio.sleep(0.05)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        may.set()
+
+    loaded = Loaded(make)
+    asyncio.run(hang_up(loaded))
+    assert loaded.app().title == "policy_engine"
+
+
+async def _silent(*_: Any) -> None:
+    raise AssertionError("something was sent or read")
 
 
 def test_interactive_documentation_is_a_setting(served: Served) -> None:
