@@ -143,6 +143,7 @@ def _load_management(engine: Engine, metrics: Metrics, feed: Feed) -> FastAPI:
 
     app = management_app(engine, metrics)
     app.state.feed = feed
+    app.openapi()  # builds each route, which would otherwise wait for a first request and hold the loop up
     return app
 
 
