@@ -32,7 +32,7 @@ POLICIES = Path(__file__).resolve().parents[1] / "policies"
 
 settings.register_profile(
     "default",
-    max_examples=40,
+    max_examples=60,
     deadline=None,
     derandomize=bool(os.environ.get("CI")),
     print_blob=True,

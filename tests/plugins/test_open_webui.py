@@ -173,22 +173,23 @@ def test_a_chat_with_tools_is_asked_again(webui: WebUI, served: Served) -> None:
     assert served.entries() == before + 3
 
 
-def test_a_reply_is_cut_when_the_model_is_withdrawn(webui: WebUI, served: Served) -> None:
+def test_a_reply_is_cut_when_the_model_is_withdrawn(webui: WebUI, tmp_path: Path) -> None:
     """Pieces pass; once the model is withdrawn the next old enough piece becomes one error, and nothing follows it."""
-    webui.do(do="save", valves=valves(served, recheck_seconds=0))
-    grown = {"id": "helper", "info": {"base_model_id": "open-1"}}
-    piece = {"choices": [{"delta": {"content": "word"}}]}
-    assert "given" in webui.call("inlet", "cut", body(), model=grown)
-    assert webui.call("stream", "cut", piece, model=grown) == {"given": piece}
-    scope = {"models": ["open-1"], "tenants": ["acme"]}
-    engaged = served.post("/v1/switches", {"id": "webui", "scope": scope, "reason": "why"}, key="operator")
-    assert engaged.status_code == 201
-    ended = webui.call("stream", "cut", piece, model=grown)["given"]
-    assert ended["error"]["message"].startswith("Policy, not login: ")
-    assert webui.call("stream", "cut", piece, model=grown) == {"given": None}
-    chat = {"messages": [{"role": "user", "content": PROMPT}, {"role": "assistant", "content": "words"}]}
-    closed = webui.call("outlet", "cut", chat)["given"]["messages"]
-    assert closed[0]["content"] == PROMPT and closed[1]["content"] == f"words\n\n{ended['error']['message']}"
+    with serving(tmp_path) as own:  # nothing else of this module may meet the switch
+        webui.do(do="save", valves=valves(own, recheck_seconds=0))
+        grown = {"id": "helper", "info": {"base_model_id": "open-1"}}
+        piece = {"choices": [{"delta": {"content": "word"}}]}
+        assert "given" in webui.call("inlet", "cut", body(), model=grown)
+        assert webui.call("stream", "cut", piece, model=grown) == {"given": piece}
+        scope = {"models": ["open-1"], "tenants": ["acme"]}
+        engaged = own.post("/v1/switches", {"id": "webui", "scope": scope, "reason": "why"}, key="operator")
+        assert engaged.status_code == 201
+        ended = webui.call("stream", "cut", piece, model=grown)["given"]
+        assert ended["error"]["message"].startswith("Policy, not login: ")
+        assert webui.call("stream", "cut", piece, model=grown) == {"given": None}
+        chat = {"messages": [{"role": "user", "content": PROMPT}, {"role": "assistant", "content": "words"}]}
+        closed = webui.call("outlet", "cut", chat)["given"]["messages"]
+        assert closed[0]["content"] == PROMPT and closed[1]["content"] == f"words\n\n{ended['error']['message']}"
 
 
 def test_pieces_of_a_reply_that_nobody_allowed_do_not_pass(webui: WebUI) -> None:
