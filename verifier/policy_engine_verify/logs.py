@@ -11,13 +11,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import sha256
 from typing import Any, NamedTuple
 
 from policy_engine_verify import limits
 from policy_engine_verify.formats import Refused, canonical
 from policy_engine_verify.forms import DECISION, HEADER, all_decisions, matched
-from policy_engine_verify.tree import root_of
+from policy_engine_verify.tree import hashes_behind, root_of
 
 FIRST_PREVIOUS = "0" * 64
 _FITS: dict[str, Callable[[Any], bool]] = {
@@ -159,7 +158,7 @@ def check_batch(
     `plain`: they are known to need no escape. `epoch` is that of the entry in front. Without `every`, a batch of
     decisions of the usual form, all at their place, is left out of what is returned.
     """
-    own = root_of([sha256(b"\x00" + line).digest() for line in lines]).hex() == header.root and len(lines) == header.n
+    own = root_of(hashes_behind(b"\x00", lines)).hex() == header.root and len(lines) == header.n
     entries: list[Entry] = []
     wrong: list[tuple[int | None, str]] = []
     log, release = header.log.encode(), _written(header.release)

@@ -11,6 +11,7 @@ import re
 import stat
 import zipfile
 from collections.abc import Callable
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import IO
@@ -24,9 +25,8 @@ NAMES = re.compile(
     r"|receipts/[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\.json|proofs/[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\.tlog-proof"
 )
 FOLDERS = re.compile("entries|sealed|bodies|hashes|blobs|receipts|proofs|releases(?:/[0-9a-f]{64})?")
-_ESCAPED = bytes(128 if byte < 32 or byte == 92 else byte for byte in range(256))
-_BETWEEN = _ESCAPED[:10] + b"\n" + _ESCAPED[11:]
-"""Turn control characters and the backslash into no ASCII, so that one look finds any; the second spares newlines."""
+_ESCAPED = (10, 92, *range(10), *range(11, 32))
+"""The bytes that JSON writes with an escape, quotes aside; the newline first."""
 
 ReadSome = Callable[[int], bytes]
 
@@ -64,19 +64,18 @@ class Lines:
         if end < 0:
             self._rest += chunk
         else:
-            whole, self._rest = self._rest + chunk[:end], chunk[end + 1 :]
-            self.plain = is_plain(whole, _BETWEEN) and (self.plain or self._at == len(self._lines))
-            self._lines = self._lines[self._at :] + whole.split(b"\n")
+            whole, self._rest = self._rest + chunk[: end + 1], chunk[end + 1 :]
+            self.plain = is_plain(whole, _ESCAPED[1:]) and (self.plain or self._at == len(self._lines))
+            self._lines = self._lines[self._at :] + [line[:-1] for line in BytesIO(whole)]  # faster than to split it
             self._at = 0
         if len(self._rest) > limits.LINE_BYTES:
             raise Refused(f"a line of {self.name} is longer than {limits.LINE_BYTES} bytes")
 
 
-def is_plain(data: bytes, table: bytes = _ESCAPED) -> bool:
+def is_plain(data: bytes, without: tuple[int, ...] = _ESCAPED) -> bool:
     """Return whether bytes are UTF-8 without anything that JSON writes with an escape, quotes aside."""
-    try:
-        changed = data.translate(table)
-        return changed.isascii() or (changed == data and bool(data.decode()))
+    try:  # one look for each is faster than one at every byte
+        return not any(map(data.__contains__, without)) and (data.isascii() or bool(data.decode()))
     except UnicodeDecodeError:
         return False
 
