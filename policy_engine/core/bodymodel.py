@@ -325,18 +325,18 @@ def _plainly(body: bytes, name: str, refused: frozenset[str], limits: Limits) ->
     if body[:1] != b"{" or body.count(b"{") + body.count(b"[") > limits.guarded_depth_levels:
         return None
     try:
-        members = _READER.decode(body.decode("utf-8"))
-    except ValueError:
+        text = body.decode("utf-8")
+        members, end = _read(text, 0)
+    except (ValueError, StopIteration):
         return None
-    model, lowered = None, {name.lower(), *map(str.lower, refused)}
-    for key, value in members:
-        if key == name:
-            if model is not None or type(value) is not str:
-                return None
-            model = value
-        elif not key.isascii() or not key.isprintable() or key.lower() in lowered:
-            return None
-    plain = model is not None and model.isascii() and 0 < len(model) <= limits.id_characters
+    names = [key for key, _ in members]
+    lowered, spelled = [key.lower() for key in names], "".join(names)
+    if name not in names or lowered.count(name.lower()) != 1 or not spelled.isascii() or not spelled.isprintable():
+        return None
+    if text[end:].strip(" \t\n\r") or (refused and not {each.lower() for each in refused}.isdisjoint(lowered)):
+        return None
+    model = members[names.index(name)][1]
+    plain = type(model) is str and model.isascii() and 0 < len(model) <= limits.id_characters
     return model if plain else None
 
 
@@ -346,10 +346,7 @@ def _short(number: str) -> None:
         raise ValueError("no plain number")
 
 
-_READER: Final = json.JSONDecoder(object_pairs_hook=list, parse_int=_short, parse_constant=_short)
-
-
-_READ: Final = json.JSONDecoder(object_pairs_hook=list, parse_int=_short, parse_constant=_short).decode
+_read: Final = json.JSONDecoder(object_pairs_hook=list, parse_int=_short, parse_constant=_short).scan_once
 
 
 def _unescaped(raw: str) -> str | None:

@@ -10,13 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Final, Generic, NotRequired, TypedDict, TypeVar
 
 from policy_engine.core.decision import Decision, Request
+from policy_engine.core.facts import Location
 from policy_engine.core.factparse import parse_location
 from policy_engine.errors import InputRefused
 from policy_engine.limits import LIMITS
 
+PLACES_COUNT: Final = 1_024
+"""How many codes of places are kept with what they say."""
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -63,20 +67,29 @@ def request_of(
     resource_type: str = "model",
 ) -> Request:
     """Return the request that a question is. Raises `InputRefused` naming what is malformed."""
-    place = parse_location(location)
-    if place is not None:
-        _optional(place.country, "location.country")
-        _optional(place.region, "location.region")
     return Request(
         subject_id=_text(subject, "subject"),
         action=_text(action, "action"),
         model=_text(model, "model"),
         tenant=_optional(tenant, "tenant"),
-        location=place,
+        location=_located(location) if type(location) is str else _place(location),
         serving_region=_optional(serving_region, "serving_region"),
         subject_type=_text(subject_type, "subject_type"),
         resource_type=_text(resource_type, "resource_type"),
     )
+
+
+def _place(location: str | Mapping[str, Any] | None) -> Location | None:
+    """Return where somebody is, or what a program knows of it. Raises `InputRefused`."""
+    place = parse_location(location)
+    if place is not None:
+        _optional(place.country, "location.country")
+        _optional(place.region, "location.region")
+    return place
+
+
+_located: Final = lru_cache(PLACES_COUNT)(_place)
+"""The same for a code; a program asks about few, over and over."""
 
 
 def requests_of(questions: Iterable[Mapping[str, Any]]) -> list[Request]:

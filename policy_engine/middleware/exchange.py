@@ -73,7 +73,10 @@ class Exchange:
 
     @property
     def _ended_by(self) -> Decision | None:
-        return next((hold.ended for hold in self._holds if hold.ended is not None), None)
+        for hold in self._holds:
+            if hold.ended is not None:
+                return hold.ended
+        return None
 
     async def run(self, app: App, scope: Scope, receive: Receive, send: Send, body: Body | None = None) -> None:
         """Run the application, on a body that was begun to be read where there is one. Raises what it raises, unless
