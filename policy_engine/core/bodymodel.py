@@ -326,8 +326,8 @@ def _plainly(body: bytes, name: str, refused: frozenset[str], limits: Limits) ->
         return None
     try:
         text = body.decode("utf-8")
-        members, end = _read(text, 0)
-    except (ValueError, StopIteration):
+        members, end = _read(text)
+    except ValueError:
         return None
     names = [key for key, _ in members]
     lowered, spelled = [key.lower() for key in names], "".join(names)
@@ -346,7 +346,7 @@ def _short(number: str) -> None:
         raise ValueError("no plain number")
 
 
-_read: Final = json.JSONDecoder(object_pairs_hook=list, parse_int=_short, parse_constant=_short).scan_once
+_read: Final = json.JSONDecoder(object_pairs_hook=list, parse_int=_short, parse_constant=_short).raw_decode
 
 
 def _unescaped(raw: str) -> str | None:

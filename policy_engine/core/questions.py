@@ -14,8 +14,8 @@ from functools import lru_cache
 from typing import Any, Final, Generic, NotRequired, TypedDict, TypeVar
 
 from policy_engine.core.decision import Decision, Request
-from policy_engine.core.facts import Location
 from policy_engine.core.factparse import parse_location
+from policy_engine.core.facts import Location
 from policy_engine.errors import InputRefused
 from policy_engine.limits import LIMITS
 

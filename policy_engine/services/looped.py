@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from policy_engine.errors import StoreUnavailable
+from policy_engine.services.committing import CommitThread
 from policy_engine.services.receipts import ReceiptedBatch
 from policy_engine.services.waiting import Job, LoopWaker, Written
 from policy_engine.store.interfaces import Committed, Staged, Store
@@ -30,7 +30,7 @@ class Way:
     """What a loop's committer needs of the recorder: the patient way, and whether it must be gone."""
 
     store: Store
-    commits: Executor
+    commits: CommitThread
     patiently: Callable[[Job], None]
     must_be_patient: Callable[[], bool]
     written: Callable[[int], None]
@@ -114,6 +114,7 @@ class LoopCommitter(LoopWaker):
 
     def _commit(self, staged: Staged, jobs: list[Job]) -> None:
         """Commit, in the thread for commits, and say what became of it: `Written` only on a positive answer."""
+        written = 0
         try:
             committed = self._way.store.commit(staged)
             seqs, batch = iter(committed.seqs), self._way.receipted(committed)
@@ -121,7 +122,7 @@ class LoopCommitter(LoopWaker):
                 for position, draft in enumerate(job.drafts):
                     draft.stored()
                     job.results[position] = Written(committed.log_id, next(seqs), committed.at, batch)
-            self._way.written(len(committed.seqs))
+            written = len(committed.seqs)
         except Exception as error:  # noqa: BLE001  an unknown outcome is not durable
             unavailable = StoreUnavailable("the outcome of the commit is not known", where="log")
             for job in jobs:
@@ -130,6 +131,8 @@ class LoopCommitter(LoopWaker):
             self.loop.call_soon_threadsafe(self._committed, jobs)
         except RuntimeError:  # the loop was closed meanwhile: nobody waits any more
             self.waiting.clear()
+        if written:
+            self._way.written(written)  # while the loop wakes
 
     def _committed(self, jobs: list[Job]) -> None:
         self._cycle()  # the next commit first, so that the disk does not wait for answers to be sent

@@ -22,7 +22,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from policy_engine.core.decision import Evaluation, Principal
@@ -30,6 +29,7 @@ from policy_engine.core.instants import ENDLESS
 from policy_engine.errors import LogForked, StoreUnavailable
 from policy_engine.ledger.sealing import KeyVault
 from policy_engine.limits import LIMITS, Limits
+from policy_engine.services.committing import CommitThread
 from policy_engine.services.datakeys import DataKeys, Tags
 from policy_engine.services.drafts import DecisionDraft, NoteDraft
 from policy_engine.services.gap import Gap
@@ -81,7 +81,7 @@ class Recorder:
         self._closed = False
         self._halted: LogForked | None = None
         self._wakers: dict[asyncio.AbstractEventLoop, LoopCommitter] = {}
-        self._commits = ThreadPoolExecutor(1, "commits")
+        self._commits = CommitThread()
         self._way = Way(
             store=store,
             commits=self._commits,
@@ -211,7 +211,7 @@ class Recorder:
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._commits.shutdown()
+        self._commits.close()
         self._thread.join()
 
     @property
