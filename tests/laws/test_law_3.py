@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hypothesis import given, settings
@@ -10,8 +12,9 @@ from hypothesis import strategies as st
 from pysqlite3 import dbapi2
 
 from policy_engine.bootstrap import open_engine
-from policy_engine.core.decision import Request
+from policy_engine.core.decision import Decision, Request
 from policy_engine.core.facts import Location
+from policy_engine.services.decide import Decider
 from policy_engine.services.permissions import LOCAL
 from policy_engine.settings import Settings
 from tests.laws.sample import POLICIES, decisions, opened
@@ -20,20 +23,68 @@ ALLOWED = Request("alice", "infer", "fable-5", "acme", Location("US"), "US")
 DENIED = Request("eve", "infer", "fable-5", "acme", Location("US"), "US")
 
 
+STEPS = st.lists(st.sampled_from(("ask", "other", "other", "lock", "unlock")), max_size=7)
+Ask = Callable[[Decider], Sequence[Decision]]
+
+
 @settings(max_examples=6)
-@given(steps=st.lists(st.sampled_from(("ask", "other", "other", "lock", "unlock")), max_size=7))
+@given(steps=STEPS)
 def test_every_allow_that_left_has_its_entry(steps: list[str], sample_database: Any, compiled: Any) -> None:
     """Whatever another process changes, and while it locks the file, an allow that left stands in the log as such.
 
     Control: policy_engine/services/decide.py:
     `if isinstance(result, Written) and item.evaluation is not None:  # nothing else lets an answer out`
     """
+    check_allows(steps, sample_database, compiled, lambda decider: [decider.decide(ALLOWED, LOCAL)])
+
+
+@settings(max_examples=3)
+@given(steps=STEPS)
+def test_every_allow_that_left_an_event_loop_has_its_entry(
+    steps: list[str], sample_database: Any, compiled: Any
+) -> None:
+    """The same where an event loop waits for single decisions, two at a time.
+
+    Control: policy_engine/services/decide.py:
+    `if isinstance(result, Written) and item.evaluation is not None:`
+    """
+
+    async def ask(decider: Decider) -> Sequence[Decision]:
+        return await asyncio.gather(decider.decide_async(ALLOWED, LOCAL), decider.decide_async(ALLOWED, LOCAL))
+
+    with asyncio.Runner() as runner:
+        check_allows(steps, sample_database, compiled, lambda decider: runner.run(ask(decider)))
+
+
+@settings(max_examples=3)
+@given(steps=STEPS)
+def test_every_allow_of_a_batch_that_left_an_event_loop_has_its_entry(
+    steps: list[str], sample_database: Any, compiled: Any
+) -> None:
+    """The same where an event loop waits for a batch: what the loop itself wrote is committed before it answers.
+
+    Control: policy_engine/services/looped.py:
+    `committed = self._way.store.commit(staged)`
+    Control: policy_engine/services/decide.py:
+    `if isinstance(result, Written) and item.evaluation is not None:  # nothing else lets an answer out`
+    """
+    with asyncio.Runner() as runner:
+        check_allows(
+            steps,
+            sample_database,
+            compiled,
+            lambda decider: runner.run(decider.decide_many_async((ALLOWED, ALLOWED), LOCAL)),
+        )
+
+
+def check_allows(steps: list[str], sample_database: Any, compiled: Any, ask: Ask) -> None:
+    """Take steps, and one switch of another process between two questions at least; hold each allow against the log."""
     with opened(sample_database, compiled) as (engine, _):
         place = engine.settings.database_path
         other = open_engine(Settings(database=f"sqlite:///{place}", policies=POLICIES), releases=compiled)
         operator = other.keys.authenticate(sample_database.keys["operator"])
         locked = None
-        answers = []
+        answers: list[tuple[Decision, bool]] = []
         try:
             for number, step in enumerate(["ask", "other", "ask", *steps]):
                 if step == "lock" and locked is None:
@@ -45,7 +96,7 @@ def test_every_allow_that_left_has_its_entry(steps: list[str], sample_database: 
                 elif step == "other" and locked is None:
                     other.switches.engage(operator, f"stop-{number}", {"models": ["mythos-5"]}, "a drill")
                 elif step == "ask":
-                    answers.append((engine.decider.decide(ALLOWED, LOCAL), locked is not None))
+                    answers += [(decision, locked is not None) for decision in ask(engine.decider)]
         finally:
             if locked is not None:
                 locked.close()
