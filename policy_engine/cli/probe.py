@@ -124,7 +124,7 @@ def probe(
     ca_file: CaOption = None,
     form: OutputOption = None,
 ) -> None:
-    """Try to get past a live gateway to a model that the caller may not use; see [probe](../probe.md).
+    """Try to get past a live gateway to a model that the caller may not use; see docs/probe.md.
 
     Exits 9 when there is a hole, 7 when a check could not be carried out or says nothing, 0 when all passed.
     """

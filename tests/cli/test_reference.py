@@ -103,10 +103,11 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_every_command_has_help(shell: Shell) -> None:
-    """`--help` and `-h` work everywhere and exit 0; without a command the groups show theirs."""
+    """`--help` and `-h` work everywhere and exit 0, in plain text; without a command the groups show theirs."""
     for name, _ in commands():
         ran = shell(*name.split(), "-h")
         assert ran.code == Code.OK and "Usage: policy-engine" in ran.out, name
+        assert "](" not in ran.out, f"{name}: a link is for the reference page; help names the file"
     assert "Usage" in shell("switch").out + shell("switch").err
     assert shell("nonsense").code == Code.USAGE
 
