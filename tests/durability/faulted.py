@@ -72,6 +72,7 @@ class Site:
         self.fault = fault
         self.found = Found()
         self.unchecked: int | None = None
+        self.failed_before = 0
         self.number = 0
         self.counted: dict[str, int] = {}
 
@@ -88,7 +89,7 @@ class Site:
     def mend(self) -> None:
         """Let the disk work again; up to here its operations were counted."""
         if not self.found.operations:
-            self.found.failed = self.disk.mend()
+            self.found.failed, self.failed_before = self.disk.mend(), 0
             now = self.disk.counted()
             self.found.operations = {kind: count - self.counted[kind] for kind, count in now.items()}
             self.disk.mark("broken")
@@ -99,11 +100,13 @@ class Site:
         decision = engine.decider.decide(request, LOCAL)
         if not decision.id:
             self.found.away += 1
-            self.unchecked = before if self.unchecked is None else self.unchecked
+            if self.unchecked is None and self.disk.failed() > self.failed_before:  # else it only took too long
+                self.unchecked = before
             if decision.allowed:
                 self.found.wrong.append("an allow without an entry")
             return False
         self.disk.mark(f"{'A' if decision.allowed else 'D'} {decision.id}")
+        self.failed_before = self.disk.failed()
         if decision.allowed:
             self.found.allowed += 1
             if self.unchecked is not None and CHECKED_AT[0] <= self.unchecked and self.fault.kinds[0] in BREAKS_COMMITS:
@@ -122,6 +125,7 @@ class Site:
                 write = Write("persons", id, {"facts": {}}, 0)
                 committed = engine.store.change(Change("x", {}, (write,), raises_epoch=False))
                 self.disk.mark(f"C {committed.seqs[0]}")
+                self.failed_before = self.disk.failed()
             else:
                 engine.switches.engage(LOCAL, id, {"models": ["open-1"]}, "a trial")
                 self.disk.mark(f"S {id}")

@@ -103,9 +103,13 @@ class Disk:
             ctypes.c_int(int(fault.part)),
         )
 
+    def failed(self) -> int:
+        """Return how many operations failed since it was armed."""
+        return int(self._library.faultdisk_failed())
+
     def mend(self) -> int:
         """Let everything succeed again; return how many operations failed since it was armed."""
-        failed = int(self._library.faultdisk_failed())
+        failed = self.failed()
         self.arm(Fault((), "", 0, times=0))
         return failed
 

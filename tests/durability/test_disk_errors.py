@@ -17,6 +17,7 @@ from tests.durability.images import LOSSES, Disk, image, lay
 from tests.durability.journal import read_journal
 from tests.durability.layer import run_on
 from tests.durability.power import look
+from tests.durability.remembering import CHANGES_COUNT
 from tests.durability.sites import Outcomes, Place, count_operations, every_place, try_places
 
 Filled = Callable[[str], Path]
@@ -48,9 +49,26 @@ def test_errors_at_sampled_operations(filled: Filled, tmp_path: Path) -> None:
 def test_what_only_memory_held_is_written_again(filled: Filled, tmp_path: Path) -> None:
     """After a commit whose fsync failed, and the next ones too, a loss of power takes nothing acknowledged later.
 
+    One thread makes every fsync of the log, so the same ones fail each time.
+
     Control: policy_engine/store/sessions.py
         settle(path, open_file)
     """
+    for times in (2, 3, 4):
+        folder, journal = filled(f"remembering-{times}"), tmp_path / "journal"
+        disk = Disk.of(folder)
+        run_on(folder, "tests.durability.remembering", str(folder), str(times), journal=journal)
+        disk.follow(read_journal(journal))
+        assert len(disk.said) == CHANGES_COUNT
+        chance = random.Random(times)
+        for loss in LOSSES:
+            lost = tmp_path / f"{loss.name}-{times}"
+            lay(image(disk, loss, chance), lost, chance)
+            assert look(lost, disk.said) == ([], []), lost.name
+
+
+def test_an_engine_whose_log_is_not_carried_over_loses_nothing_either(filled: Filled, tmp_path: Path) -> None:
+    """The same with a whole engine, whose threads decide which of its first commits meet the disk that fails."""
     places = [Place(False, "fsync", skip, 3, errno.EIO, False, carried=False) for skip in range(1, 13)]
     assert try_places(tmp_path.resolve() / "run", filled("template"), places, random.Random(8)).wrong == []
 
