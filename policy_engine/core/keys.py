@@ -28,7 +28,7 @@ class EqualKey:
         """Return what the lookup keeps for a row's cell."""
         return cell
 
-    def accepts(self, values: Sequence[Any]) -> Collection[Any]:
+    def accepts(self, values: Sequence[Any], present: Collection[Any]) -> Collection[Any]:
         return (values[self.position],)
 
     def holds(self, values: Sequence[Any], cell: Any) -> bool:
@@ -49,7 +49,7 @@ class ValuesKey:
         """Return what the lookup keeps for a row's cell."""
         return cell
 
-    def accepts(self, values: Sequence[Any]) -> Collection[Any]:
+    def accepts(self, values: Sequence[Any], present: Collection[Any]) -> Collection[Any]:
         return frozenset(values[self.position])
 
     def holds(self, values: Sequence[Any], cell: Any) -> bool:
@@ -70,7 +70,7 @@ class HeldKey:
         """Return what the lookup keeps for a row's cell."""
         return cell
 
-    def accepts(self, values: Sequence[Any]) -> Collection[Any]:
+    def accepts(self, values: Sequence[Any], present: Collection[Any]) -> Collection[Any]:
         value = values[self.position]
         return (value,) if type(value) is str else frozenset(value)
 
@@ -95,12 +95,13 @@ class RoleKey:
         """Return what the lookup keeps for a row's cell."""
         return cell
 
-    def accepts(self, values: Sequence[Any]) -> Collection[Any]:
+    def accepts(self, values: Sequence[Any], present: Collection[Any]) -> Collection[Any]:
         roles: Roles = values[self.roles]
-        return roles.reach(values[self.position], NO_DOMAIN if self.domain is None else values[self.domain])
+        domain = NO_DOMAIN if self.domain is None else values[self.domain]
+        return roles.among(values[self.position], domain, present)
 
     def holds(self, values: Sequence[Any], cell: Any) -> bool:
-        return cell in self.accepts(values)
+        return cell in self.accepts(values, (cell,))
 
 
 class AddressKey:
@@ -120,7 +121,7 @@ class AddressKey:
             self.lengths = (*self.lengths, cell[:2])
         return cell
 
-    def accepts(self, values: Sequence[Any]) -> Collection[Any]:
+    def accepts(self, values: Sequence[Any], present: Collection[Any]) -> Collection[Any]:
         return networks_of(values[self.position], self.lengths)
 
     def holds(self, values: Sequence[Any], cell: Any) -> bool:
@@ -151,7 +152,7 @@ class PrefixKey:
             self.lengths = tuple(sorted((*self.lengths, length)))
         return (bound.prefix,)
 
-    def accepts(self, values: Sequence[Any]) -> Collection[Any]:
+    def accepts(self, values: Sequence[Any], present: Collection[Any]) -> Collection[Any]:
         text = values[self.position]
         ends = self.lengths[: bisect_right(self.lengths, len(text))]
         return [text, *((text[:end],) for end in ends)]

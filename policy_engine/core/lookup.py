@@ -55,8 +55,8 @@ class Key(Protocol):
         """Return what the lookup keeps for a row's cell."""
         ...
 
-    def accepts(self, values: Sequence[Any]) -> Collection[Any]:
-        """Return the cells that match the request's values."""
+    def accepts(self, values: Sequence[Any], present: Collection[Any]) -> Collection[Any]:
+        """Return the cells that match the request's values, all of those present and maybe others."""
         ...
 
     def holds(self, values: Sequence[Any], cell: Any) -> bool:
@@ -229,7 +229,7 @@ class Lookup:
 
     def _walk(self, node: Any, many: tuple[int, ...], values: Sequence[Any], leaves: list[Leaf]) -> None:
         key = self._keys[many[0]]
-        accepted = key.accepts(values)
+        accepted = key.accepts(values, node)
         if len(node) < len(accepted):
             below = [item for cell, item in node.items() if key.holds(values, cell)]
         else:

@@ -120,16 +120,18 @@ class HasRole(Term):
         self.weight = self.postings.weight
         self.kinds: Kinds = {position: TEXT} if domain is None else {position: TEXT, domain: TEXT}
 
-    def reach(self, values: Sequence[Any]) -> Collection[Any]:
-        """Return the roles of the request's value."""
+    def reach(self, values: Sequence[Any], among: Iterable[Any]) -> Collection[Any]:
+        """Return the roles of the request's value; of those that no line holds, the ones among these."""
         roles: Roles = values[self.roles]
-        return roles.reach(values[self.position], NO_DOMAIN if self.domain is None else values[self.domain])
+        domain = NO_DOMAIN if self.domain is None else values[self.domain]
+        return roles.among(values[self.position], domain, among)
 
     def select(self, values: Sequence[Any]) -> int:
-        return self.postings.of_any(self.reach(values))
+        return self.postings.of_any(self.reach(values, self.postings.named()))
 
     def test(self, values: Sequence[Any], slot: int) -> bool:
-        return self.column.cells[slot] in self.reach(values)
+        cell = self.column.cells[slot]
+        return cell in self.reach(values, (cell,))
 
     def changed(self, add: Mapping[int, Cells], remove: Mapping[int, Cells]) -> HasRole:
         postings = self.postings.changed(*accepting(self.column.at, add, remove, named))
@@ -150,15 +152,13 @@ class HasRoleThere(Term):
     def select(self, values: Sequence[Any]) -> int:
         name = values[self.position]
         roles: Roles = values[self.roles]
-        wanted: list[Any] = [name]  # a name has itself as a role, whatever the domain
-        for domain in roles.domains_of(name):
-            wanted += [(role, domain) for role in roles.reach(name, domain) if role != name]
-        return self.postings.of_any(wanted)
+        # A name has itself as a role, whatever the domain.
+        return self.postings.of_any([name, *roles.there(name, self.postings.named())])
 
     def test(self, values: Sequence[Any], slot: int) -> bool:
         role, domain = self.column.cells[slot]
         roles: Roles = values[self.roles]
-        return role in roles.reach(values[self.position], domain)
+        return role in roles.among(values[self.position], domain, (role,))
 
     def changed(self, add: Mapping[int, Cells], remove: Mapping[int, Cells]) -> HasRoleThere:
         postings = self.postings.changed(*accepting(self.column.at, add, remove, _role_there))

@@ -6,6 +6,7 @@ Left to others: which values a condition accepts (`core.index`, `core.terms`).
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 
 Accepted = frozenset[Any] | None
@@ -84,6 +85,10 @@ class Postings:
         self.dense = {v: self.free | spread(at) for v, at in lists.items() if v not in self.few}
         named = sum(map(len, lists.values()))
         self.weight = self.free.bit_count() + named / max(1, len(lists))
+
+    def named(self) -> Iterator[Any]:
+        """Yield every value that a rule names."""
+        return chain(self.dense, self.few)
 
     def of(self, value: Any) -> int:
         """Return the rules that accept a value."""

@@ -79,7 +79,8 @@ class Grouped(Term):
         value, domains = (values[position] for position in self.positions)
         roles: Roles = values[self.roles]
         codes = (value,) if type(value) is str else value
-        return {group for code in codes for domain in domains for group in roles.reach(code, domain)}
+        named = self.postings.named
+        return {group for code in codes for domain in domains for group in roles.among(code, domain, named())}
 
     def select(self, values: Sequence[Any]) -> int:
         groups = self._groups(values)

@@ -53,7 +53,23 @@ class Roles:
                 self._kept[key] = found
         return found
 
-    def domains_of(self, name: Hashable) -> Iterable[Hashable]:
+    def among(self, name: Hashable, domain: Hashable, roles: Iterable[Hashable]) -> frozenset[Hashable]:
+        """Return every role that the name has in the domain; of roles that no line holds, those that are given.
+
+        Here a role that no line holds is nobody's. Raises `TypeError` for unhashable names.
+        """
+        return self.reach(name, domain)
+
+    def there(self, name: Hashable, cells: Iterable[Hashable]) -> list[Hashable]:
+        """Return the (role, domain) that a name has beside itself; of domains that no line holds, those in cells."""
+        return [
+            (role, domain)
+            for domain in self._domains_in_which(name)
+            for role in self.reach(name, domain)
+            if role != name
+        ]
+
+    def _domains_in_which(self, name: Hashable) -> Iterable[Hashable]:
         """Return the domains in which a name has a role beside itself."""
         if self._domains_of is None:
             found: dict[Hashable, list[Hashable]] = {}

@@ -28,7 +28,8 @@ def role_function(roles: Roles, *, domains: bool) -> Callable[..., bool]:
         name, role = arguments[0], arguments[1]
         domain = str(arguments[2]) if len(arguments) > 2 else NO_DOMAIN
         hash(name), hash(role)  # Casbin's role manager raises for a name that cannot be a key
-        return role in roles.reach(name, domain if domains else NO_DOMAIN)
+        reached = roles.among(name, domain if domains else NO_DOMAIN, (role,))
+        return role in reached and bool(role == role)  # a set finds NaN by identity, Casbin asks whether it is equal
 
     return has_role
 

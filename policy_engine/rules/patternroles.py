@@ -1,8 +1,8 @@
 """Roles whose names or domains are patterns, as `add_named_matching_func` and its twin for domains make them.
 
 Rules of the room: the graph is built in the order of the lines by Casbin's own role manager. A name that no line holds
-gets what the patterns that it fits have, found anew for each name and not put into the graph: in Casbin such a name
-stays there, and one that looks like a pattern itself changes later answers. Names of rows are put in beforehand.
+gets what the patterns that it fits have, and belongs to whoever has one of them. It is not put into the graph: in
+Casbin such a name stays there, and one that looks like a pattern itself changes later answers.
 Left to others: plain roles (`core.roles`).
 """
 
@@ -17,12 +17,13 @@ from policy_engine.core.roles import NO_DOMAIN, ROLE_STEPS_COUNT, Link, Roles
 
 _Matching = Callable[[Any, Any], bool]
 _KEPT_DOMAINS_COUNT = 1_024
+_KEPT_ROLES_COUNT = 16_384
 
 
 class PatternRoles(Roles):
     """The links of a role definition with matching functions for names, domains, or both."""
 
-    __slots__ = ("_built", "_by_domain", "_domain_matching", "_matching", "_with_domains")
+    __slots__ = ("_built", "_by_domain", "_domain_matching", "_fitted", "_matching", "_with_domains")
 
     def __init__(
         self,
@@ -41,29 +42,65 @@ class PatternRoles(Roles):
         for link in links:
             self._by_domain.setdefault(link[2], []).append(link)
         self._built: dict[Hashable, Any] = {}
+        self._fitted: dict[tuple[Hashable, Hashable], tuple[frozenset[Any], frozenset[Hashable]]] = {}
 
     def reach(self, name: Hashable, domain: Hashable = NO_DOMAIN) -> frozenset[Hashable]:
-        """Return the name itself and every role that it has in the domain. Raises `TypeError` for unhashable names."""
+        """Return the name itself and every role of the lines that it has. Raises `TypeError` for unhashable names."""
+        return self.among(name, domain, ())
+
+    def among(self, name: Hashable, domain: Hashable, roles: Iterable[Hashable]) -> frozenset[Hashable]:
+        """Return every role that the name has in the domain; of roles that no line holds, those that are given.
+
+        A role that no line holds belongs to whoever has a role that is a pattern which it fits.
+        """
         graph = self._graph(domain)
         held = graph.all_roles.get(name)
-        edge = set(held.roles) if held is not None else self._of_stranger(graph, name)
+        patterns = [] if held is not None or graph.matching_func is None else graph._matching_roles(name)
+        first = set(held.roles) if held is not None else {role for each in patterns for role in each.roles}
         reached: set[Hashable] = {name}
+        edge, inner = first, frozenset(reached)
         for _ in range(ROLE_STEPS_COUNT):
+            inner = frozenset(reached)
             fresh = {role for role in edge if role.name not in reached}
             if not fresh:
                 break
             reached |= {role.name for role in fresh}
             edge = {role for held in fresh for role in held.roles}
+        if graph.matching_func is None:
+            return frozenset(reached)
+        known = graph.all_roles
+        # Casbin makes the name before the role, so the name too may be a pattern that the role fits.
+        users = {user.name for each in patterns for user in each.users} & inner
+        for role in roles:
+            if role not in known and role not in reached:
+                fitted, theirs = self._pattern_of(graph, domain, role)
+                asked = bool(users) and bool(graph._matching_fn(role, name))
+                if asked or not inner.isdisjoint(theirs) or (patterns and not first.isdisjoint(fitted)):
+                    reached.add(role)
         return frozenset(reached)
 
-    def domains_of(self, name: Hashable) -> Iterable[Hashable]:
-        """Return every domain that lines name: a pattern may reach into any of them."""
-        return self._by_domain.keys()
+    def _pattern_of(self, graph: Any, domain: Hashable, role: Hashable) -> tuple[frozenset[Any], frozenset[Hashable]]:
+        """Return the patterns that a role fits which no line holds, and the names of whoever has one of them."""
+        found = self._fitted.get((domain, role))
+        if found is None:
+            fitted = graph._matching_roles(role)
+            found = frozenset(fitted), frozenset(user.name for each in fitted for user in each.users)
+            if len(self._fitted) >= _KEPT_ROLES_COUNT:
+                self._fitted.clear()
+            self._fitted[domain, role] = found
+        return found
 
-    def _of_stranger(self, graph: Any, name: Hashable) -> set[Any]:
-        if graph.matching_func is None:
-            return set()
-        return {role for held in graph._matching_roles(name) for role in held.roles}
+    def there(self, name: Hashable, cells: Iterable[Hashable]) -> list[Hashable]:
+        """Return the (role, domain) among cells that a name has: patterns may reach into any domain."""
+        wanted: dict[Hashable, list[Hashable]] = {}
+        for cell in cells:
+            if isinstance(cell, tuple):
+                wanted.setdefault(cell[1], []).append(cell[0])
+        found: list[Hashable] = []
+        for domain, roles in wanted.items():
+            held = self.among(name, domain, roles)
+            found += [(role, domain) for role in roles if role in held]
+        return found
 
     def _graph(self, domain: Hashable) -> Any:
         """Return Casbin's role manager for a domain; of domains that no line names, only so many are kept."""

@@ -118,7 +118,7 @@ def _graph(policy: Policy, key: str, patterns: Mapping[str, tuple[Matching | Non
 
 def _functions(policy: Policy, own: Mapping[str, Declared], roles: Mapping[str, Roles]) -> dict[str, Declared]:
     def has_link(code: str, group: str, domain: str) -> bool:
-        return group in roles["g"].reach(code, domain if policy.places["g"] > 2 else NO_DOMAIN)
+        return group in roles["g"].among(code, domain if policy.places["g"] > 2 else NO_DOMAIN, (group,))
 
     found = {name: Declared(function, pure=True) for name, function in SAFE_FUNCTIONS.items()}
     found["timeMatch"] = Declared(util.time_match_func, pure=False)  # refused in matchers; a row's text may hold it

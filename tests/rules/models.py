@@ -301,6 +301,24 @@ PATTERN_SHAPES: dict[str, Shape] = {
         links=st.sampled_from(("g, a, reader, d1", "g, b, a, *", "g, b, reader, d2", "g, c, b, d*")),
         domain_matching={"g": operators.key_match},
     ),
+    "patterns of roles": Shape(
+        "g(r.sub, p.sub) && (r.obj == p.obj || g(r.sub, r.obj)) && r.act == p.act",
+        (words("a role:a role:b reader"), words("x role:a"), words("read write"), EFFECTS),
+        (words("a b c role:b"), words("x role:a role:c"), words("read write")),
+        roles={"g": "_, _"},
+        links=st.sampled_from(("g, a, role:*", "g, b, a", "g, role:*, reader", "g, c, role:b", "g, reader, role:a")),
+        matching={"g": operators.key_match},
+        rows_max=40,
+    ),
+    "pattern domains of rows": Shape(
+        "g(r.sub, p.sub, p.obj) && r.act == p.act",
+        (words("a b reader"), words("d1 d2 d3 x"), words("read write"), EFFECTS),
+        (words("a b c"), words("d1 d2 x"), words("read write")),
+        roles={"g": "_, _, _"},
+        links=st.sampled_from(("g, a, reader, d*", "g, b, a, *", "g, b, reader, d2", "g, c, b, d*")),
+        domain_matching={"g": operators.key_match},
+        rows_max=40,
+    ),
 }
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import casbin
 import pytest
 from casbin.persist.adapters import StringAdapter
+from casbin.util.builtin_operators import key_match
 
 from policy_engine.errors import InputRefused, LoadRefused, TooLarge
 from policy_engine.limits import Limits
@@ -240,6 +242,60 @@ def test_no_made_up_names_stay_behind() -> None:
     assert first - before < 1_000
     stock.enforce("stranger", "data", "x")
     assert "stranger" in stock.get_role_manager().rm_map["data"].all_roles
+
+
+def with_patterns(text: str, lines: str, **matching: Any) -> tuple[CompiledEnforcer, Any]:
+    """Return the compiled and the stock enforcer with `key_match` for names (`matching`), domains, or both."""
+    stock = casbin.Enforcer(read_model(text, "model"), StringAdapter(lines))
+    if "matching" in matching:
+        stock.add_named_matching_func("g", matching["matching"]["g"])
+    if "domain_matching" in matching:
+        stock.add_named_domain_matching_func("g", matching["domain_matching"]["g"])
+    stock.build_role_links()
+    return CompiledEnforcer(read_model(text, "model"), StringAdapter(lines), **matching), stock
+
+
+@pytest.mark.parametrize(
+    ("matcher", "row"),
+    [
+        ("g(r.sub, p.sub) && r.obj == p.obj", "role:admin"),
+        ('g(r.sub, "role:admin") && r.obj == p.obj', "x"),
+        ("!g(r.sub, p.sub) || r.obj != p.obj", "role:admin"),
+        ("r.obj == p.obj && g(r.sub, r.act)", "x"),
+    ],
+)
+def test_whoever_has_a_role_that_is_a_pattern_has_each_role_that_fits_it(matcher: str, row: str) -> None:
+    """`g, alice, role:*` gives alice `role:admin`, which only a row, the matcher or the request names, as in stock."""
+    for rows in (1, 40):  # few are tested one by one, many are selected
+        lines = (
+            "\n".join(f"p, {row}, data{at}, read, allow" for at in range(rows)) + "\ng, alice, role:*\ng, bob, role:x"
+        )
+        for name in ("alice", "bob", "role:admin", "nobody"):
+            ours, stock = with_patterns(conf(matcher, g="_, _"), lines, matching={"g": key_match})
+            assert answer(ours, (name, "data0", "role:admin")) == answer(stock, (name, "data0", "role:admin"))
+    assert with_patterns(conf(matcher, g="_, _"), lines, matching={"g": key_match})[0].enforce(
+        "alice", "data0", "role:b"
+    )
+
+
+def test_a_domain_of_a_row_may_fit_a_pattern_that_no_line_names_it_by() -> None:
+    """`g, alice, admin, *` gives alice the role in the domain of any row, however many rows there are."""
+    for rows in (1, 40):
+        lines = "\n".join(f"p, admin, d{at}, read, allow" for at in range(rows)) + "\ng, alice, admin, *"
+        for name in ("alice", "bob", "admin"):
+            text = conf("g(r.sub, p.sub, p.obj) && r.act == p.act")
+            ours, stock = with_patterns(text, lines, domain_matching={"g": key_match})
+            assert answer(ours, (name, "d0", "read")) == answer(stock, (name, "d0", "read"))
+
+
+def test_nan_is_nobodys_role_not_even_its_own() -> None:
+    """A request that gives NaN (of a table with gaps, say) as subject and as role is denied, as in stock."""
+    for matcher in ("g(r.sub, r.obj)", "g(r.sub, r.obj) && r.act == p.act", "g(r.sub, r.sub)"):
+        compiled, stock = pair(conf(matcher, g="_, _"), "p, a, data, read, allow\ng, a, b")
+        for value in (math.nan, "a", 1):
+            request = (value, value, "read")
+            assert answer(compiled, request) == answer(stock, request)
+        assert not compiled.enforce(math.nan, math.nan, "read")
 
 
 def test_what_the_evaluator_found_is_remembered_within_bytes() -> None:
