@@ -58,6 +58,16 @@ def test_a_text_does_not_reach_over_the_end_of_its_line() -> None:
     assert refusals(header_over(lines), lines, every=False)
 
 
+def test_a_line_is_one_decision() -> None:
+    """Decisions in one line, with what stands between lines put between them, are refused as one line that is none."""
+    joints = (b'"1"', b"1", b'"', b"", b'"1', b'1"', b'""1""', b'"01"', b'"-1"', b'n"1n"', b',"1",', b' "1" ')
+    for joint in joints:
+        for inner in (1, 7):
+            whole = decision(0) + joint.replace(b"1", b"%d" % inner) + decision(inner)
+            for lines in ([whole], [whole, decision(1)], [whole, decision(inner), decision(2)]):
+                assert 0 in [seq for seq, _ in refusals(header_over(lines), lines, every=False)]
+
+
 @given(st.randoms(use_true_random=False), st.integers(1, 3))
 def test_a_batch_is_taken_when_each_line_is(random: Random, changes: int) -> None:
     """Whatever is put into, taken out of or written over some lines: both ways of reading take it, or neither does."""

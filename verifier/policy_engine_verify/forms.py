@@ -47,12 +47,13 @@ _DECISION = (
 _NAME = rb'([^"]*+)'
 DECISION = _form(_DECISION % (rb"(<I>)", _NAME, rb"(<I>)", _NAME, rb"(<N>)", _NAME, rb"(<I>)"))
 _DECISIONS = _form(
-    rb'([0-9]+)\n([0-9]+)\n([^"\n]+)\n(<N>)(?:"([0-9]+)"(?>%b))+'
+    rb'([0-9]+)\n([0-9]+)\n([^"\n]+)\n(<N>)(?:\n"([0-9]+)\n"(?>%b))+'
     % (_DECISION % (rb"\1", rb'[^"]*+', rb"\2", rb"\3", rb"\4", rb'[^"]*+', rb"\5"))
 )
 """A batch at once: the time, epoch, log and release that all its decisions have, then each behind its number.
 
-A text that had no end in its line would end at the quote before the next number, and no number follows a text.
+A text that had no end in its line would end at the quote before the next number, and no number follows a text. Nothing
+within a line passes for what stands between two, since no line holds a newline.
 """
 
 
@@ -63,7 +64,7 @@ def all_decisions(lines: list[bytes], first: int, at: int, epoch: int, log: byte
     parts = [b"%d\n%d\n%b\n%b" % (at, epoch, log, release)] * (2 * len(lines) + 1)
     parts[1::2] = str(list(range(first, first + len(lines)))).encode()[1:-1].split(b", ")
     parts[2::2] = lines
-    return _DECISIONS.fullmatch(b'"'.join(parts)) is not None
+    return _DECISIONS.fullmatch(b'\n"'.join(parts)) is not None
 
 
 def matched(form: re.Pattern[bytes], data: bytes, plain: bool) -> re.Match[bytes] | None:
