@@ -72,7 +72,7 @@ class GuardedStream:
         self._iterator = upstream.__aiter__()
         self._dialect = dialect
         self._wording = wording
-        self._loop = asyncio.get_running_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None  # that of whoever reads: made where there may be none
         self._waiting: asyncio.Task[Any] | None = None
         self._cancelled = self._over = False
         heard = WeakMethod(self._ended)  # a stream that nobody reads any more is let go, and its hold with it
@@ -94,9 +94,11 @@ class GuardedStream:
         """Return the next piece, or the last one of ours; raises `DecisionDenied` where no dialect was named."""
         if self._over:
             raise StopAsyncIteration
-        if self._hold.ended is not None:
-            return await self._end()
         task = self._waiting = asyncio.current_task()
+        self._loop = asyncio.get_running_loop()
+        if self._hold.ended is not None:  # looked at after the loop is known: an end from now on is heard there
+            self._waiting = None
+            return await self._end()
         try:
             piece = await self._iterator.__anext__()
         except asyncio.CancelledError:
@@ -135,9 +137,11 @@ class GuardedStream:
         return _last(denied, self._dialect, self._wording)
 
     def _ended(self) -> None:
-        """Hear of the end, in the watcher's thread."""
-        with suppress(RuntimeError):  # the loop has ended, and the stream with it
-            self._loop.call_soon_threadsafe(self._cut)
+        """Hear of the end, in the watcher's thread. Whoever has not begun to read will see it."""
+        loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):  # the loop has ended, and the stream with it
+                loop.call_soon_threadsafe(self._cut)
 
     def _cut(self) -> None:
         if self._waiting is not None and not self._over and not self._cancelled:

@@ -235,3 +235,20 @@ def test_a_hold_that_has_ended_lets_nothing_out_and_a_closed_stream_stays_closed
 
     assert len(asyncio.run(read())) == 1
     assert [b"model_suspended" in each for each in guarded([b"0"], hold, Dialect.OPENAI)] == [True]
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_it_may_be_made_where_no_event_loop_runs(ends: bool) -> None:
+    """A middleware that waits makes it in a thread; it is read on a loop, and an end before that is not missed."""
+    hold = ByHand()
+    stream = guarded(Source(1).stream(), hold, Dialect.OPENAI)
+    if ends:
+        hold.end()
+
+    async def read() -> list[Any]:
+        asyncio.get_running_loop().call_later(0.05, hold.end)
+        async with asyncio.timeout(2):
+            return [piece async for piece in stream]
+
+    found = asyncio.run(read())
+    assert found[:-1] == ([] if ends else [b"0"]) and b"model_suspended" in found[-1]

@@ -62,9 +62,9 @@ class PolicyEngineMiddleware:
             if hold.ended is not None:
                 response.close()
                 return _response(self._guard.denied(hold.ended, head))
-            streaming = response.streaming
-            if streaming:
+            if response.streaming:
                 response.streaming_content = self._streamed(response, head, hold)
+                streaming = True  # from here on the stream closes the hold
             return response
         finally:
             if not streaming:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from django.http import JsonResponse, StreamingHttpResponse
@@ -27,9 +28,25 @@ def stream(request: Any) -> Any:
     return StreamingHttpResponse(events(), content_type="text/event-stream")
 
 
+async def stream_async(request: Any) -> Any:
+    """Stream events as asynchronous views do."""
+
+    async def events() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            await asyncio.sleep(0.02)
+            yield b"data: more\n\n"
+
+    return StreamingHttpResponse(events(), content_type="text/event-stream")
+
+
 def models(request: Any) -> Any:
     """List two models."""
     return JsonResponse({"data": [{"id": "fable-5"}, {"id": "mythos-5"}]})
 
 
-urlpatterns = [path("v1/chat/completions", chat), path("v1/responses", stream), path("v1/models", models)]
+urlpatterns = [
+    path("v1/chat/completions", chat),
+    path("v1/responses", stream),
+    path("v1/completions", stream_async),
+    path("v1/models", models),
+]

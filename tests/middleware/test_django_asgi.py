@@ -1,0 +1,30 @@
+"""Django served by ASGI, where a middleware that waits runs in a thread that has no event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+from tests.middleware.djangosite import configured
+from tests.middleware.doors import Answered, Local, by_proxy, engage, exchange
+
+
+def served(running: Any, path: str) -> Answered:
+    """Return what a client got of a stream of a Django project on ASGI, while its model was withdrawn."""
+    settings = configured()
+    from django.core.asgi import get_asgi_application
+
+    engine, keys = running
+    settings.POLICY_ENGINE = {"engine": Local(engine), "subject": by_proxy(), "serving_region": "US"}
+    app = get_asgi_application()
+    threading.Timer(0.3, lambda: engage(engine, keys["operator"])).start()
+    return asyncio.run(exchange(app, path=path))
+
+
+def test_a_stream_of_an_asynchronous_view_is_served_and_cut(running: Any) -> None:
+    """Its events come while the allow lasts, the error ends them, and nothing stays held."""
+    found = served(running, "/v1/completions")
+    assert found.status == 200 and found.pieces[0] == b"data: more\n\n"
+    assert b"model_suspended" in found.body and len(found.pieces) < 100
+    assert running[0].uses.count == 0
