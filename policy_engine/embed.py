@@ -85,8 +85,9 @@ class PolicyEngine:
     ) -> PolicyEngine:
         """Open a database with a policies folder, filling an empty one from them.
 
-        Raises `StartRefused` when the folder differs from the active release or the key file is missing, and
-        `LoadRefused` when the folder cannot be accepted.
+        `settings` are those of `docs/operations.md` in lower case, without the prefix (`serving_region="US"`); they win
+        over the environment. Raises `InputRefused` for one that is not known or wrong, `StartRefused` when the folder
+        differs from the active release or the key file is missing, and `LoadRefused` for a folder that is not accepted.
         """
         from policy_engine.inprocess import InProcess
 

@@ -13,11 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from policy_engine.bootstrap import Engine, open_engine
 from policy_engine.core.decision import Decision, Reason, Request
 from policy_engine.core.enforcing import Hold
 from policy_engine.core.listed import Listed
-from policy_engine.errors import StoreUnavailable
+from policy_engine.errors import InputRefused, StoreUnavailable
 from policy_engine.logs import configure_embedded
 from policy_engine.services.permissions import LOCAL
 from policy_engine.services.queries import Listing, Sought
@@ -40,10 +42,16 @@ class InProcess:
 
     @classmethod
     def open(cls, policies: str | Path, database: str, settings: dict[str, Any]) -> InProcess:
-        """Open a database with a policies folder, as one of the replicas on it. Raises what opening raises."""
+        """Open a database with a policies folder, as one of the replicas on it. Raises what opening raises, and
+        `InputRefused` for a setting that is not known or wrong: a misspelt one would open another engine."""
         configure_embedded()
-        wanted = Settings(policies=Path(policies), database=database, **settings)
-        return cls(open_engine(wanted, embedded=True))
+        return cls(
+            open_engine(_settings({"policies": Path(policies), "database": database, **settings}), embedded=True)
+        )
+
+    def __deepcopy__(self, memo: object) -> InProcess:
+        """Return the engine itself: a decision that is copied or made a mapping is still of this one."""
+        return self
 
     def decide(self, request: Request, *, explained: bool = False) -> Decision:
         """Return the decision once its entry is durable."""
@@ -123,6 +131,19 @@ class InProcess:
             if not page.next_token:
                 return Listed(tuple(found), page.complete)
             listing = replace(listing, token=page.next_token)
+
+
+def _settings(given: dict[str, Any]) -> Settings:
+    unknown = sorted(given.keys() - Settings.model_fields.keys())
+    if unknown:
+        known = ", ".join(sorted(Settings.model_fields))
+        raise InputRefused(f"is no setting of the engine; these are: {known}", where=unknown[0])
+    try:
+        return Settings(**given)
+    except ValidationError as refused:
+        first = refused.errors(include_url=False, include_input=False, include_context=False)[0]
+        named = "_".join(str(part) for part in first["loc"]) or "settings"
+        raise InputRefused(str(first["msg"]), where=named) from None
 
 
 def _forked(request: Request) -> Decision:

@@ -150,3 +150,21 @@ def test_a_program_that_ends_leaves_no_thread(database: str) -> None:
         engine.hold(engine.decide(**ALICE)).close()
     left = [thread.name for thread in set(threading.enumerate()) - before if thread.is_alive()]
     assert left == [], sys.version
+
+
+@pytest.mark.parametrize(
+    ("given", "where"),
+    [
+        ({"serving_regoin": "US"}, "serving_regoin"),
+        ({"valid_for_ms": "soon"}, "valid_for_ms"),
+        ({"database": "mysql://secret@db"}, "database"),
+        ({"blocked_by": "not an address"}, "settings"),
+    ],
+)
+def test_a_setting_that_is_misspelt_or_wrong_is_refused(tmp_path: Path, given: dict[str, Any], where: str) -> None:
+    """It would open another engine than its writer thinks. The sentence names the setting, never its value."""
+    with pytest.raises(InputRefused) as refused:
+        PolicyEngine.open(POLICIES, **{"database": f"sqlite:///{tmp_path}/engine.db", **given})
+    assert refused.value.where == where
+    assert all(str(value) not in str(refused.value) for value in given.values())
+    assert list(tmp_path.iterdir()) == []

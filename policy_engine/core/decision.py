@@ -6,7 +6,7 @@ Left to others: making one (`services.decide`), recording one (`services.record`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -119,6 +119,10 @@ class DecisionDenied(Exception):
         self.decision = decision
         super().__init__(decision.message)
 
+    def __reduce__(self) -> tuple[type[DecisionDenied], tuple[Decision]]:
+        """Let another process raise it again, as pools of workers do."""
+        return DecisionDenied, (self.decision,)
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -127,6 +131,9 @@ class Decision:
     `proof` makes the receipt; nothing is signed for a caller who does not want one. `asked` is the question, for
     whoever holds the allow and must ask again; it is personal, and shown by no door. `grant` is what the engine that
     gave the allow knows of it: how long it may be used, for `hold`.
+
+    It is its own copy, as whatever cannot change is. A pickle keeps what was answered, with the receipt, and neither
+    `asked` nor `grant`: no other process can hold the allow.
     """
 
     allowed: bool
@@ -151,8 +158,38 @@ class Decision:
     def __bool__(self) -> bool:
         return self.allowed
 
+    def __copy__(self) -> Decision:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Decision:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., Decision], tuple[Any, ...]]:
+        return _answered, (*(getattr(self, name) for name in ANSWERED), self.receipt)
+
     def as_error(self) -> DecisionDenied:
         """Return the deny as an exception to raise. Raises `ValueError` on an allow, which is no error."""
         if self.allowed:
             raise ValueError("an allowed decision is no error")
         return DecisionDenied(self)
+
+
+ANSWERED = tuple(each.name for each in fields(Decision) if each.name not in ("proof", "asked", "grant"))
+"""What of a decision was answered, and so goes where the decision goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A receipt that was made before, as `proof` gives it."""
+
+    receipt: Mapping[str, Any]
+
+    def __call__(self) -> Mapping[str, Any]:
+        return self.receipt
+
+
+def _answered(*values: Any) -> Decision:
+    """Return the decision that a pickle holds."""
+    *answered, receipt = values
+    members = dict(zip(ANSWERED, answered, strict=True))
+    return Decision(**members, proof=None if receipt is None else _Kept(receipt))

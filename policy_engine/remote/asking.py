@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from policy_engine.client.clock import Clock
@@ -46,12 +46,20 @@ _SENTENCES: Final[Mapping[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
 class Grant:
-    """What an engine knows of an allow that it gave: which engine it was, and what the allow permits for how long."""
+    """What an engine knows of an allow that it gave: which engine it was, and what the allow permits for how long.
 
-    engine: object = field(repr=False)
-    permission: Permission = field(repr=False)
+    It stays what it is when the decision is copied or made a mapping: there is no other permission.
+    """
+
+    __slots__ = ("engine", "permission")
+
+    def __init__(self, engine: object, permission: Permission) -> None:
+        self.engine = engine
+        self.permission = permission
+
+    def __deepcopy__(self, memo: object) -> Grant:
+        return self
 
 
 def unanswered(code: str, request: Request) -> Decision:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
@@ -60,3 +62,22 @@ def test_a_request_names_a_person_and_a_model_unless_it_says_otherwise() -> None
         None,
         None,
     )
+
+
+def test_a_deny_that_is_raised_in_another_process_arrives() -> None:
+    """Pools of workers pickle what their work raised; a deny comes out as it went in."""
+    error = pickle.loads(pickle.dumps(DENIED.as_error()))  # noqa: S301  of our own making
+    assert isinstance(error, DecisionDenied)
+    assert (error.decision, str(error)) == (DENIED, "Not from this place.")
+
+
+def test_a_copy_is_the_decision_and_a_pickle_what_was_answered() -> None:
+    """A pickle has the receipt, and neither the question, which is personal, nor what would let it be held."""
+    allowed = replace(
+        DENIED, allowed=True, proof=lambda: {"v": 1}, asked=Request("alice", "infer", "fable-5"), grant=object()
+    )
+    assert copy.copy(allowed) is allowed and copy.deepcopy([allowed])[0] is allowed
+    found = pickle.loads(pickle.dumps(allowed))  # noqa: S301  of our own making
+    assert found == allowed and found.receipt == {"v": 1} and pickle.loads(pickle.dumps(found)).receipt == {"v": 1}  # noqa: S301
+    assert (found.asked, found.grant) == (None, None) and b"alice" not in pickle.dumps(allowed)
+    assert pickle.loads(pickle.dumps(DENIED)).receipt is None  # noqa: S301  of our own making

@@ -106,6 +106,52 @@ def test_the_model_may_be_named_in_the_path_the_query_or_nowhere(engine: Any) ->
             build()
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/deployments/open-1/../mythos-5/chat",
+        "/deployments/open-1/./chat",
+        "/deployments/open-1/..;/mythos-5/chat",
+        "/deployments/open-1/..",
+        "/deployments//mythos-5/chat",
+        "//deployments/mythos-5/chat",
+        "/deployments/open-1\\..\\mythos-5/chat",
+        "/deployments/open-1/%2e%2E/mythos-5/chat",
+        "/deployments/open-1/%2F../chat",
+        "/deployments/open-1/\0/chat",
+    ],
+)
+def test_a_path_that_upstreams_could_write_otherwise_names_no_model(engine: Any, path: str) -> None:
+    """What joins slashes, climbs dots or decodes twice behind the door would reach another model than was decided on.
+
+    Paths are given here as servers hand them over, decoded once.
+    Control: policy_engine/middleware/models.py:
+    `if _UNCLEAR_PATH.search(path) is not None:`
+    """
+    app = App()
+    door = guarded(engine, app, model=from_body() & from_path("/deployments/{model}/*"))
+    assert ask(door, b'{"model":"open-1"}', path=path).status == 400
+    assert app.calls == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [b"a=1;model=mythos-5", b"model[]=mythos-5", b"+model=mythos-5", b"model%00=mythos-5", b"model[0]=mythos-5"],
+)
+def test_a_query_that_upstreams_could_read_otherwise_names_no_model(engine: Any, query: bytes) -> None:
+    """Some readers split at semicolons, take lists, or cut names at what is no character.
+
+    Control: policy_engine/middleware/head.py:
+    `if len(found) < len(names):`
+    """
+    app = App()
+    door = guarded(engine, app, model=from_body() & from_query())
+    assert ask(door, b'{"model":"open-1"}', query=query).status == 400
+    assert ask(door, b'{"model":"open-1"}', query=query + b"&model=open-1").status == 400
+    assert app.calls == []
+    assert ask(door, b'{"model":"open-1"}', query=b"modelling=a;b&model=open-1").status == 200
+
+
 def test_the_decision_is_on_the_model_that_serves(engine: Any) -> None:
     """An alias of the deployment is resolved before the decision, one of the catalogue by the engine."""
     asked = Local(engine)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -169,3 +172,15 @@ def test_either_is_what_an_enforcement_point_needs(near: PolicyEngine, far: Poli
             point.hold(decision)
     with pytest.raises(ValueError, match="that this engine gave"):
         far.hold(far.decide(**{**ALICE, "subject": "eve"}))
+
+
+def test_an_allow_goes_where_programs_put_it(near: PolicyEngine, far: PolicyEngine) -> None:
+    """It is copied, made a mapping and pickled without its engine; the copy can be held, what was pickled cannot."""
+    for engine in (near, far):
+        decision = engine.decide(**ALICE)
+        assert asdict(decision)["reasons"][0]["code"] == "access.closed"
+        engine.hold(copy.deepcopy(decision)).close()
+        found = pickle.loads(pickle.dumps(decision))  # noqa: S301  of our own making
+        assert found == decision and found and found.receipt == decision.receipt is not None
+        with pytest.raises(ValueError, match="that this engine gave"):
+            engine.hold(found)
