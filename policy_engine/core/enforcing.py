@@ -15,7 +15,10 @@ from policy_engine.core.decision import Decision
 
 
 class Hold(Protocol):
-    """An allow in use. `ended` is the deny that ended it, `None` while it stands; it may be read from any thread."""
+    """An allow in use. `ended` is the deny that ended it, `None` while it stands; it may be read from any thread.
+
+    Ask `hold.ended is not None`: a deny is false, so `if hold.ended` never is true.
+    """
 
     @property
     def ended(self) -> Decision | None:

@@ -8,6 +8,7 @@ Left to others: the steps (`asgi`), settings (`guard`).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Unpack
 
@@ -15,6 +16,7 @@ from fastapi import FastAPI, HTTPException, Request, Response
 
 from policy_engine.core.decision import Decision
 from policy_engine.core.dialects import Refusal
+from policy_engine.errors import InputRefused
 from policy_engine.middleware.guard import Guard, Settings
 from policy_engine.middleware.head import Head
 from policy_engine.middleware.waiting import check_length
@@ -31,7 +33,7 @@ class Refused(HTTPException):
 
 
 def require(**settings: Unpack[Settings]) -> Callable[[Request], Awaitable[Decision]]:
-    """Return the dependency. It reads the body that FastAPI keeps for the route anyway."""
+    """Return the dependency. It reads the body that FastAPI keeps for the route anyway, up to its bounds."""
     guard = Guard(**settings)
 
     async def dependency(request: Request) -> Decision:
@@ -63,10 +65,32 @@ async def _decided(guard: Guard, head: Head, request: Request) -> Decision:
     named = guard.named(head)
     in_body = None
     if guard.model.body is not None:
-        body = await request.body()
+        body = await _whole(request, head, guard)
         if body:
-            boundary = guard.model.check_media(head)
-            check_length(len(body), guard)
-            in_body = guard.model.in_whole_body(body, boundary, guard.limits)
+            in_body = guard.model.in_whole_body(body, guard.model.check_media(head), guard.limits)
     model = guard.resolved(guard.model.agreed(named, in_body, guard.limits))
     return await guard.engine.decide_async(**asked.of(model))
+
+
+async def _whole(request: Request, head: Head, guard: Guard) -> bytes:
+    """Return the body, which the route can read again. One that is too long or too slow is not taken to its end."""
+    length = head.header("content-length") or "0"
+    check_length(int(length) if length.isdigit() else 0, guard)
+    if length != "0" or head.header("transfer-encoding") is not None:
+        guard.model.check_media(head)
+    pieces, taken = list[bytes](), 0
+    try:
+        async with asyncio.timeout(guard.limits.guarded_body_seconds):
+            async for piece in request.stream():  # at once, where FastAPI has read the body for the route
+                taken += len(piece)
+                check_length(taken, guard)
+                pieces.append(piece)
+    except TimeoutError:
+        raise InputRefused("the body did not arrive in time") from None
+    except RuntimeError:
+        raise InputRefused(
+            "the body was taken as a form before it could be decided on; guard a route that takes forms as a whole "
+            "application (PolicyEngineMiddleware)"
+        ) from None
+    request._body = b"".join(pieces)  # as `Request.body` keeps it, which knows no bound
+    return request._body

@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import inspect
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from starlette.routing import Route
 from policy_engine.core.decision import Decision
 from policy_engine.core.dialects import Dialect
 from policy_engine.errors import InputRefused, StartRefused
+from policy_engine.limits import LIMITS
 from policy_engine.middleware.fastapi import answer_refusals, require
 from policy_engine.middleware.vllm import Guard, settings_of
 from tests.conftest import POLICIES
@@ -55,6 +57,47 @@ def test_a_dependency_guards_its_route(engine: Any) -> None:
     assert ask(app, path="/v1/messages", sent=headers(user="eve")).json()["type"] == "error"
     assert ask(app, sent=[(b"content-type", b"application/json")]).status == 401
     assert ask(app, b'{"model":"open-1","model":"fable-5"}').status == 400
+
+
+def test_a_body_without_end_is_not_taken_to_its_end(engine: Any) -> None:
+    """What is too long or too slow for the door is refused when that is known, whatever it says of its length."""
+    taken: list[int] = []
+
+    def endless(app: FastAPI) -> Any:
+        async def given(scope: Any, receive: Any, send: Any) -> None:
+            async def piece() -> Any:
+                taken.append(1)
+                await asyncio.sleep(0.01)
+                return {"type": "http.request", "body": b" " * 1_000, "more_body": len(taken) < 300}
+
+            await app({**scope, "headers": [*scope["headers"], (b"transfer-encoding", b"chunked")]}, piece, send)
+
+        return given
+
+    app = application(engine, limits=replace(LIMITS, guarded_prefix_bytes=5_000))
+    answer_refusals(app)
+    found = ask(endless(app), path="/v1/messages")
+    assert found.status == 400 and "5000 bytes" in found.json()["error"]["message"] and len(taken) == 6
+    found = ask(app, path="/v1/messages", sent=headers(content_length="6000"))
+    assert found.status == 400 and "5000 bytes" in found.json()["error"]["message"]
+    app = application(engine, limits=replace(LIMITS, guarded_body_seconds=0.1))
+    answer_refusals(app)
+    found = ask(endless(app), path="/v1/messages")
+    assert found.status == 400 and "in time" in found.json()["error"]["message"]
+
+
+def test_a_body_that_was_taken_before_is_refused_with_what_to_do(engine: Any) -> None:
+    """FastAPI reads the form of a route before any dependency: what cannot be seen is not decided on."""
+
+    async def take(request: Request) -> None:
+        async for _ in request.stream():
+            pass
+
+    app = FastAPI(dependencies=[Depends(take)])
+    app.post(CHAT, dependencies=[Depends(require(engine=Local(engine), subject=by_proxy()))])(lambda: "served")
+    answer_refusals(app)
+    found = ask(app)
+    assert found.status == 400 and "PolicyEngineMiddleware" in found.json()["error"]["message"]
 
 
 def test_without_the_handler_a_refusal_is_still_one(engine: Any) -> None:
