@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from policy_engine.errors import LogForked, StartRefused
 from policy_engine.filling import WORLD_FOLDER, Genesis, SampleKey, fill
@@ -63,6 +64,10 @@ from policy_engine.store.interfaces import Store
 from policy_engine.store.migrate import prepare
 from policy_engine.stores import open_replicas, open_sequencer, open_store, replica_label, scrub_of
 
+if TYPE_CHECKING:
+    from policy_engine.tokens.anchors import Anchor
+    from policy_engine.tokens.issuers import Issuers
+
 SAMPLE_SERVING_REGION = "US"
 
 
@@ -98,6 +103,7 @@ class Engine:
     sample_keys: tuple[SampleKey, ...] = ()
     witnesses: Witnesses | None = None
     peers: Peers | None = None
+    issuers: Issuers | None = None
 
     @property
     def log_key(self) -> str:
@@ -143,6 +149,7 @@ def open_engine(
     _check_world(settings, asked)
     addresses = read_witnesses(settings.witnesses) if asked and settings.witnesses is not None else ()
     cells = read_cells(settings.cells) if asked and settings.cells is not None else ()
+    anchors = _read_anchors(settings) if serving else ()
     releases = ReleaseLoader() if releases is None else releases
     if genesis is None and not settings.on_postgres and not settings.database_path.exists():
         releases.load(read_folder(settings.policies))  # a folder that cannot be served leaves no new database behind
@@ -160,7 +167,24 @@ def open_engine(
             _check_folder(engine)
             _check_sample(engine)
         engine.recovery.examine(engine.snapshots)
+        engine = _vouched(engine, anchors) if anchors else engine
         return _started(engine, addresses, cells) if asked else engine
+
+
+def _read_anchors(settings: Settings) -> Sequence[Anchor]:
+    """Return the issuers of the settings' file, none without one. What reads them is loaded only where there is one."""
+    if settings.tokens is None:
+        return ()
+    from policy_engine.tokens.anchors import read_anchors
+
+    return read_anchors(settings.tokens)
+
+
+def _vouched(engine: Engine, anchors: Sequence[Anchor]) -> Engine:
+    """Take the tokens of issuers, at the store's clock."""
+    from policy_engine.tokens.issuers import Issuers
+
+    return replace(engine, issuers=Issuers(anchors, engine.store.now))
 
 
 def _started(engine: Engine, addresses: Sequence[WitnessAddress], cells: Sequence[Cell]) -> Engine:

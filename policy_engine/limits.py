@@ -144,6 +144,9 @@ class Limits:
     jwks_pause_seconds: float = 10.0
     jwks_fresh_seconds: float = 300.0
     jwks_stale_seconds: float = 3_600.0
+    jwks_file_seconds: float = 1.0
+    token_issuers_count: int = 16
+    token_subject_characters: int = 256
     checked_body_bytes: int = 1_048_576
     grpc_connections_count: int = 256
     grpc_streams_count: int = 1_024

@@ -71,6 +71,8 @@ class Settings(BaseSettings):
     """The file of the other cells; without one, orders of other cells are nothing that this process knows of."""
     cells_tier: int = Field(default=4, ge=1, le=5)
     """From this tier on, nothing is allowed while another cell has not confirmed what is in force there."""
+    tokens: Path | None = None
+    """The file of issuers whose tokens (JWT) are taken from callers over HTTP; without one none is."""
     key: SecretStr | None = None
     """The API key the command line acts as; without one it is the service principal `local`."""
     serving_region: str | None = None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 from fastapi import Depends, Request
 from pydantic import BaseModel
 
-from policy_engine.api.envelope import PRINCIPAL
+from policy_engine.api.envelope import PRINCIPAL, UNTIL
 from policy_engine.api.problems import MEDIA_TYPE
 from policy_engine.core.decision import Principal
 from policy_engine.errors import NotPermitted
@@ -55,7 +55,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 _DESCRIPTIONS: Final = {
     400: "Malformed: the body is not one strict JSON object, or a value is refused.",
-    401: "No key, or one that is unknown, expired or revoked.",
+    401: "No key or token, or one that is unknown, expired or revoked.",
     403: "The key does not cover this.",
     404: "There is no such thing.",
     405: "The path has another verb.",
@@ -94,6 +94,11 @@ def _principal(request: Request) -> Principal:
     return cast(Principal, request.scope["state"][PRINCIPAL])
 
 
+def _until(request: Request) -> int | None:
+    """Return when the caller's token ends, in microseconds; `None` for a key."""
+    return cast("int | None", request.scope["state"][UNTIL])
+
+
 def _engine(request: Request) -> Engine:
     return cast("Engine", request.app.state.engine)
 
@@ -107,6 +112,7 @@ def _needing(scopes: tuple[str, ...]) -> Callable[[Principal], None]:
 
 
 Caller = Annotated[Principal, Depends(_principal)]
+Until = Annotated[int | None, Depends(_until)]
 if TYPE_CHECKING:
     OpenEngine = Engine
 else:

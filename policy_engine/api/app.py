@@ -16,12 +16,12 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 from policy_engine.api import probes, problems, searches
-from policy_engine.api.callers import Authenticated
 from policy_engine.api.checks import data, doors
 from policy_engine.api.checks.checking import Checker
 from policy_engine.api.checks.data import DataApp
 from policy_engine.api.checks.doors import CheckApp
 from policy_engine.api.condition import GAUGES, gauges, read_condition, tier_label
+from policy_engine.api.currentkeys import CurrentKeys
 from policy_engine.api.decisions import PATHS, DecisionApp
 from policy_engine.api.envelope import Envelope, LargeBody
 from policy_engine.api.exchange import Head, Receive, Scope, Send, answer_problem, read_head
@@ -31,7 +31,7 @@ from policy_engine.api.probes import Probes
 from policy_engine.api.searches import SearchApp
 from policy_engine.core.decision import Principal
 from policy_engine.core.release import Catalogue
-from policy_engine.errors import InputRefused, NotAuthenticated
+from policy_engine.errors import InputRefused
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.revocations import Revocations
 
@@ -47,7 +47,7 @@ class Door:
     def __init__(self, engine: Engine, limits: Limits = LIMITS) -> None:
         self._exchanges_max = limits.queue_entries_count
         self._under_way = 0
-        keys = CurrentKeys(engine)
+        keys = self._keys = CurrentKeys(engine)
         metrics = Metrics(lambda: gauges(read_condition(engine)), GAUGES, lambda model: tier_label(engine, model))
         self._decisions = DecisionApp(engine.decider, keys, metrics, limits, answering=engine.decider.answering)
         self._searches = SearchApp(engine.listings, keys, metrics, limits)
@@ -90,7 +90,8 @@ class Door:
         return self._management.app()
 
     def load(self) -> Future[FastAPI]:
-        """Begin to load the management routes beside whatever is asked meanwhile."""
+        """Begin to load the management routes, and the keys of issuers, beside whatever is asked meanwhile."""
+        self._keys.begin()
         return self._management.begin()
 
     def end_streams(self) -> None:
@@ -154,8 +155,9 @@ def revocation_feed(engine: Engine, limits: Limits = LIMITS) -> Feed:
         release = engine.snapshots.refresh().release
         return None if release is None else release.catalogue
 
-    def alive(principal: Principal, epoch: int) -> bool:
-        return engine.keys.still_alive(principal, engine.store.now(), epoch=epoch)
+    def alive(principal: Principal, epoch: int, until: int | None) -> bool:
+        now = engine.store.now()
+        return (until is None or now < until) and engine.keys.still_alive(principal, now, epoch=epoch)
 
     source = Revocations(engine.store, catalogue, limits)
     return Feed(source, alive, limits, EpochPoll(source.epoch, limits, engine.snapshots.subscribe))
@@ -167,28 +169,3 @@ async def refuse_busy(scope: Scope, send: Send) -> None:
     with suppress(InputRefused):  # whatever else is wrong with it can wait until there is time
         read_head(scope, head)
     await answer_problem(send, problems.busy(), head.request_id)
-
-
-class CurrentKeys:
-    """Authentication by the keys of the engine, at the store's own clock."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def authenticate(self, token: str, *, fresh: bool) -> Authenticated:
-        """Return the principal of a living key; raise `NotAuthenticated` otherwise.
-
-        A key that the epoch of the decisions does not know may have been made since: then the store is asked.
-        """
-        if not fresh:
-            epoch = self._engine.snapshots.current().state.epoch
-            try:
-                return self._under(token, epoch)
-            except NotAuthenticated:
-                if self._engine.store.state().epoch == epoch:
-                    raise
-        return self._under(token, self._engine.store.state().epoch)
-
-    def _under(self, token: str, epoch: int) -> Authenticated:
-        engine = self._engine
-        return Authenticated(engine.keys.authenticate(token, engine.store.now(), epoch=epoch), epoch)

@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 
 from policy_engine.api import problems
-from policy_engine.api.callers import Keys, identify, require_scope
+from policy_engine.api.callers import Authenticated, Keys, identify, require_scope, require_time
 from policy_engine.api.exchange import (
     NO_STORE,
     Disconnected,
@@ -32,7 +32,6 @@ from policy_engine.api.exchange import (
     require_json,
 )
 from policy_engine.api.parse import parse_object
-from policy_engine.core.decision import Principal
 from policy_engine.errors import PolicyEngineError
 from policy_engine.limits import LIMITS, Limits
 
@@ -40,6 +39,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 PROTECTED: Final = "/v1/"
 PRINCIPAL: Final = "principal"
+UNTIL: Final = "until"
+"""Where a route finds when the caller's token ends: an instant in microseconds, `None` for a key."""
+
 _WITHOUT_BODY: Final = ("GET", "HEAD", "OPTIONS")
 
 log = structlog.get_logger(__name__)
@@ -93,21 +95,22 @@ class Envelope:
         read_head(scope, head, self._limits)
         path: str = scope["path"]
         if path.startswith(PROTECTED):
-            principal = identify(self._keys, head.authorization).principal
-            scope.setdefault("state", {})[PRINCIPAL] = principal
+            caller = await identify(self._keys, head.authorization)
+            scope.setdefault("state", {}).update({PRINCIPAL: caller.principal, UNTIL: caller.until})
             if scope["method"] not in _WITHOUT_BODY:
-                receive = await self._checked(receive, head, principal, path)
+                receive = await self._checked(receive, head, caller, path)
         else:
             receive = _no_body  # nothing outside of /v1/ takes one, and a stranger's is not read
         await self._app(scope, receive, send)
 
-    async def _checked(self, receive: Receive, head: Head, principal: Principal, path: str) -> Receive:
+    async def _checked(self, receive: Receive, head: Head, caller: Authenticated, path: str) -> Receive:
         """Read and check the body; return a receive that gives it to the route, once."""
         bytes_max = self._limits.document_bytes
         if path in self._large:
-            require_scope(principal, self._large[path].scope)
+            require_scope(caller.principal, self._large[path].scope)
             bytes_max = self._large[path].bytes_max
         body = await read_body(receive, head, bytes_max)
+        require_time(self._keys, caller)
         require_json(head)
         parse_object(body, limits=self._limits, bytes_max=bytes_max)
         left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]

@@ -4,7 +4,8 @@ Rules of the room:
 - The epoch is learned in one place, `EpochPoll`, and only while a stream is open; who is told sooner replaces it.
 - Nobody waits for a slow reader: a stream whose queue is full is cut, and its reader resumes from the log.
 - A heartbeat says that the epoch was read since the one before; while it cannot be read there is none.
-- A key is looked at again with every event and heartbeat; the stream of one that ended says so and ends.
+- A key, and the end of a token, is looked at with every event and heartbeat; the stream of one that ended says so and
+  ends.
 - Everything but reading the database happens on the event loop that serves.
 Left to others: what an event says (`services.revocations`), its bytes (`eventstream`), the route.
 """
@@ -48,12 +49,12 @@ class Void:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The key of the stream may no longer be used."""
+    """The key or token of the stream may no longer be used."""
 
 
 Event = Standing | Announcement | Void | Ended
-Alive = Callable[[Principal, int], bool]
-"""Says whether a principal's key may be used now, as of an epoch at the earliest."""
+Alive = Callable[[Principal, int, int | None], bool]
+"""Says whether a principal's key may be used now, as of an epoch at the earliest, and before its token's end."""
 
 
 Subscribe = Callable[[Callable[[object], object]], Callable[[], None]]
@@ -99,10 +100,13 @@ def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Event, snapshot: objec
 
 
 class Stream:
-    """One reader's events. `tenants` of the principal bound what it is told."""
+    """One reader's events. `tenants` of the principal bound what it is told; `until` is when its token ends."""
 
-    def __init__(self, feed: Feed, principal: Principal, first: Sequence[Event], limits: Limits) -> None:
+    def __init__(
+        self, feed: Feed, principal: Principal, first: Sequence[Event], limits: Limits, until: int | None = None
+    ) -> None:
         self.principal = principal
+        self.until = until
         self._feed = feed
         self._limits = limits
         self._queue: deque[Event] = deque(first)
@@ -138,14 +142,14 @@ class Stream:
                 async with asyncio.timeout_at(beat):
                     await self._woken.wait()
             except TimeoutError:
-                if not self._feed.key_lives(self.principal):
+                if not self._feed.key_lives(self):
                     return self._ended()
                 if self._feed.is_fresh:
                     return None
                 beat = _now() + self._limits.revocation_heartbeat_seconds
         if self._over or self._cut:
             raise StopAsyncIteration
-        if not self._feed.key_lives(self.principal):
+        if not self._feed.key_lives(self):
             return self._ended()
         event = self._queue.popleft()
         return event.within(self.principal.tenants) if isinstance(event, Announcement) else event
@@ -183,15 +187,15 @@ class Feed:
         """Whether the epoch was read within the last heartbeat."""
         return _now() - self._read_at <= self._limits.revocation_heartbeat_seconds
 
-    def key_lives(self, principal: Principal) -> bool:
-        """Return whether a stream's key may still be used; while that cannot be known, it may be listened with."""
+    def key_lives(self, stream: Stream) -> bool:
+        """Return whether a stream's key and token may still be used; while that cannot be known, they may."""
         try:
-            return self._alive(principal, self._epoch or 0)
+            return self._alive(stream.principal, self._epoch or 0, stream.until)
         except PolicyEngineError:
             return True
 
-    async def open(self, principal: Principal, last: int | None) -> Stream:
-        """Open a stream for whoever has heard everything up to `last` (`None`: begins now).
+    async def open(self, principal: Principal, last: int | None, until: int | None = None) -> Stream:
+        """Open a stream for whoever has heard everything up to `last` (`None`: begins now), `until` its token's end.
 
         Raises `TooManyStreams`, and `StoreUnavailable` when the epoch cannot be read. Whoever opens a stream closes it.
         """
@@ -205,7 +209,7 @@ class Feed:
             raise TooManyStreams
         async with self._turn:
             epoch = await self._advance(await asyncio.to_thread(self._source.epoch))
-            stream = Stream(self, principal, await self._first(epoch, last), limits)
+            stream = Stream(self, principal, await self._first(epoch, last), limits, until)
             self._streams.add(stream)
         if self._listening is None:
             self._listening = asyncio.get_running_loop().create_task(self._listen())

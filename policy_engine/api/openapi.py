@@ -323,7 +323,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
     _, schemas = models_json_schema([(model, "validation") for model in _MODELS], ref_template=_REF)
     components = document.setdefault("components", {})
     components.setdefault("schemas", {}).update(schemas["$defs"])
-    components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "bearerFormat": "pe_…"}}
+    components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "bearerFormat": "pe_… or JWT"}}
     decided = "The decision. A deny is 200 as well."
     single = _operation("Access Evaluation", "EvaluationRequest", ["DecisionAnswer"], decided, {})
     answers = ["BatchAnswer", "DecisionAnswer"]

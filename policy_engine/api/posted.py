@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final
 import structlog
 
 from policy_engine.api import problems
-from policy_engine.api.callers import Authenticated, Keys, identify, identify_again, require_scope
+from policy_engine.api.callers import Authenticated, Keys, identify, identify_again, require_scope, require_time
 from policy_engine.api.exchange import (
     Disconnected,
     Head,
@@ -90,10 +90,11 @@ class PostedApp(ABC):
             self._metrics.refused(405)
             await answer_problem(send, problems.method_not_allowed("POST"), head.request_id)
             return None
-        caller = identify(self._keys, head.authorization, fresh=False)  # 2
+        caller = await identify(self._keys, head.authorization, fresh=False)  # 2
         require_scope(caller.principal, SCOPE)
         require_json(head)  # 3
         content = await read_body(receive, head, self._limits.body_bytes)  # 4
+        require_time(self._keys, caller)
         return Posted(scope["path"], parse_object(content, limits=self._limits), caller, head, began)  # 5
 
     def _check_caller(self, posted: Posted) -> None:

@@ -193,7 +193,7 @@ def _approvers(view: LogView) -> Check:
 
 def _approves(key: dict[str, Any], now: int) -> bool:
     expires_at = ENDLESS if key["expires_at"] is None else parse_instant(key["expires_at"])
-    living = key["revoked_at"] is None and now < expires_at
+    living = key["revoked_at"] is None and now < expires_at and "token" not in key
     return living and key["principal"]["kind"] == "person" and "approve" in key["scopes"] and key["tenants"] is None
 
 

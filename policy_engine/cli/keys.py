@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from policy_engine.cli.options import SubjectType, instant_of, names_of
 from policy_engine.cli.output import FormOption
 from policy_engine.cli.session import opened
 from policy_engine.cli.withdrawing import Wait, WaitOption, require_reached, taken_hold
+
+if TYPE_CHECKING:
+    from policy_engine.services.keys import TokenIdentity
 
 app = typer.Typer(name="keys", help="Make, list and revoke API keys.", no_args_is_help=True)
 
@@ -22,6 +25,8 @@ _COLUMNS: output.Columns = (
     ("scopes", "scopes"),
     ("tenants", lambda row: "all" if row["tenants"] is None else row["tenants"]),
     ("supplies", "supplies"),
+    ("issuer", "issuer"),
+    ("subject", "subject"),
     ("expires", "expires_at"),
     ("revoked", "revoked_at"),
 )
@@ -49,15 +54,24 @@ def create(
     key_hash: Annotated[
         str | None, typer.Option("--hash", help="SHA-256 of a key text its owner made; then none is printed.")
     ] = None,
+    issuer: Annotated[
+        str | None, typer.Option(metavar="URL", help="With --subject: let in by tokens of this issuer, not by a key.")
+    ] = None,
+    subject: Annotated[
+        str | None, typer.Option(metavar="ID", help="With --issuer: whom its tokens must be about, exactly.")
+    ] = None,
     form: FormOption = None,
 ) -> None:
-    """Make a key. Its text is printed this once, and works when a second person has approved it."""
+    """Make a key, or let in by tokens. A key is printed this once; it works when a second person has approved it."""
     from policy_engine.core.decision import PrincipalKind
     from policy_engine.errors import InputRefused
     from policy_engine.services.keys import KeyRequest
 
     if not first and len(names) != 1:
         raise InputRefused("name one principal, or several with --first", where="PRINCIPAL")
+    identity = _identity(issuer, subject)
+    if identity is not None and (first or key_hash is not None):
+        raise InputRefused("makes no key, so it goes with neither --first nor --hash", where="--issuer")
     with opened() as session:
         service = session.engine.keys
         if first:
@@ -71,6 +85,7 @@ def create(
                 tenants=names_of(tenants) if tenants else None,
                 supplies=names_of(supplies),
                 expires_at=instant_of(expires, "--expires"),
+                identity=identity,
             )
             made = (service.create(session.principal, request, key_hash=key_hash),)
     rows = [output.plain(key) for key in made]
@@ -78,6 +93,18 @@ def create(
     if not first:
         output.note(f"The key works when a second person has approved {made[0].proposal}.")
         raise typer.Exit(exits.Code.APPROVAL_MISSING)
+
+
+def _identity(issuer: str | None, subject: str | None) -> TokenIdentity | None:
+    """Return the token identity of the two options, `None` without either."""
+    from policy_engine.errors import InputRefused
+    from policy_engine.services.keys import TokenIdentity
+
+    if issuer is None and subject is None:
+        return None
+    if issuer is None or subject is None:
+        raise InputRefused("must be given together: a subject is somebody of one issuer", where="--issuer, --subject")
+    return TokenIdentity(issuer, subject)
 
 
 @app.command("list")

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from policy_engine.cli import output
-from policy_engine.errors import InputRefused, NotFound
+from policy_engine.errors import InputRefused, NotAuthenticated, NotFound
 
 if TYPE_CHECKING:
     from policy_engine.bootstrap import Engine
     from policy_engine.core.decision import Principal
     from policy_engine.core.plain import AnyRelease
     from policy_engine.settings import Settings
+
+_KEY = "POLICY_ENGINE_KEY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,10 @@ def acting_principal(engine: Engine, settings: Settings) -> Principal:
         from policy_engine.services.permissions import LOCAL
 
         return LOCAL
-    return engine.keys.authenticate(settings.key.get_secret_value(), engine.store.now())
+    key = settings.key.get_secret_value()
+    if key.count(".") == 2:
+        raise NotAuthenticated("is a token (JWT); the command line acts as a key, which begins with pe_", where=_KEY)
+    return engine.keys.authenticate(key, engine.store.now())
 
 
 def announce_keys(engine: Engine) -> None:

@@ -1,160 +1,22 @@
-"""Verifying JSON Web Tokens: one issuer, one audience, fixed algorithms, pinned keys.
+"""Users of a guarded application by claims of their bearer tokens.
 
-Rules of the room:
-- Only what this issuer signed for this audience, now: `iss`, `aud`, `exp` and `nbf` must be there and right, `typ` must
-  be one of those expected, the algorithm one of those configured. Only asymmetric ones can be configured: with a shared
-  secret every verifier could sign, and `none` signs nothing.
-- Keys come from the configured set alone. What a token says about keys (`jku`, `x5u`, `jwk`) is never followed, and an
-  extension that must be understood (`crit`) is not.
-- A token that was verified is known by its hash while the very key that verified it is in the set, so that a signature
-  is not checked again for each request; its times, issuer and audience are.
-- Sentences say what is wrong and hold nothing of the token.
-Left to others: where keys come from (`keysets`), who the claims name (`from_jwt` below), what they may do (the engine).
+Rules of the room: whom the claims name is read from a token that was verified, and only then.
+Left to others: what makes a token good and where keys come from (`policy_engine.tokens`), what users may do (the
+engine).
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
-import threading
-import time
-from base64 import urlsafe_b64decode
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
-from hashlib import sha256
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from policy_engine.errors import InputRefused, NotAuthenticated
+from policy_engine.errors import NotAuthenticated
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.middleware.head import Head
-from policy_engine.middleware.keysets import KeySource, PinnedKeys, UrlKeys
 from policy_engine.middleware.subjects import PERSON, Subject
-
-ALGORITHMS: Final = frozenset(
-    ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
-)
-TYPES: Final = frozenset(("jwt", "at+jwt"))
-_MALFORMED: Final = "the token is malformed"
-
-
-@dataclass(frozen=True, slots=True)
-class _Signed:
-    """A token by its hash: what its header says, and once verified, by which key and with which claims."""
-
-    digest: bytes
-    kid: str | None
-    algorithm: str
-    key: object = None
-    claims: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-
-class Tokens:
-    """Verifies the tokens of one issuer for one audience."""
-
-    def __init__(
-        self,
-        keys: KeySource,
-        *,
-        issuer: str,
-        audience: str,
-        algorithms: Collection[str],
-        types: Collection[str] = TYPES,
-        leeway_seconds: float = 0.0,
-        clock: Callable[[], float] = time.time,
-        limits: Limits = LIMITS,
-    ) -> None:
-        unknown = frozenset(algorithms) - ALGORITHMS
-        if unknown or not algorithms:
-            raise InputRefused(f"must be among {', '.join(sorted(ALGORITHMS))}", where="the algorithms of tokens")
-        if not issuer or not audience:
-            raise InputRefused("must both be named", where="the issuer and audience of tokens")
-        self._keys = keys
-        self._issuer = issuer
-        self._audience = audience
-        self._algorithms = frozenset(algorithms)
-        self._types = frozenset(each.lower() for each in types)
-        self._leeway = leeway_seconds
-        self._clock = clock
-        self._limits = limits
-        self._lock = threading.Lock()
-        self._kept: dict[bytes, _Signed] = {}
-
-    def verify(self, token: str) -> Mapping[str, Any]:
-        """Return the claims. Raises `NotAuthenticated`; may wait for keys to be fetched."""
-        signed = self._signed(token)
-        if self._keys.is_due(signed.kid):
-            self._keys.refresh(signed.kid)
-        return self._verified(token, signed)
-
-    async def verify_async(self, token: str) -> Mapping[str, Any]:
-        """The same; keys are fetched in another thread."""
-        signed = self._signed(token)
-        if self._keys.is_due(signed.kid):
-            await asyncio.to_thread(self._keys.refresh, signed.kid)
-        return self._verified(token, signed)
-
-    def _signed(self, token: str) -> _Signed:
-        """Return what the header says, after it was found to be one that may be verified at all, or what is kept."""
-        if len(token) > self._limits.token_bytes:
-            raise NotAuthenticated("the token is too long")
-        digest = sha256(token.encode("utf-8")).digest()
-        kept = self._kept.get(digest)
-        if kept is not None:
-            return kept
-        if token.count(".") != 2:
-            raise NotAuthenticated(_MALFORMED)
-        header = _object(token.partition(".")[0])
-        algorithm, kid = header.get("alg"), header.get("kid")
-        if not isinstance(algorithm, str) or algorithm not in self._algorithms:
-            raise NotAuthenticated("the token is not signed in a way that is accepted here")
-        kind = header.get("typ")
-        if not isinstance(kind, str) or kind.lower().removeprefix("application/") not in self._types:
-            raise NotAuthenticated("the token is not of a type that is accepted here")
-        if "crit" in header or "b64" in header:
-            raise NotAuthenticated("the token needs an extension that is not accepted here")
-        if kid is not None and not isinstance(kid, str):
-            raise NotAuthenticated(_MALFORMED)
-        return _Signed(digest, kid, algorithm)
-
-    def _verified(self, token: str, signed: _Signed) -> Mapping[str, Any]:
-        """Return the claims: those kept if the key that verified them is still in the set, else after verifying."""
-        key = self._keys.find(signed.kid, signed.algorithm)
-        if key is None:
-            raise NotAuthenticated("the token is signed with a key that is not accepted here")
-        if signed.key is key:
-            self._check(signed.claims)
-            return signed.claims
-        claims = _verified_by(key, signed.algorithm, token)
-        self._check(claims)
-        with self._lock:
-            if len(self._kept) >= self._limits.tokens_kept_count:
-                del self._kept[next(iter(self._kept))]
-            self._kept[signed.digest] = replace(signed, key=key, claims=claims)
-        return claims
-
-    def _check(self, claims: Mapping[str, Any]) -> None:
-        now = self._clock()
-        if claims.get("iss") != self._issuer:
-            raise NotAuthenticated("the token is of another issuer")
-        audiences = claims.get("aud")
-        if audiences != self._audience and not (isinstance(audiences, list) and self._audience in audiences):
-            raise NotAuthenticated("the token is for another audience")
-        if now >= _instant(claims, "exp") + self._leeway:
-            raise NotAuthenticated("the token has expired")
-        if now < _instant(claims, "nbf") - self._leeway:
-            raise NotAuthenticated("the token is not valid yet")
-
-
-def _verified_by(key: Any, algorithm: str, token: str) -> Mapping[str, Any]:
-    from joserfc.errors import JoseError
-    from joserfc.jws import deserialize_compact
-
-    try:
-        payload = deserialize_compact(token, key, algorithms=[algorithm]).payload
-    except (JoseError, ValueError, TypeError):
-        raise NotAuthenticated("the token's signature does not hold") from None
-    return _json(payload or b"")
+from policy_engine.tokens.keysets import key_source
+from policy_engine.tokens.verifying import TYPES, Tokens
 
 
 class TokenSubjects:
@@ -211,13 +73,13 @@ def from_jwt(
     `jwks` is a key set (a mapping, or the path of a file) that is pinned, or one https URL from which it is fetched
     again when keys rotate. Raises `InputRefused` for settings that could verify nothing or anything.
     """
-    keys: KeySource
-    if isinstance(jwks, str) and "://" in jwks:
-        keys = UrlKeys(jwks)
-    else:
-        keys = PinnedKeys(jwks)
     tokens = Tokens(
-        keys, issuer=issuer, audience=audience, algorithms=algorithms, types=types, leeway_seconds=leeway_seconds
+        key_source(jwks),
+        issuer=issuer,
+        audience=audience,
+        algorithms=algorithms,
+        types=types,
+        leeway_seconds=leeway_seconds,
     )
     return TokenSubjects(tokens, claim=claim, tenant=tenant, type=type)
 
@@ -230,35 +92,3 @@ def _bearer(head: Head) -> str:
     if scheme.lower() != "bearer" or not token:
         raise NotAuthenticated("the request needs a bearer token in Authorization")
     return token
-
-
-def _object(part: str) -> Mapping[str, Any]:
-    try:
-        return _json(urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-    except ValueError:
-        raise NotAuthenticated(_MALFORMED) from None
-
-
-def _json(text: bytes) -> Mapping[str, Any]:
-    """Return a JSON object whose members stand once. Raises `NotAuthenticated`."""
-    try:
-        value = json.loads(text.decode("utf-8"), object_pairs_hook=_once)
-    except (ValueError, RecursionError):
-        raise NotAuthenticated(_MALFORMED) from None
-    if not isinstance(value, dict):
-        raise NotAuthenticated(_MALFORMED)
-    return value
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member stands twice")
-    return members
-
-
-def _instant(claims: Mapping[str, Any], name: str) -> float:
-    value = claims.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
-        raise NotAuthenticated(f"the token does not say {name}")
-    return value

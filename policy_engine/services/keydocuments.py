@@ -1,7 +1,9 @@
 """A key as its register holds it, and what a key may be asked to be. Pure, but for the random text of a new one.
 
 Rules of the room: of a key's text only its SHA-256 is kept; names that differ in case only are one name too many; a
-service's key holds no scope that changes anything. Left to others: granting and revoking (`keys`).
+service's key holds no scope that changes anything. A row may have a token identity in place of a text: it lets in who
+brings that issuer's token, and no text. One such row of an identity is alive at a time; a new one may follow it.
+Left to others: granting and revoking (`keys`), what makes a token good (`tokens`).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from policy_engine.errors import Conflict, InputRefused, NotAuthenticated
 from policy_engine.limits import Limits
 from policy_engine.services.permissions import LOCAL, SCOPES, SERVICE_SCOPES, alive
 from policy_engine.store.interfaces import Row
+from policy_engine.tokens.identity import TokenIdentity, is_issuer, is_subject
 
 FIRST_SCOPES: Final = tuple(scope for scope in SCOPES if scope != "audit:unseal")
 """What the first keys hold: everything but unsealing, which two persons may grant later."""
@@ -42,11 +45,13 @@ class KeyRequest:
     tenants: tuple[str, ...] | None = None
     supplies: tuple[str, ...] = ()
     expires_at: int | None = None
+    identity: TokenIdentity | None = None
+    """In place of a secret: whose tokens let in."""
 
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A key just made. `secret` is shown this once (`None`: only a hash was given); `proposal` is what waits."""
+    """A key just made. `secret` is shown this once (`None`: a hash or a token identity was given); `proposal` waits."""
 
     id: str
     principal: str
@@ -70,6 +75,8 @@ class Key:
     revoked_at: int | None
     issued_by: str | None
     approved_by: str | None
+    issuer: str | None = None
+    subject: str | None = None
 
 
 def new_secret() -> str:
@@ -116,13 +123,47 @@ def validate(request: KeyRequest, at: int, limits: Limits) -> None:
         raise InputRefused("is empty; leave it out for every tenant, or name one", where="tenants")
     if request.expires_at is not None and request.expires_at <= at:
         raise InputRefused("must be an instant that is still to come", where="expires_at")
+    if request.identity is not None:
+        _validate_identity(request.identity, limits)
 
 
-def validate_owner(document: Mapping[str, Any], rows: Iterable[Row]) -> None:
-    """Refuse a key text used before, a second spelling of a principal, and one that is a person and a service."""
+def _validate_identity(identity: TokenIdentity, limits: Limits) -> None:
+    if not is_issuer(identity.issuer, limits):
+        most = limits.id_characters
+        raise InputRefused(
+            f"must be a text of 1 to {most} characters, none of them a control character", where="issuer"
+        )
+    if not is_subject(identity.subject, limits):
+        most = limits.token_subject_characters
+        raise InputRefused(
+            f"must be a text of 1 to {most} characters, none of them a control character", where="subject"
+        )
+
+
+def identity_of(row: Row) -> TokenIdentity | None:
+    """Return the token identity of a row, `None` where it has a key's text."""
+    token = row.document.get("token")
+    return None if token is None else TokenIdentity(token["issuer"], token["subject"])
+
+
+def digest_of(identity: TokenIdentity, rows: Iterable[Row]) -> str:
+    """Return the hash of a row for an identity, after those of it that have ended.
+
+    The register takes each hash once, so of two rows that would follow the same one comes to nothing.
+    """
+    return identity.digest(sum(1 for row in rows if identity_of(row) == identity))
+
+
+def validate_owner(document: Mapping[str, Any], rows: Iterable[Row], at: int) -> None:
+    """Refuse a key text used before, a second spelling of a principal, and one that is a person and a service.
+
+    And a token identity that another row, which may be used at the instant, has.
+    """
     owner = document["principal"]
     for row in rows:
         other = row.document["principal"]
+        if document.get("token") is not None and row.document.get("token") == document["token"] and _lives(row, at):
+            raise Conflict("the subject of that issuer is registered already; revoke that key first")
         if row.document["hash"] == document["hash"]:
             raise Conflict("a key with this text exists already; make another")
         if other["id"] == owner["id"]:
@@ -133,20 +174,28 @@ def validate_owner(document: Mapping[str, Any], rows: Iterable[Row]) -> None:
 
 
 def approves(row: Row, at: int) -> bool:
-    """Return whether the key lets a person approve at the instant; one bounded to tenants does not."""
+    """Return whether a person can be counted on to approve with the key at the instant; not if it is bounded to tenants.
+
+    Nor with a token identity: it ends with its issuer, or with a setting, and nobody might be left to mend that.
+    """
     document = row.document
     if document["principal"]["kind"] != PrincipalKind.PERSON or "approve" not in document["scopes"]:
         return False
+    return _lives(row, at) and document["tenants"] is None and document.get("token") is None
+
+
+def _lives(row: Row, at: int) -> bool:
     try:
         alive(row, at)
     except NotAuthenticated:
         return False
-    return document["tenants"] is None
+    return True
 
 
 def document_of(request: KeyRequest, digest: str, prefix: str, *, issued_by: str | None) -> dict[str, Any]:
     """Return the document of a key that is not made yet: `created_at` and `approved_by` come with its approval."""
-    expires_at = request.expires_at
+    expires_at, identity = request.expires_at, request.identity
+    token = {} if identity is None else {"token": {"issuer": identity.issuer, "subject": identity.subject}}
     return {
         "hash": digest,
         "prefix": prefix,
@@ -159,6 +208,7 @@ def document_of(request: KeyRequest, digest: str, prefix: str, *, issued_by: str
         "revoked_at": None,
         "issued_by": issued_by,
         "approved_by": None,
+        **token,
     }
 
 
@@ -166,6 +216,7 @@ def read_key(row: Row) -> Key:
     """Return the key of a register row."""
     document = row.document
     expires_at, revoked_at, tenants = document["expires_at"], document["revoked_at"], document["tenants"]
+    identity = identity_of(row)
     return Key(
         id=row.id,
         prefix=document["prefix"],
@@ -179,4 +230,6 @@ def read_key(row: Row) -> Key:
         revoked_at=None if revoked_at is None else parse_instant(revoked_at),
         issued_by=document.get("issued_by"),
         approved_by=document.get("approved_by"),
+        issuer=None if identity is None else identity.issuer,
+        subject=None if identity is None else identity.subject,
     )

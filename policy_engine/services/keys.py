@@ -9,6 +9,8 @@ Rules of the room:
 - A service's key asks; it never changes anything and never approves.
 - The first keys are those of at least two persons, in one entry, while no person has one. Afterwards granting takes two
   persons and revoking one, and a revocation that would leave fewer than two approvers is refused.
+- A row may have a token identity, an issuer and a subject, in place of a secret. Then no text lets in as it, not even
+  one whose hash somebody gave; and no token lets in as a row that has none. Whatever holds for keys holds for it.
 - `authenticate` costs one hash and two look-ups; the keys are read again whenever the epoch has moved, which every
   approval of a key and every revocation does.
 Left to others: what a scope covers (`permissions`), the second person (`approvals`).
@@ -23,7 +25,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from policy_engine.core.decision import Principal, PrincipalKind
-from policy_engine.core.instants import format_instant
+from policy_engine.core.instants import format_instant, parse_instant
 from policy_engine.errors import Conflict, InputRefused, NotAuthenticated, NotFound, TooLarge
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.approvals import Approvals, Effect
@@ -34,8 +36,10 @@ from policy_engine.services.keydocuments import (
     Key,
     KeyRequest,
     approves,
+    digest_of,
     document_of,
     hash_of,
+    identity_of,
     is_hash,
     is_token,
     new_secret,
@@ -46,8 +50,9 @@ from policy_engine.services.keydocuments import (
 from policy_engine.services.permissions import SCOPES, Basis, Caller, acting_person, require_unbounded
 from policy_engine.services.proposals import Proposal
 from policy_engine.store.interfaces import Change, Committed, Row, Store, Write
+from policy_engine.tokens.identity import TokenIdentity
 
-__all__ = ["FIRST_SCOPES", "Issued", "Key", "KeyRequest", "Keys", "hash_of"]
+__all__ = ["FIRST_SCOPES", "Issued", "Key", "KeyRequest", "Keys", "TokenIdentity", "hash_of"]
 
 
 READERS: Final = ("keys:write", "audit:read")
@@ -69,6 +74,7 @@ class _Ring:
 
     epoch: int
     by_hash: Mapping[str, _Held]
+    by_identity: Mapping[TokenIdentity, _Held]
     by_id: Mapping[str, _Held]
 
 
@@ -102,7 +108,19 @@ class Keys:
         if not is_token(token):
             raise NotAuthenticated("the key is unknown")
         ring = self._current_ring(self._store.state().epoch if epoch is None else epoch)
-        held = ring.by_hash.get(hash_of(token))
+        return self._living(ring.by_hash.get(hash_of(token)), at)
+
+    def authenticate_identity(
+        self, identity: TokenIdentity, at: int | None = None, *, epoch: int | None = None
+    ) -> Principal:
+        """Return the principal for whom an identity was registered; whoever asks has verified the token.
+
+        As `authenticate`, with the same sentences: who is not registered is as unknown as a key.
+        """
+        ring = self._current_ring(self._store.state().epoch if epoch is None else epoch)
+        return self._living(ring.by_identity.get(identity), at)
+
+    def _living(self, held: _Held | None, at: int | None) -> Principal:
         if held is None:
             raise NotAuthenticated("the key is unknown")
         if held.revoked:
@@ -158,7 +176,8 @@ class Keys:
     def create(self, principal: Principal, request: KeyRequest, *, key_hash: str | None = None) -> Issued:
         """Propose a key. Its secret is returned this once and works when a second person has approved.
 
-        With `key_hash`, the SHA-256 of a key text that its owner made, nobody here ever sees the secret.
+        With `key_hash`, the SHA-256 of a key text that its owner made, nobody here ever sees the secret; with a token
+        identity in the request there is none.
         """
         caller = acting_person(self._store, principal, "keys:write")
         require_unbounded(caller)
@@ -168,11 +187,17 @@ class Keys:
                 raise InputRefused("is no tenant of the register", where=f"tenants[{number}]")
         if key_hash is not None and not is_hash(key_hash):
             raise InputRefused("must be the SHA-256 of the key's text, 64 hex digits", where="key_hash")
-        secret = new_secret() if key_hash is None else None
-        digest, prefix = (key_hash or "", "") if secret is None else (hash_of(secret), secret[:7])
+        if key_hash is not None and request.identity is not None:
+            raise InputRefused("excludes a token identity: a row lets in by one of the two", where="key_hash")
+        rows = tuple(self._store.rows("keys"))
+        secret = new_secret() if key_hash is None and request.identity is None else None
+        if request.identity is not None:
+            digest, prefix = digest_of(request.identity, rows), ""
+        else:
+            digest, prefix = (key_hash or "", "") if secret is None else (hash_of(secret), secret[:7])
         id = self._new_id()
         document = document_of(request, digest, prefix, issued_by=caller.person)
-        validate_owner(document, self._store.rows("keys"))
+        validate_owner(document, rows, caller.at)
         proposal = self._approvals.propose(
             caller, "key.create", {"id": id, "document": document}, basis=(("keys", id, 0),)
         )
@@ -230,8 +255,7 @@ class Keys:
             if self._ring is None or self._ring.epoch < epoch:
                 # The epoch is read before the rows: they may be newer than it says, never older.
                 now = self._store.state().epoch
-                held = {row.document["hash"]: _held(row) for row in self._store.rows("keys")}
-                self._ring = _Ring(now, held, {key.principal.key_id or "": key for key in held.values()})
+                self._ring = _ring_of(now, self._store.rows("keys"))
             return self._ring
 
     def _approvers_without(self, revoked: Row, at: int) -> tuple[Basis, ...]:
@@ -248,9 +272,24 @@ class Keys:
 
     def _create_approved(self, proposal: Proposal, approver: Caller) -> Effect:
         id, document = proposal.payload["id"], proposal.payload["document"]
-        validate_owner(document, self._store.rows("keys"))
+        validate_owner(document, self._store.rows("keys"), approver.at)
         made = {**document, "created_at": format_instant(approver.at), "approved_by": approver.person}
         return Effect("key.created", {"key": id}, (Write("keys", id, made, expect=0),))
+
+
+def _ring_of(epoch: int, rows: Iterable[Row]) -> _Ring:
+    """Return the ring of rows. Of the rows of one identity the newest speaks: those before it have ended."""
+    by_hash: dict[str, _Held] = {}
+    by_identity: dict[TokenIdentity, _Held] = {}
+    by_id: dict[str, _Held] = {}
+    for row in sorted(rows, key=lambda row: parse_instant(row.document["created_at"])):
+        held, identity = _held(row), identity_of(row)
+        by_id[row.id] = held
+        if identity is None:
+            by_hash[row.document["hash"]] = held
+        else:
+            by_identity[identity] = held
+    return _Ring(epoch, by_hash, by_identity, by_id)
 
 
 def _held(row: Row) -> _Held:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from policy_engine.api.callers import Authenticated, identify, identify_again
+from policy_engine.api.callers import Authenticated, identify_again, identify_now
 from policy_engine.core.decision import Principal, PrincipalKind
 from policy_engine.errors import NotAuthenticated, StoreUnavailable
 from tests.api import doors
@@ -14,7 +14,7 @@ HEADER = b"Bearer " + doors.KEY.encode()
 
 def test_a_key_that_is_what_it_was_passes_the_second_look() -> None:
     """Nothing is raised while key and principal stay, whatever the epoch."""
-    before = identify(doors.TwoKeys(epoch=6), HEADER)
+    before = identify_now(doors.TwoKeys(epoch=6), HEADER)
     identify_again(doors.TwoKeys(epoch=7), HEADER, before)
 
 

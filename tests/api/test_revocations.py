@@ -134,9 +134,9 @@ class Keys:
     def __init__(self) -> None:
         self.ended: set[str] = set()
 
-    def __call__(self, principal: Principal, epoch: int) -> bool:
-        """Return whether a principal's key lives."""
-        return principal.key_id not in self.ended
+    def __call__(self, principal: Principal, epoch: int, until: int | None) -> bool:
+        """Return whether a principal's key lives, and a token that ends at `until`: at 0 it has ended."""
+        return principal.key_id not in self.ended and until != 0
 
 
 def fed(store: AnyStore, act: Callable[[Feed, Source, Keys], Awaitable[None]], **limits: float) -> None:

@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 from policy_engine.errors import InputRefused, NotAuthenticated
 from policy_engine.limits import LIMITS
 from policy_engine.middleware.head import Head
-from policy_engine.middleware.keysets import PinnedKeys, UrlKeys
-from policy_engine.middleware.tokens import Tokens, TokenSubjects, from_jwt
+from policy_engine.middleware.tokens import TokenSubjects, from_jwt
+from policy_engine.tokens.keysets import PinnedKeys, UrlKeys
+from policy_engine.tokens.verifying import Tokens
 from tests.middleware.doors import App, ask, guarded
 from tests.middleware.tokens import AUDIENCE, ISSUER, claims, key, key_set, part, token, unsigned
 
@@ -317,7 +318,7 @@ def test_a_verified_token_is_known_only_while_its_key_and_its_times_hold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A token seen again is not verified again; it ends with its time, and with the key that verified it."""
-    from policy_engine.middleware import tokens as module
+    from policy_engine.tokens import verifying as module
 
     place, now, verified = tmp_path / "jwks.json", [0.0], list[str]()
     place.write_text(json.dumps(key_set(RSA)))

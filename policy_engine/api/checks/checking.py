@@ -18,7 +18,15 @@ from typing import Final, Protocol
 
 import structlog
 
-from policy_engine.api.callers import Authenticated, Keys, identify, identify_again, require_scope
+from policy_engine.api.callers import (
+    Authenticated,
+    Keys,
+    identify,
+    identify_again,
+    identify_now,
+    require_scope,
+    require_time,
+)
 from policy_engine.api.checks.told import KEY_HEADER, Told, question
 from policy_engine.api.metrics import Metrics
 from policy_engine.core.decision import Decision, Principal, Request
@@ -91,11 +99,18 @@ class Checker:
         self._metrics = metrics
         self._wording = wording
 
-    def caller(self, key: str | None) -> Authenticated:
-        """Return whom a proxy's key belongs to. Raises `NotAuthenticated`, and `NotPermitted` without the scope."""
-        if key is None:
-            raise NotAuthenticated(f"the proxy must send its own key in {KEY_HEADER}")
-        caller = identify(self._keys, _as_authorization(key), fresh=False)
+    async def caller(self, key: str | None) -> Authenticated:
+        """Return whom a proxy's key or token belongs to; may wait for keys of the token's issuer, bounded.
+
+        Raises `NotAuthenticated`, and `NotPermitted` without the scope.
+        """
+        caller = await identify(self._keys, _own(key), fresh=False)
+        require_scope(caller.principal, "decide")
+        return caller
+
+    def caller_now(self, key: str | None) -> Authenticated:
+        """The same, with the keys of issuers that are known already."""
+        caller = identify_now(self._keys, _own(key), fresh=False)
         require_scope(caller.principal, "decide")
         return caller
 
@@ -137,6 +152,7 @@ class Checker:
         for place, (told, caller) in enumerate(items):
             try:
                 asked = question(told, self.limits)
+                require_time(self._keys, caller)
             except Exception as error:  # noqa: BLE001  whatever it is, it is a refusal
                 found[place] = self.refused(error, told)
             else:
@@ -169,6 +185,7 @@ class Checker:
     ) -> Permit | Refusal:
         began = time.perf_counter()
         asked = read(told, self.limits)
+        require_time(self._keys, caller)  # the body may have been long in coming
         decision = await self._decider.decide_async(asked, caller.principal)
         return self._outcome(told, caller, asked, decision, began)
 
@@ -190,6 +207,12 @@ def _dialect(told: Told) -> Dialect:
         return dialect_of(told.path, told.shown)
     except Exception:  # noqa: BLE001  see above
         return Dialect.PROBLEM
+
+
+def _own(key: str | None) -> bytes:
+    if key is None:
+        raise NotAuthenticated(f"the proxy must send its own key in {KEY_HEADER}")
+    return _as_authorization(key)
 
 
 def _as_authorization(key: str) -> bytes:

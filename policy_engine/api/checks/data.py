@@ -77,7 +77,7 @@ class DataApp:
             return await answer_problem(send, problems.method_not_allowed("POST"), head.request_id)
         key = _key_of_head(scope, head)
         if key is not None:
-            self._checker.caller(key)
+            await self._checker.caller(key)
         require_json(head)
         most = limits.body_bytes if key is None else limits.checked_body_bytes
         content = await read_body(receive, head, most)
@@ -92,14 +92,14 @@ class DataApp:
         """Return what comes of an `input`. Raises only where the key it needs is no key."""
         told = Told(key=key)
         if "subject" in asked:
-            caller = self._checker.caller(key)
+            caller = await self._checker.caller(key)
             return await self._checker.check(told, caller, lambda _, limits: read_evaluation(asked, limits))
         try:
             _tell(told, asked, key)
         except InputRefused as error:
-            self._checker.caller(told.key)
+            await self._checker.caller(told.key)
             return self._checker.refused(error, told)
-        return await self._checker.check(told, self._checker.caller(told.key))
+        return await self._checker.check(told, await self._checker.caller(told.key))
 
 
 def shaped(path: str, outcome: Permit | Refusal) -> bytes:

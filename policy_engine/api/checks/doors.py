@@ -55,7 +55,7 @@ class CheckApp:
         if proxy in URI_HEADERS:
             told.path = next((value for name, value in headers if name == URI_HEADERS[proxy]), "/")
         told.take(headers)
-        caller = self._checker.caller(told.key)  # before the body is read: a stranger's is not
+        caller = await self._checker.caller(told.key)  # before the body is read: a stranger's is not
         most = self._checker.limits.checked_body_bytes
         told.body = await read_body(receive, head, most)
         if len(told.body) > most:  # it came in one piece, without its length

@@ -54,10 +54,13 @@ class Checks:
         self._checker = checker
 
     def bytes_max(self, metadata: Metadata) -> int:
-        """Return how long a request may be: much longer where the key came with the metadata, and is good."""
+        """Return how long a request may be: much longer where the key came with the metadata, and is good.
+
+        A token whose issuer's keys are not here yet is a stranger's so far: nobody can wait in the middle of a message.
+        """
         told = Told(key=_key_of(metadata, None))
         try:
-            self._checker.caller(told.key)
+            self._checker.caller_now(told.key)
         except PolicyEngineError:
             return self._checker.limits.grpc_stranger_bytes
         return self._checker.limits.checked_body_bytes + self._checker.limits.grpc_head_bytes
@@ -67,12 +70,16 @@ class Checks:
         return self._checker.answering()
 
     async def answer(self, calls: Sequence[Call]) -> list[bytes | CallRefused]:
-        """Return the response to each call, in order, or the status that it ends with."""
+        """Return the response to each call, in order, or the status that it ends with.
+
+        Calls that came together come from one proxy, which has one key: where that is a token, they wait for its
+        issuer's keys together.
+        """
         answers: list[bytes | CallRefused | None] = [None] * len(calls)
         open_: list[tuple[int, Told, Authenticated]] = []
         for place, (message, metadata) in enumerate(calls):
             try:
-                told, caller, error = self._told(message, metadata)
+                told, caller, error = await self._told(message, metadata)
             except NotAuthenticated as refused:
                 answers[place] = CallRefused(Status.UNAUTHENTICATED, str(refused))
             except NotPermitted as refused:
@@ -87,7 +94,7 @@ class Checks:
             answers[place] = permitted(outcome) if isinstance(outcome, Permit) else denied(outcome)
         return [NOT_ANSWERED if answer is None else answer for answer in answers]
 
-    def _told(self, message: bytes, metadata: Metadata) -> tuple[Told, Authenticated, Exception | None]:
+    async def _told(self, message: bytes, metadata: Metadata) -> tuple[Told, Authenticated, Exception | None]:
         """Return what a call tells, whose it is, and why it cannot be decided if it cannot.
 
         Raises `NotAuthenticated` or `NotPermitted` where the key is none: who has none is told nothing else.
@@ -97,7 +104,7 @@ class Checks:
             tell(told, auth.CheckRequest.FromString(message), metadata)
         except Exception as caught:  # noqa: BLE001  whatever it is, it is a refusal, once the proxy is known
             error = caught
-        return told, self._checker.caller(told.key), error
+        return told, await self._checker.caller(told.key), error
 
 
 def _key_of(metadata: Metadata, extension: str | None) -> str | None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 from fastapi import APIRouter, Header, Request, Response
 
 from policy_engine.api import problems
-from policy_engine.api.access import READING, Caller, route_options
+from policy_engine.api.access import READING, Caller, Until, route_options
 from policy_engine.api.eventstream import MEDIA_TYPE, EventStream
 from policy_engine.api.feed import Feed, TooManyStreams
 
@@ -27,11 +27,13 @@ def _options() -> dict[str, Any]:
 
 
 @router.get("/v1/revocations", **_options())
-async def follow_revocations(request: Request, principal: Caller, last_event_id: LastEventId = None) -> Response:
+async def follow_revocations(
+    request: Request, principal: Caller, until: Until, last_event_id: LastEventId = None
+) -> Response:
     """Follow changes of the epoch; with `Last-Event-ID`, from the epoch that was heard last."""
     feed = cast(Feed, request.app.state.feed)
     try:
-        stream = await feed.open(principal, None if last_event_id is None else int(last_event_id))
+        stream = await feed.open(principal, None if last_event_id is None else int(last_event_id), until)
     except TooManyStreams:
         problem = problems.busy()
         headers = {name.decode("ascii"): value.decode("ascii") for name, value in problem.headers}

@@ -2,11 +2,12 @@
 
 Rules of the room:
 - The set is small and bounded; a key that is not for signatures, is symmetric, or is not readable is not in it.
-- A pinned file is read again when it changed and a token names a key that is not known, so that keys can rotate.
+- A pinned file is read again when it changed, which is looked at when a token comes: at once for one that names a key
+  which is not known, else every `limits.jwks_file_seconds`. So keys can rotate, and one taken out is soon none.
 - A URL is https, redirects are not followed, and it is asked again when its set is old or a token names an unknown key;
   never more often than every `limits.jwks_pause_seconds`, whatever tokens say. A set that could not be fetched again is
   used up to `limits.jwks_stale_seconds`; after that no key is known.
-Left to others: what a token must say (`tokens`).
+Left to others: what a token must say (`verifying`), who waits for keys (`issuers`).
 """
 
 from __future__ import annotations
@@ -106,8 +107,16 @@ def _readable(member: Any) -> Key | None:
 class PinnedKeys:
     """Keys given as a mapping, or in a file that whoever deploys replaces. Raises `InputRefused` for a set of none."""
 
-    def __init__(self, jwks: str | Path | Mapping[str, Any], limits: Limits = LIMITS) -> None:
+    def __init__(
+        self,
+        jwks: str | Path | Mapping[str, Any],
+        limits: Limits = LIMITS,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._limits = limits
+        self._clock = clock
+        self._looked = clock()
         self._path = None if isinstance(jwks, Mapping) else Path(jwks)
         self._stamp: object = None
         self._keys = _Keys(jwks, limits) if isinstance(jwks, Mapping) else self._read()
@@ -119,8 +128,14 @@ class PinnedKeys:
         return self._keys.find(kid, algorithm)
 
     def is_due(self, kid: str | None) -> bool:
-        """Return whether the file may hold a key that is not known yet."""
-        return self._path is not None and not self._keys.names(kid) and self._stamped() != self._stamp
+        """Return whether the file has changed: looked at for a key that is not known, and once in a while anyway."""
+        if self._path is None:
+            return False
+        now = self._clock()
+        if self._keys.names(kid) and now - self._looked < self._limits.jwks_file_seconds:
+            return False
+        self._looked = now
+        return self._stamped() != self._stamp
 
     def refresh(self, kid: str | None) -> None:
         """Read the file again; one that cannot be read leaves the keys as they are."""
@@ -214,3 +229,13 @@ class UrlKeys:
         if response.status != 200 or len(content) > self._limits.jwks_bytes:
             raise InputRefused("the key set could not be fetched", where="the URL of the key set")
         return content
+
+
+def key_source(jwks: str | Path | Mapping[str, Any], limits: Limits = LIMITS) -> KeySource:
+    """Return where keys come from: a mapping, the path of a file, or a text that is one https URL.
+
+    Raises `InputRefused` for another URL and for a pinned set without a key.
+    """
+    if isinstance(jwks, str) and "://" in jwks:
+        return UrlKeys(jwks, limits=limits)
+    return PinnedKeys(jwks, limits)
