@@ -174,7 +174,7 @@ def validate_owner(document: Mapping[str, Any], rows: Iterable[Row], at: int) ->
 
 
 def approves(row: Row, at: int) -> bool:
-    """Return whether a person can be counted on to approve with the key at the instant; not if it is bounded to tenants.
+    """Return whether a person can be counted on to approve with the key at the instant; not if bounded to tenants.
 
     Nor with a token identity: it ends with its issuer, or with a setting, and nobody might be left to mend that.
     """

@@ -278,11 +278,15 @@ class Keys:
 
 
 def _ring_of(epoch: int, rows: Iterable[Row]) -> _Ring:
-    """Return the ring of rows. Of the rows of one identity the newest speaks: those before it have ended."""
+    """Return the ring of rows.
+
+    Of the rows of one identity at most one is alive. It is the newest of those that are not revoked, for a new one is
+    made only after the others have ended; where all are revoked, any of them says so.
+    """
     by_hash: dict[str, _Held] = {}
     by_identity: dict[TokenIdentity, _Held] = {}
     by_id: dict[str, _Held] = {}
-    for row in sorted(rows, key=lambda row: parse_instant(row.document["created_at"])):
+    for row in sorted(rows, key=_standing):
         held, identity = _held(row), identity_of(row)
         by_id[row.id] = held
         if identity is None:
@@ -290,6 +294,10 @@ def _ring_of(epoch: int, rows: Iterable[Row]) -> _Ring:
         else:
             by_identity[identity] = held
     return _Ring(epoch, by_hash, by_identity, by_id)
+
+
+def _standing(row: Row) -> tuple[bool, int]:
+    return row.document["revoked_at"] is None, parse_instant(row.document["created_at"])
 
 
 def _held(row: Row) -> _Held:

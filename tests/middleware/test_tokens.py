@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import json
 import ssl
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +20,7 @@ from policy_engine.middleware.tokens import TokenSubjects, from_jwt
 from policy_engine.tokens.keysets import PinnedKeys, UrlKeys
 from policy_engine.tokens.verifying import Tokens
 from tests.middleware.doors import App, ask, guarded
+from tests.middleware.issuing import Issuer, certificate, issuing
 from tests.middleware.tokens import AUDIENCE, ISSUER, claims, key, key_set, part, token, unsigned
 
 RSA, EC = key("one"), key("two", "EC")
@@ -198,72 +193,31 @@ def test_a_pinned_file_is_read_again_when_keys_rotate(tmp_path: Path) -> None:
     assert not mapping.is_due("newer")
 
 
+def test_a_key_that_left_a_pinned_file_is_soon_none(tmp_path: Path) -> None:
+    """Even when nobody brings a new key: the file is looked at once in a while, whichever token comes."""
+    place, now = tmp_path / "jwks.json", [0.0]
+    place.write_text(json.dumps(key_set(RSA)))
+    keys = PinnedKeys(place, clock=lambda: now[0])
+    tokens = Tokens(keys, issuer=ISSUER, audience=AUDIENCE, algorithms=("RS256",))
+    place.write_text(json.dumps(key_set(key("newer"))))
+    now[0] = LIMITS.jwks_file_seconds - 0.01
+    assert tokens.verify(token())["sub"] == "alice"
+    now[0] = LIMITS.jwks_file_seconds
+    with pytest.raises(NotAuthenticated, match="key"):
+        tokens.verify(token())
+
+
 @pytest.fixture(scope="module")
 def certified(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Offer a certificate for loopback and its key, as files."""
-    folder = tmp_path_factory.mktemp("tls")
-    private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(private.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(private, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        private.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return folder / "cert.pem", folder / "key.pem"
-
-
-class Issuer:
-    """An issuer's endpoint: what it answers, and how often it was asked."""
-
-    def __init__(self) -> None:
-        self.document: Any = key_set(RSA)
-        self.status = 200
-        self.asked = 0
-        self.port = 0
+    return certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
 def issuer(certified: tuple[Path, Path]) -> Iterator[Issuer]:
     """Run an issuer's endpoint over TLS on loopback."""
-    own = Issuer()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            own.asked += 1
-            body = json.dumps(own.document).encode()
-            self.send_response(own.status)
-            self.send_header("Location", "/elsewhere")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(*certified)
-    server.socket = tls.wrap_socket(server.socket, server_side=True)
-    own.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield own
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with issuing(certified) as own:
+        yield own
 
 
 def test_a_url_is_fetched_once_and_again_when_keys_rotate(issuer: Issuer, certified: tuple[Path, Path]) -> None:
