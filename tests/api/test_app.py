@@ -19,6 +19,7 @@ from policy_engine.errors import ApprovalNeeded
 from policy_engine.limits import LIMITS
 from tests.api import doors
 from tests.api.served import ALICE, Served
+from tests.middleware.tokens import claims, token
 
 
 @pytest.mark.parametrize("path", ["/access/v1/evaluation", "/v1/models", "/healthz", "/nowhere"])
@@ -126,3 +127,10 @@ def test_a_fault_in_a_route_says_nothing_and_is_logged_by_class(served: Served, 
     (line,) = [json.loads(line) for line in out.getvalue().splitlines()]
     assert (line["event"], line["error"]) == ("request.failed", "RuntimeError")
     assert planted_facts.nationality not in reply.body.decode() + out.getvalue()
+
+
+def test_a_token_is_an_unknown_key_where_no_issuer_is_trusted(served: Served) -> None:
+    """Without the setting a JWT is 401, with the sentence of an unknown key, and nothing looks into it."""
+    answer = served.post("/access/v1/evaluation", ALICE, key=token(claims()))
+    assert (answer.status_code, answer.json()["detail"]) == (401, "the key is unknown")
+    assert served.engine.issuers is None

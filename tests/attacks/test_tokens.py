@@ -10,7 +10,6 @@ import hmac
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -18,10 +17,11 @@ import pytest
 from joserfc import jws
 
 from policy_engine.core.decision import PrincipalKind
+from policy_engine.limits import LIMITS
 from policy_engine.services.keys import KeyRequest, TokenIdentity
 from tests.api.served import ALICE
 from tests.middleware.tokens import AUDIENCE, ISSUER, claims, key, key_set, part, token, unsigned
-from tests.tokens.parties import EDGE, OTHER_ISSUER, Trusting, good, trusting
+from tests.tokens.parties import EDGE, OTHER_ISSUER, ROTATING, Trusting, good, trusting
 
 FACTS = {
     "x-policy-engine-subject": "alice",
@@ -251,7 +251,10 @@ def test_an_expired_row(party: Trusting) -> None:
 
 
 def test_a_token_that_was_verified_ends_with_its_time(party: Trusting) -> None:
-    """Known by its hash or not, after `exp` it is nobody's."""
+    """Known by its hash or not, after `exp` it is nobody's.
+
+    Control: policy_engine/tokens/verifying.py: `if now >= self.until(claims):`
+    """
     short = good(exp=time.time() + 0.6)
     assert is_in(party, short)
     time.sleep(0.7)
@@ -317,18 +320,19 @@ def test_a_person_by_token_is_that_person_and_cannot_approve_alone(party: Trusti
     assert other.status_code == 200, other.text
 
 
-def test_rotated_keys(tmp_path: Path) -> None:
+def test_rotated_keys(party: Trusting) -> None:
     """After the file of keys changed a token of the new key is taken at once, one of the old key soon never again.
 
     Even when nobody brings the new key: the file is looked at because time has passed.
     """
-    with trusting(tmp_path) as own:
-        old, new = good(), token(claims(sub=EDGE), by=key("newer"))
-        assert is_in(own, old) and is_out(own, new)
-        own.jwks.write_text(json.dumps(key_set(key("newer"))))
-        time.sleep(1.05)
-        assert is_out(own, old)
-        assert is_in(own, new)
-        own.jwks.write_text(json.dumps(key_set(key("newest"))))
-        assert is_in(own, token(claims(sub=EDGE), by=key("newest")))
-        assert is_out(own, new)
+    party.register(EDGE, issuer=ROTATING, name="rotating")
+    old, new, newest = (token(claims(sub=EDGE, iss=ROTATING), by=key(name)) for name in ("one", "newer", "newest"))
+    keys = party.folder / "rotating.json"
+    assert is_in(party, old) and is_out(party, new)
+    keys.write_text(json.dumps(key_set(key("newer"))))
+    time.sleep(LIMITS.jwks_file_seconds + 0.05)
+    assert is_out(party, old)
+    assert is_in(party, new)
+    keys.write_text(json.dumps(key_set(key("newest"))))
+    assert is_in(party, newest)
+    assert is_out(party, new)

@@ -10,6 +10,7 @@ import pytest
 
 from policy_engine.cli.exits import Code
 from tests.cli.conftest import LABELS, POLICIES, Shell
+from tests.middleware.tokens import claims, token
 
 DIRECTIVE = """
 kind = "directive"
@@ -204,6 +205,44 @@ def test_a_key_may_be_made_from_a_hash(shell: Shell) -> None:
         "keys", "create", "pep-3", "--kind", "service", "--scopes", "decide", "--hash", "0" * 64, key="operator"
     ).json
     assert made["secret"] is None
+
+
+def test_a_subject_of_an_issuer_is_registered_in_place_of_a_key(shell: Shell) -> None:
+    """No secret is printed; approved, the list shows issuer and subject, and it can be revoked like a key."""
+    identity = ("--issuer", "https://issuer.example", "--subject", "svc-4711")
+    ran = shell("keys", "create", "pep-4", "--kind", "service", "--scopes", "decide", *identity, key="operator")
+    (made,) = ran.json
+    assert ran.code == Code.APPROVAL_MISSING and made["secret"] is None
+    shown = shell("approvals", "show", made["proposal"], key="approver")
+    assert "svc-4711" in shown.out and "https://issuer.example" in shown.out
+    shell.approved(made["proposal"])
+    (listed,) = [row for row in shell("keys", "list", key="operator").json if row["id"] == made["id"]]
+    assert (listed["issuer"], listed["subject"], listed["prefix"]) == ("https://issuer.example", "svc-4711", "")
+    again = shell("keys", "create", "pep-4", "--kind", "service", "--scopes", "decide", *identity, key="operator")
+    assert again.code == Code.USAGE and "registered already" in again.err
+    assert shell("keys", "revoke", made["id"], key="operator").code == Code.OK
+
+
+def test_usage_of_token_identities(shell: Shell) -> None:
+    """Half of one, one beside --hash or --first, and one that no token can have: refused with a sentence."""
+    both = ("--issuer", "https://issuer.example", "--subject", "s")
+    for words, sentence in (
+        (("a", "--scopes", "decide", *both[:2]), "must be given together"),
+        (("a", "--scopes", "decide", *both[2:]), "must be given together"),
+        (("a", "--scopes", "decide", *both, "--hash", "0" * 64), "neither --first nor --hash"),
+        (("a", "b", "--first", *both), "neither --first nor --hash"),
+        (("a", "--scopes", "decide", "--issuer", "", "--subject", "s"), "issuer: must be a text"),
+    ):
+        ran = shell("keys", "create", *words, key="operator")
+        assert ran.code == Code.USAGE and sentence in ran.err, ran.err
+
+
+def test_a_token_is_no_key_of_the_command_line(shell: Shell) -> None:
+    """It says so, names the variable, and repeats nothing of it."""
+    bearer = token(claims())
+    ran = shell("switch", "list", key=bearer)
+    assert ran.code == Code.USAGE and "POLICY_ENGINE_KEY: is a token (JWT)" in ran.err
+    assert not any(piece in ran.err for piece in bearer.split("."))
 
 
 def test_usage_of_keys(shell: Shell) -> None:

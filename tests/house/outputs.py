@@ -36,6 +36,8 @@ class PlantedFacts:
     nationality: str = "planted-nationality-77b0"
     reference: str = "planted-reference-0a4fd2"
     key: str = "pe_planted_key_2f6d"
+    subject: str = "planted-subject-8d41c7"
+    token: str = "cGxhbnRlZC10b2tlbi0zYjlm"
 
 
 PLANTED = PlantedFacts()

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from pysqlite3 import dbapi2
 
 from policy_engine.bootstrap import open_engine
-from policy_engine.core.decision import Decision, Request
+from policy_engine.core.decision import Decision, PrincipalKind, Request
 from policy_engine.core.facts import Location
 from policy_engine.services.decide import Decider
+from policy_engine.services.keys import KeyRequest, TokenIdentity
 from policy_engine.services.permissions import LOCAL
 from policy_engine.settings import Settings
 from tests.laws.sample import POLICIES, decisions, opened
@@ -165,3 +166,27 @@ def test_a_key_revoked_between_authentication_and_append_allows_nothing(sample_d
         after = engine.decider.decide(ALLOWED, caller)
         assert [reason.code for reason in after.reasons] == ["key.ended"]
         assert decisions(engine)[-1].public["outcome"] == "deny"
+
+
+def test_a_registration_revoked_between_authentication_and_append_allows_nothing(
+    sample_database: Any, compiled: Any
+) -> None:
+    """Who came by token is bound to the row as any key is, however good the token still is (law 4).
+
+    Control: policy_engine/services/keys.py:
+    `return held is not None and not held.revoked and (held.expires_at is None or at < held.expires_at)`
+    """
+    identity = TokenIdentity("https://issuer.example", "edge")
+    asked = KeyRequest("edge", PrincipalKind.SERVICE, ("decide",), None, ("location", "serving_region"), None, identity)
+    with opened(sample_database, compiled) as (engine, keys):
+        issued = engine.keys.create(keys["operator"], asked)
+        engine.approvals.approve(keys["approver"], issued.proposal)
+        caller = engine.keys.authenticate_identity(identity)
+        assert engine.decider.decide(ALLOWED, caller).allowed
+        other = open_engine(Settings(database=engine.settings.database, policies=POLICIES), releases=compiled)
+        other.keys.revoke(other.keys.authenticate(sample_database.keys["operator"]), issued.id)
+        other.close()
+        after = engine.decider.decide(ALLOWED, caller)
+        assert [reason.code for reason in after.reasons] == ["key.ended"]
+        assert decisions(engine)[-1].public["outcome"] == "deny"
+        assert decisions(engine)[-1].public["by"] == issued.id

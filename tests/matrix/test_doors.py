@@ -132,6 +132,10 @@ CHANGES: Mapping[str, Attempt] = {
     "recover an older database": Attempt(None, ("audit", "recover", "--beyond", "99", "--reason", "lost")),
     "make first keys when there are some": Attempt(None, ("keys", "create", "--first", "ada", "ben")),
     "create a key": Attempt(None, ("keys", "create", "rita-@door", "--scopes", "approve")),
+    "let a subject of an issuer in": Attempt(
+        None,
+        ("keys", "create", "sub-@door", "--scopes", "approve", "--issuer", "https://issuer.example", "--subject", "s"),
+    ),
     "approve what another proposed": ruling("approve", "approve-@door"),
     "approve what one proposed oneself": ruling("approve", "own-@me-@door"),
     "refuse what another proposed": ruling("refuse", "refuse-@door"),

@@ -15,6 +15,7 @@ from tests.api.served import Served, serving
 from tests.middleware.tokens import AUDIENCE, ISSUER, claims, key, key_set, token
 
 OTHER_ISSUER = "https://other.example"
+ROTATING = "https://rotating.example"
 EDGE = "edge-7f3a"
 """The subject of the registered enforcement point, as the issuer names it."""
 
@@ -28,10 +29,10 @@ def anchor(jwks: str, issuer: str = ISSUER, **more: Any) -> dict[str, Any]:
 
 @dataclass
 class Trusting:
-    """A service that takes tokens of two issuers, and the file with the keys of the first."""
+    """A service that takes tokens of issuers, and the folder with the files of their keys."""
 
     service: Served
-    jwks: Path
+    folder: Path
 
     def register(
         self,
@@ -66,12 +67,13 @@ def good(subject: str = EDGE, **more: Any) -> str:
 @contextmanager
 def trusting(folder: Path, **settings: Any) -> Iterator[Trusting]:
     """Serve the sample world to callers with tokens; the enforcement point `EDGE` is registered."""
-    jwks = folder / "jwks.json"
-    jwks.write_text(json.dumps(key_set(key("one"), key("two", "EC"))))
+    (folder / "jwks.json").write_text(json.dumps(key_set(key("one"), key("two", "EC"))))
     (folder / "other.json").write_text(json.dumps(key_set(key("bee"))))
+    (folder / "rotating.json").write_text(json.dumps(key_set(key("one"))))
     listed = [anchor("jwks.json", algorithms=["RS256", "ES256"]), anchor("other.json", OTHER_ISSUER)]
+    listed.append(anchor("rotating.json", ROTATING))
     (folder / "tokens.json").write_text(json.dumps(listed))
     with serving(folder, replica=True, tokens=folder / "tokens.json", **settings) as service:
-        party = Trusting(service, jwks)
+        party = Trusting(service, folder)
         party.register(EDGE)
         yield party

@@ -43,7 +43,10 @@ def register(house: House, request: KeyRequest) -> Principal:
 
 
 def test_law_11_a_registration_waits_for_a_second_person(house: House) -> None:
-    """Proposed, it is unknown; the proposer cannot approve it; approved, it is what was asked for, and listed."""
+    """Proposed, it is unknown; the proposer cannot approve it; approved, it is what was asked for, and listed.
+
+    Control: policy_engine/services/approvals.py: `if caller.person == proposal.proposed_by:`
+    """
     issued = house.keys.create(house["olga"], asked(tenants=("acme",), supplies=("location",), expires_at=START + DAY))
     assert issued.secret is None
     with pytest.raises(NotAuthenticated, match=r"^the key is unknown$"):
