@@ -124,12 +124,12 @@ class Tokens:
         """Return what the header says, after it was found to be one that may be verified at all, or what is kept."""
         if len(token) > self._limits.token_bytes:
             raise NotAuthenticated("the token is too long")
-        if _COMPACT.fullmatch(token) is None:
-            raise NotAuthenticated(_MALFORMED)
         digest = _digest(token)
         kept = self._kept.get(digest)
         if kept is not None:
             return kept
+        if _COMPACT.fullmatch(token) is None:
+            raise NotAuthenticated(_MALFORMED)
         header = _object(token.partition(".")[0])
         algorithm, kid = header.get("alg"), header.get("kid")
         if not isinstance(algorithm, str) or algorithm not in self._algorithms:

@@ -182,7 +182,11 @@ def test_a_good_token_is_let_in_at_every_door(party: Trusting) -> None:
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attack(party: Trusting, name: str) -> None:
-    """Every door answers 401, says nothing of the token back, and writes no entry."""
+    """Every door answers 401, says nothing of the token back, and writes no entry.
+
+    Control: policy_engine/tokens/verifying.py:
+    `if audiences != self._audience and not (isinstance(audiences, list) and self._audience in audiences):`
+    """
     assert is_out(party, ATTACKS[name]())
 
 

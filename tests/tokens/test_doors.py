@@ -125,7 +125,10 @@ def test_keys_are_as_before_beside_tokens(party: Trusting) -> None:
 def test_a_token_that_ends_before_its_question_is_there(
     party: Trusting, lasts: float, status: int, entries: int
 ) -> None:
-    """A body that takes longer than the token lasts is not decided; one that arrives in time is."""
+    """A body that takes longer than the token lasts is not decided; one that arrives in time is.
+
+    Control: policy_engine/api/posted.py: `require_time(self._keys, caller)`
+    """
     before = party.service.entries()
     body, bearer = json.dumps(ALICE).encode(), good(exp=time.time() + lasts)
     connection = HTTPConnection("127.0.0.1", party.service.port, timeout=10)
