@@ -147,6 +147,7 @@ class Limits:
     jwks_file_seconds: float = 1.0
     token_issuers_count: int = 16
     token_subject_characters: int = 256
+    token_waiting_count: int = 256
     checked_body_bytes: int = 1_048_576
     grpc_connections_count: int = 256
     grpc_streams_count: int = 1_024

@@ -3,7 +3,8 @@
 Rules of the room:
 - `vouch` never waits and may be called on an event loop; `ready` before it waits for keys where that may help.
 - Keys are read again in a thread of their own, one for an issuer at a time, however many ask. Whoever needs them waits,
-  at most `limits.jwks_seconds`; whose key is known meanwhile does not.
+  at most `limits.jwks_seconds`; whose key is known meanwhile does not. No more than `limits.token_waiting_count` wait
+  for an issuer that hangs, for anybody can send made-up tokens and hold a place.
 - What an unverified token says chooses the issuer whose keys it is tried with, and nothing else.
 Left to others: what makes a token good (`verifying`), where keys come from (`keysets`), whom it lets in (`services`).
 """
@@ -75,13 +76,14 @@ class Refreshing:
             flight.set_result(None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Trusted:
-    """An anchor at work."""
+    """An anchor at work, and how many wait for its keys."""
 
     anchor: Anchor
     tokens: Tokens
     refreshing: Refreshing
+    waiting: int = 0
 
 
 class Issuers:
@@ -109,8 +111,13 @@ class Issuers:
         except NotAuthenticated:
             return  # no key makes it good, and `vouch` will say why
         flight = trusted.refreshing.needed(named.kid, named.algorithm)
-        if flight is not None:
+        if flight is None or trusted.waiting >= self._limits.token_waiting_count:
+            return
+        trusted.waiting += 1
+        try:
             await asyncio.wait((asyncio.wrap_future(flight),), timeout=self._limits.jwks_seconds)
+        finally:
+            trusted.waiting -= 1
 
     def begin(self) -> None:
         """Begin to fetch keys that were never fetched, so that the first token finds them."""

@@ -197,6 +197,21 @@ def test_the_sentence_for_an_unregistered_subject_is_that_for_an_unknown_key(par
     assert stranger == unknown and stranger["detail"] == "the key is unknown"
 
 
+def test_the_longest_token(party: Trusting) -> None:
+    """At its limit a token is taken, one past it not; three quarters of it are the payload."""
+    spare = LIMITS.token_bytes - len(good(filler=""))
+    lengths = {
+        len(bearer): bearer
+        for fill in range(spare // 4 * 3 - 3, spare // 4 * 3 + 9)
+        if (bearer := good(filler="a" * fill))
+    }
+    edge = max(length for length in lengths if length <= LIMITS.token_bytes)
+    past = min(length for length in lengths if length > LIMITS.token_bytes)
+    assert LIMITS.token_bytes - edge <= 1 and past - LIMITS.token_bytes <= 2
+    assert is_in(party, lengths[edge])
+    assert is_out(party, lengths[past])
+
+
 def test_a_token_beyond_what_a_head_may_hold(party: Trusting) -> None:
     """Nothing of a megabyte gets anywhere, and the service goes on."""
     with httpx2.Client(base_url=str(party.service.client.base_url)) as other:

@@ -112,6 +112,24 @@ def test_who_hangs_up_cancels_it_for_nobody_else(issuer: Issuer) -> None:
     asyncio.run(run())
 
 
+def test_no_more_than_so_many_wait(issuer: Issuer) -> None:
+    """With as many waiting as may, the next goes on at once, with the keys there are; who waits is let in."""
+
+    async def run() -> None:
+        own = issuers(issuer, replace(LIMITS, token_waiting_count=2))
+        issuer.open.clear()
+        waiting = [asyncio.ensure_future(own.ready(token())) for _ in range(2)]
+        while not issuer.asked:
+            await asyncio.sleep(0.005)
+        await asyncio.wait_for(own.ready(token(by=key("made-up"))), 0.1)
+        assert not any(each.done() for each in waiting)
+        issuer.open.set()
+        await asyncio.gather(*waiting)
+        assert own.vouch(token()).identity.subject == "alice"
+
+    asyncio.run(run())
+
+
 def test_a_set_that_is_old_holds_up_one_request_alone(issuer: Issuer) -> None:
     """Who comes while it is fetched again is known by the keys there are; a key that left is refused afterwards."""
 
