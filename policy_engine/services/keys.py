@@ -167,6 +167,8 @@ class Keys:
         at = self._store.now()
         for id, request in requests.items():
             validate(request, at, self._limits)
+            if request.identity is not None:
+                raise InputRefused("may not stand among the first keys: a token ends with its issuer", where="identity")
             secret = new_secret()
             document = document_of(request, hash_of(secret), secret[:7], issued_by=None)
             writes.append(Write("keys", id, {**document, "created_at": format_instant(at)}, expect=0))

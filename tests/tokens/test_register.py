@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ def test_law_11_a_registration_waits_for_a_second_person(house: House) -> None:
     """
     issued = house.keys.create(house["olga"], asked(tenants=("acme",), supplies=("location",), expires_at=START + DAY))
     assert issued.secret is None
+    text = f"jwt\n{RITA.issuer}\n{RITA.subject}"
+    assert RITA.digest() == hashlib.sha256(text.encode()).hexdigest()
     with pytest.raises(NotAuthenticated, match=r"^the key is unknown$"):
         house.keys.authenticate_identity(RITA, house.clock())
     with pytest.raises(NotPermitted):
@@ -59,6 +62,7 @@ def test_law_11_a_registration_waits_for_a_second_person(house: House) -> None:
     found = house.keys.authenticate_identity(RITA, house.clock())
     scopes, supplies = frozenset(("decide",)), frozenset(("location",))
     assert found == Principal("rita", PrincipalKind.SERVICE, scopes, frozenset(("acme",)), supplies, issued.id)
+    assert house.store.row("keys", issued.id).document["hash"] == RITA.digest()
     listed = {key.id: key for key in house.keys.list(house["olga"])}
     assert (listed[issued.id].issuer, listed[issued.id].subject) == (RITA.issuer, RITA.subject)
     assert {(key.issuer, key.subject) for key in listed.values() if key.id != issued.id} == {(None, None)}
@@ -178,6 +182,8 @@ def test_an_identity_excludes_a_hash_and_needs_an_unbounded_person(house: House)
         house.keys.create(house["bounded"], asked())
     with pytest.raises(NotPermitted):
         house.keys.create(house["gateway"], asked())
+    with pytest.raises(InputRefused, match="first keys"):
+        house.keys.genesis({"key-1": asked()})
     with pytest.raises(InputRefused, match="service"):
         house.keys.create(house["olga"], asked(scopes=("approve",)))
 
