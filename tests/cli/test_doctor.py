@@ -96,6 +96,7 @@ def test_approvers_are_counted(tmp_path: Path) -> None:
     assert doctor._approves({**key, "revoked_at": None, "expires_at": None}, 0)
     assert not doctor._approves({**key, "revoked_at": "2026-01-01T00:00:00Z", "expires_at": None}, 0)
     assert not doctor._approves({**key, "revoked_at": None, "expires_at": "1970-01-01T00:00:00Z"}, 0)
+    assert not doctor._approves({**key, "revoked_at": None, "expires_at": None, "token": {"issuer": "i"}}, 0)
 
 
 def test_a_damaged_end_of_the_log_is_broken(shell: Shell) -> None:
