@@ -24,7 +24,7 @@ from policy_engine.limits import LIMITS, Limits
 from policy_engine.tokens.anchors import Anchor
 from policy_engine.tokens.identity import TokenIdentity, is_subject
 from policy_engine.tokens.keysets import KeySource
-from policy_engine.tokens.verifying import Tokens, claims_unverified
+from policy_engine.tokens.verifying import Tokens, claims_unverified, load
 
 log = structlog.get_logger(__name__)
 
@@ -90,6 +90,7 @@ class Issuers:
     """The issuers of a file, at a clock in microseconds."""
 
     def __init__(self, anchors: Iterable[Anchor], clock: Callable[[], int], limits: Limits = LIMITS) -> None:
+        load()
         self._limits = limits
         self._trusted = {anchor.issuer: _trusted(anchor, clock, limits) for anchor in anchors}
 

@@ -23,6 +23,7 @@ from base64 import urlsafe_b64decode
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from importlib import import_module
 from typing import Any, Final
 
 from policy_engine.errors import InputRefused, NotAuthenticated
@@ -170,6 +171,12 @@ class Tokens:
             raise NotAuthenticated("the token has expired")
         if now < _instant(claims, "nbf") - self._leeway:
             raise NotAuthenticated("the token is not valid yet")
+
+
+def load() -> None:
+    """Load what checks signatures, now: a first token on an event loop must not wait for it."""
+    for name in ("joserfc.jwk", "joserfc.jws"):
+        import_module(name)
 
 
 def _verified_by(key: Any, algorithm: str, token: str) -> Mapping[str, Any]:
