@@ -2,8 +2,8 @@
 
 Rules of the room:
 - The header is `Bearer` and one key or token (JWT); whatever is not exactly that is not authenticated. Of a key the
-  answer never says how near it was, of a token whose signature holds it says what else is wrong. Scopes are asked for
-  by name.
+  answer never says how near it was; of a token it says what is wrong, by a constant sentence, but not whether its
+  subject is known. Scopes are asked for by name.
 - `identify` may wait for keys of a token's issuer, bounded; `identify_now` never waits.
 - A token ends at its own time as well: a question that took longer to arrive is not asked with it (`require_time`).
 - A key is looked up under an epoch. A decision that was made under another epoch than its caller was authenticated
