@@ -1,7 +1,8 @@
 """A provider on loopback: answers as OpenAI and Anthropic do, and remembers which models were reached.
 
-A model named `broken…` fails with 500, and in a stream behind the first piece. A model named `quiet` sends the
-beginning of a stream and then nothing more, until its reader leaves. Any other sends `PIECES` pieces.
+A model named `broken…` fails with 500. Its streams break off before their first piece; or behind it, when somebody has
+`heard` it. A model named `quiet` sends the first piece of a stream and then nothing more, until its reader leaves. Any
+other sends `PIECES` pieces.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any
 import uvicorn
 
 PIECES = 3
+FIRST = b"piece 0"
+HEARD_SECONDS = 30.0
 ANSWER = "the answer"
 
 
@@ -28,10 +31,10 @@ class Provider:
     port: int = 0
     reached: list[tuple[str, str]] = field(default_factory=list)
     """Path and model of each request."""
-    snapped: list[str] = field(default_factory=list)
-    """Models whose stream was broken off."""
     left: list[str] = field(default_factory=list)
     """Models whose reader left in the middle of a stream."""
+    heard: threading.Event | None = None
+    """Where there is one, broken streams have a first piece, and break off once this is set."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request."""
@@ -47,9 +50,7 @@ class Provider:
         path, model = scope["path"], body["model"]
         self.reached.append((path, model))
         if model.startswith("broken") and body.get("stream"):
-            await send(start(200, b"text/event-stream"))
-            await send({"type": "http.response.body", "body": next(events(path, model)), "more_body": True})
-            self.snapped.append(model)  # and the connection ends in the middle of the stream
+            await self._break_off(path, model, send)
         elif model.startswith("broken"):
             await answer(send, 500, {"error": {"message": "broken on purpose", "type": "server_error", "code": None}})
         elif body.get("stream"):
@@ -57,11 +58,22 @@ class Provider:
         else:
             await answer(send, 200, whole(path, model))
 
+    async def _break_off(self, path: str, model: str, send: Any) -> None:
+        """Begin a stream; the connection ends when this returns."""
+        await send(start(200, b"text/event-stream"))
+        for event in events(path, model):
+            if FIRST in event and self.heard is None:
+                break
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+            if FIRST in event and self.heard is not None:
+                await asyncio.to_thread(self.heard.wait, HEARD_SECONDS)
+                break
+
     async def _stream(self, path: str, model: str, receive: Any, send: Any) -> None:
         await send(start(200, b"text/event-stream"))
         for event in events(path, model):
             await send({"type": "http.response.body", "body": event, "more_body": True})
-            if model == "quiet":
+            if model == "quiet" and FIRST in event:
                 await receive()  # nothing more comes: it waits until its reader leaves
                 self.left.append(model)
                 return
@@ -118,18 +130,7 @@ def events(path: str, model: str) -> Iterator[bytes]:
         yield from anthropic_events(model)
         return
     if path.endswith("/responses"):
-        for number in range(PIECES):
-            yield named(
-                "response.output_text.delta",
-                {
-                    "item_id": "item-1",
-                    "output_index": 0,
-                    "content_index": 0,
-                    "delta": f"piece {number} ",
-                    "sequence_number": number,
-                },
-            )
-        yield named("response.completed", {"response": response(model), "sequence_number": PIECES})
+        yield from response_events(model)
         return
     for number in range(PIECES):
         choice: dict[str, Any] = {"index": 0, "finish_reason": None}
@@ -141,6 +142,16 @@ def events(path: str, model: str) -> Iterator[bytes]:
         chunk = {"id": "answer-1", "object": kind, "created": 1, "model": model, "choices": [choice]}
         yield b"data: " + json.dumps(chunk).encode() + b"\n\n"
     yield b"data: [DONE]\n\n"
+
+
+def response_events(model: str) -> Iterator[bytes]:
+    """Return the events of a stream of `/v1/responses`."""
+    begun = {**response(model), "status": "in_progress", "output": [], "usage": None}
+    yield named("response.created", {"response": begun, "sequence_number": 0})
+    for number in range(PIECES):
+        place = {"item_id": "item-1", "output_index": 0, "content_index": 0, "sequence_number": number + 1}
+        yield named("response.output_text.delta", {**place, "delta": f"piece {number} "})
+    yield named("response.completed", {"response": response(model), "sequence_number": PIECES + 1})
 
 
 def anthropic_events(model: str) -> Iterator[bytes]:
