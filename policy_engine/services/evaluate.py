@@ -2,27 +2,26 @@
 
 Rules of the room: nothing here waits, logs or writes; every way out that is not a known yes is a deny that names why;
 an unexpected error in a rule or a derivation denies. Used alike by live requests, previews, searches, replays and
-case files. Left to others: parsing (the doors), the entry and the answer (`services.decide`, `services.record`).
+case files. Left to others: parsing (the doors), what an evaluation says (`services.outcomes`), the entry and the answer
+(`services.decide`, `services.record`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
-from policy_engine.core.authorizer import Verdict, authorize
+from policy_engine.core.authorizer import authorize
 from policy_engine.core.decision import Evaluation, Outcome, Principal, Reason, Request
 from policy_engine.core.derive import NOBODY, PersonFacets, PlaceFacets, Reference, TenantFacets, derive_place
-from policy_engine.core.facets import FACT_OF_UNKNOWN, Found, Parts, assemble
+from policy_engine.core.facets import Parts, assemble
 from policy_engine.core.facts import Location, Model, Person, Tenant
-from policy_engine.core.instants import ENDLESS
 from policy_engine.core.orders import Asked
 from policy_engine.core.plain import AnyRelease, PlainRelease
-from policy_engine.core.release import Release, RuleMeta
+from policy_engine.core.release import Release
 from policy_engine.services.cells.doubt import Doubt, Doubting
 from policy_engine.services.drillsubject import DRILL_SUBJECT, DRILL_TENANT, drill_person, drill_tenant
 from policy_engine.services.factcache import FactCache, Known
+from policy_engine.services.outcomes import at_another_instant, refused, ruled
 from policy_engine.services.permissions import is_drill
 from policy_engine.services.plain import evaluate_plain, plain_question
 from policy_engine.services.snapshot import Snapshot
@@ -61,7 +60,7 @@ class Evaluator:
         if self._answered_under is snapshot and doubt is None:
             known = self._answered.get(key)
             if known is not None and known.at <= at < known.until:
-                return _at(known, snapshot, at)
+                return at_another_instant(known, snapshot, at)
         evaluation, model = self._one(request, principal, snapshot, at, doubt)
         if model is None:
             return evaluation
@@ -110,7 +109,7 @@ class Evaluator:
     ) -> tuple[Evaluation, Model | None]:
         release = snapshot.release
         if release is None:
-            return _refused(request, snapshot, at, [Reason("release.missing", message=_NO_RELEASE)], None), None
+            return refused(request, snapshot, at, [Reason("release.missing", message=_NO_RELEASE)], None), None
         if isinstance(release, PlainRelease):
             plain = evaluate_plain(release, request, principal, snapshot, at)
             if doubt is not None and plain.outcome is Outcome.ALLOW:
@@ -119,11 +118,11 @@ class Evaluator:
         # 3. Alias and derivative resolve to catalogue entries; unknown model or tenant, or no member of it: deny.
         reasons, model, person, tenant = self._resolve(request, principal, snapshot, release)
         if reasons or model is None or person is None or tenant is None:
-            return _refused(request, snapshot, at, reasons, model, person, tenant), None
+            return refused(request, snapshot, at, reasons, model, person, tenant), None
         try:
             return self._with_facts(request, principal, snapshot, release, model, person, tenant, at, doubt), model
         except Exception:  # noqa: BLE001  whatever errs denies; the values must not reach a log or a traceback
-            return _refused(request, snapshot, at, [release.reason("rules.error")], model, person, tenant), None
+            return refused(request, snapshot, at, [release.reason("rules.error")], model, person, tenant), None
 
     def _resolve(
         self, request: Request, principal: Principal, snapshot: Snapshot, release: Release
@@ -172,9 +171,9 @@ class Evaluator:
         # 6. Kill switches are checked first, by code that shares nothing with the rules.
         covered = switch_reasons(release, snapshot, request, model, tenant_facets, place, principal, at)
         if covered:
-            return _refused(request, snapshot, at, covered, model, person, tenant, until)
+            return refused(request, snapshot, at, covered, model, person, tenant, until)
         if snapshot.orders is None:
-            return _refused(request, snapshot, at, [release.reason("orders.unreadable")], model, person, tenant, until)
+            return refused(request, snapshot, at, [release.reason("orders.unreadable")], model, person, tenant, until)
         catalogue = release.catalogue
         person_id = None if person.service else request.subject_id
         tenant_id = request.tenant or ""
@@ -186,7 +185,7 @@ class Evaluator:
         values = release.values(found.facets, request, principal)
         verdict = authorize(release.rules, release.index.places(values), found.facets["lifts"])
         # 8. Outcome, reasons, missing facts.
-        judged = _judged(request, snapshot, release, model, person, tenant, found, values, verdict, at, until)
+        judged = ruled(request, snapshot, release, model, person, tenant, found, values, verdict, at, until)
         if doubt is None:
             return judged
         return doubt.applied(judged, question_of(release, request, model, tenant_facets, place, principal))
@@ -242,17 +241,6 @@ def question_key(request: Request, principal: Principal) -> tuple[object, ...]:
     )
 
 
-def _at(known: Evaluation, snapshot: Snapshot, at: int) -> Evaluation:
-    """Return an evaluation as it is at another instant before its end: the same but for the instant itself."""
-    values = known.values
-    if values is None or snapshot.release is None:
-        raise ValueError("an evaluation that did not reach the rules is not kept")
-    place = snapshot.release.instant_position
-    if place is not None:
-        values = (*values[:place], at, *values[place + 1 :])
-    return known._replace(at=at, values=values)
-
-
 _NO_RELEASE = "No policy is active yet, so nothing can be allowed."
 
 
@@ -271,130 +259,3 @@ def _fallbacks(release: AnyRelease, model: Model, *, successors_only: bool) -> l
             if name is not None and name not in seen and len(seen) <= ALTERNATIVES_COUNT:
                 seen.append(name)
     return seen[1:]
-
-
-def _revisions(
-    request: Request, person: Known[Any, Any] | None, tenant: Known[Any, Any] | None
-) -> tuple[tuple[str, str, int], ...]:
-    found: list[tuple[str, str, int]] = []
-    if person is not None:
-        found.append(("persons", request.subject_id, person.revision))
-    if tenant is not None and request.tenant is not None:
-        found.append(("tenants", request.tenant, tenant.revision))
-    return tuple(found)
-
-
-def _sealed_tenant(tenant: Known[Any, Any] | None) -> bool:
-    """The id of an individual, or of a tenant nobody knows, is personal (it may be anything a caller wrote)."""
-    if tenant is None or tenant.subject is None:
-        return True
-    subject: Tenant = tenant.subject
-    return subject.type is None or subject.type.value == "individual"
-
-
-def _refused(
-    request: Request,
-    snapshot: Snapshot,
-    at: int,
-    reasons: list[Reason],
-    model: Model | None,
-    person: Known[Any, Any] | None = None,
-    tenant: Known[Any, Any] | None = None,
-    until: int = ENDLESS,
-) -> Evaluation:
-    """Return a deny that never reached the rules."""
-    missing = tuple(_MISSING_BY_CODE[r.code] for r in reasons if r.code in _MISSING_BY_CODE)
-    return Evaluation(
-        request=request,
-        outcome=Outcome.DENY,
-        reasons=tuple(reasons),
-        missing=missing,
-        alternatives=(),
-        release=snapshot.state.release or "",
-        epoch=snapshot.state.epoch,
-        at=at,
-        until=min(until, snapshot.next_boundary(at)),
-        model=None if model is None else model.id,
-        tier=None if model is None else model.tier,
-        tenant_sealed=_sealed_tenant(tenant),
-        values=None,
-        matched=(),
-        lifted=(),
-        licences=(),
-        revisions=_revisions(request, person, tenant),
-    )
-
-
-_MISSING_BY_CODE = {
-    "tenant.unknown": "context.tenant",
-    "subject.unknown": "subject",
-    "model.unknown": "resource.id",
-}
-
-
-def _judged(
-    request: Request,
-    snapshot: Snapshot,
-    release: Release,
-    model: Model,
-    person: Known[Any, Any],
-    tenant: Known[Any, Any],
-    found: Found,
-    values: tuple[Any, ...],
-    verdict: Verdict,
-    at: int,
-    until: int,
-) -> Evaluation:
-    rules = release.rules
-    lifted = tuple(rules[p].id for p in verdict.lifted)
-    if verdict.outcome is Outcome.ALLOW:
-        reasons = [rules[p].reason for p in verdict.allows]
-        missing: tuple[str, ...] = ()
-    else:
-        reasons = [_with_orders(rules[p], found) for p in verdict.denies]
-        missing = _missing(release, verdict, found)
-        if not reasons:
-            reasons = [release.reason("no-rule-allows")]
-    return Evaluation(
-        request=request,
-        outcome=verdict.outcome,
-        reasons=tuple(reasons),
-        missing=missing,
-        alternatives=(),
-        release=release.hash,
-        epoch=snapshot.state.epoch,
-        at=at,
-        until=until,
-        model=model.id,
-        tier=model.tier,
-        tenant_sealed=_sealed_tenant(tenant),
-        values=values,
-        matched=tuple(rules[p].id for p in (*verdict.allows, *verdict.denies)) + lifted,
-        lifted=lifted,
-        licences=found.licences if lifted else (),
-        revisions=_revisions(request, person, tenant),
-        flags=found.flags,
-        facets=found.facets,
-        action_known="action" not in found.facets["unknown"],
-    )
-
-
-def _with_orders(rule: RuleMeta, found: Found) -> Reason:
-    """Name the directives behind a deny that reads the facet `directive`."""
-    reason: Reason = rule.reason
-    if not rule.directives:
-        return reason
-    named = [found.directives[block] for block in rule.directives if block in found.directives]
-    ids = named[0] if len(named) == 1 else tuple(sorted(set().union(*named)))
-    return replace(reason, orders=ids)
-
-
-def _missing(release: Release, verdict: Verdict, found: Found) -> tuple[str, ...]:
-    """Return the facts to bring: those the denying rules lack, or, where none denies, those an allow requires."""
-    unknown: frozenset[str] = found.facets["unknown"]
-    names: Iterable[str]
-    if verdict.denies:
-        names = [name for p in verdict.denies for name in release.rules[p].unknown]
-    else:
-        names = release.required & unknown
-    return tuple(sorted({FACT_OF_UNKNOWN.get(name, name) for name in names}))
