@@ -1,4 +1,4 @@
-"""The house of services that the tests of this folder share."""
+"""The houses and histories that the tests of this folder share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from policy_engine.services.releases import ReleaseLoader
+from policy_engine.settings import Settings
+from tests.postgresql import running
 from tests.services.governed import House, open_house
+from tests.services.histories import POLICIES, History, played, sqlite_settings
 from tests.services.longhistory import LongHistory, long_history
 
 
@@ -28,3 +32,19 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> LongHistory:
     place = folder / "long-history"
     place.mkdir(exist_ok=True)
     return long_history(place)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def story(request: pytest.FixtureRequest, tmp_path: Path, compiled: ReleaseLoader) -> Iterator[History]:
+    """A house on either store with the sample world and a clock that is moved by hand; nothing was asked yet."""
+    if request.param == "sqlite":
+        with played(0, 0, [sqlite_settings(tmp_path / "engine.db")], compiled) as made:
+            yield made
+        return
+    server = running()
+    name = server.new_database()
+    given = {"policies": POLICIES, "keys": tmp_path / "engine.keys", "sample_world": "yes", "serving_region": "US"}
+    urls = {"database": server.url(name, "pe_writer"), "operator_database": server.url(name, "pe_operator")}
+    with played(0, 0, [Settings(**urls, **given)], compiled) as made:
+        yield made
+    server.drop_database(name)
