@@ -121,7 +121,8 @@ class CompiledEnforcer:
         A row is a line of the policy file as a list, its kind first (`["p", "alice", "data1", "read"]`,
         `["g", "alice", "admin"]`); without a kind it is a `p` row. Of equal rows the first is removed. Raises
         `InputRefused` for a row that is not there or fits no definition, `TooLarge` beyond a limit, and `LoadRefused`
-        for a row that nothing can judge within bounds; nothing is changed then.
+        for a row that nothing can judge within bounds; and what Casbin raises when it sorts rows by subjects that go
+        in a circle. Nothing is changed then.
         """
         copy: CompiledEnforcer = object.__new__(CompiledEnforcer)
         copy._take(self._rows.updated([list(row) for row in add], [list(row) for row in remove]))

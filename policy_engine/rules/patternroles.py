@@ -18,6 +18,7 @@ from policy_engine.core.roles import NO_DOMAIN, ROLE_STEPS_COUNT, Link, Roles
 _Matching = Callable[[Any, Any], bool]
 _KEPT_DOMAINS_COUNT = 1_024
 _KEPT_ROLES_COUNT = 16_384
+_KEPT_CHARACTERS = 256
 
 
 class PatternRoles(Roles):
@@ -42,7 +43,7 @@ class PatternRoles(Roles):
         for link in links:
             self._by_domain.setdefault(link[2], []).append(link)
         self._built: dict[Hashable, Any] = {}
-        self._fitted: dict[tuple[Hashable, Hashable], tuple[frozenset[Any], frozenset[Hashable]]] = {}
+        self._fitted: dict[tuple[Hashable, Hashable], tuple[Any, ...]] = {}
 
     def reach(self, name: Hashable, domain: Hashable = NO_DOMAIN) -> frozenset[Hashable]:
         """Return the name itself and every role of the lines that it has. Raises `TypeError` for unhashable names."""
@@ -56,38 +57,37 @@ class PatternRoles(Roles):
         graph = self._graph(domain)
         held = graph.all_roles.get(name)
         patterns = [] if held is not None or graph.matching_func is None else graph._matching_roles(name)
-        first = set(held.roles) if held is not None else {role for each in patterns for role in each.roles}
+        edge = set(held.roles) if held is not None else {role for each in patterns for role in each.roles}
         reached: set[Hashable] = {name}
-        edge, inner = first, frozenset(reached)
+        given: set[Any] = set()
         for _ in range(ROLE_STEPS_COUNT):
-            inner = frozenset(reached)
+            given |= edge
             fresh = {role for role in edge if role.name not in reached}
             if not fresh:
                 break
             reached |= {role.name for role in fresh}
             edge = {role for held in fresh for role in held.roles}
-        if graph.matching_func is None:
+        if graph.matching_func is None or not given:
             return frozenset(reached)
-        known = graph.all_roles
         # Casbin makes the name before the role, so the name too may be a pattern that the role fits.
-        users = {user.name for each in patterns for user in each.users} & inner
+        circular = not given.isdisjoint(patterns)
         for role in roles:
-            if role not in known and role not in reached:
-                fitted, theirs = self._pattern_of(graph, domain, role)
-                asked = bool(users) and bool(graph._matching_fn(role, name))
-                if asked or not inner.isdisjoint(theirs) or (patterns and not first.isdisjoint(fitted)):
-                    reached.add(role)
+            if role in graph.all_roles or role in reached:
+                continue
+            fitted = self._patterns_of(graph, domain, role)
+            if not given.isdisjoint(fitted) or (circular and graph._matching_fn(role, name)):
+                reached.add(role)
         return frozenset(reached)
 
-    def _pattern_of(self, graph: Any, domain: Hashable, role: Hashable) -> tuple[frozenset[Any], frozenset[Hashable]]:
-        """Return the patterns that a role fits which no line holds, and the names of whoever has one of them."""
+    def _patterns_of(self, graph: Any, domain: Hashable, role: Hashable) -> tuple[Any, ...]:
+        """Return the patterns that a role fits which no line holds; kept for so many of no great length."""
         found = self._fitted.get((domain, role))
         if found is None:
-            fitted = graph._matching_roles(role)
-            found = frozenset(fitted), frozenset(user.name for each in fitted for user in each.users)
+            found = tuple(graph._matching_roles(role))
             if len(self._fitted) >= _KEPT_ROLES_COUNT:
                 self._fitted.clear()
-            self._fitted[domain, role] = found
+            if type(role) is str and type(domain) is str and len(role) + len(domain) <= _KEPT_CHARACTERS:
+                self._fitted[domain, role] = found
         return found
 
     def there(self, name: Hashable, cells: Iterable[Hashable]) -> list[Hashable]:

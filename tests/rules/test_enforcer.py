@@ -278,6 +278,16 @@ def test_whoever_has_a_role_that_is_a_pattern_has_each_role_that_fits_it(matcher
     )
 
 
+def test_roles_that_a_request_makes_up_leave_nothing_long_behind() -> None:
+    """Long names of roles that only requests give are compared with the patterns each time, and kept nowhere."""
+    text = conf("g(r.sub, r.obj) && r.act == p.act", g="_, _")
+    ours, _ = with_patterns(text, "p, x, y, read, allow\ng, alice, role:*", matching={"g": key_match})
+    before = ours.memory_bytes
+    for at in range(200):
+        assert ours.enforce("alice", f"role:{at:010000}", "read")
+    assert ours.memory_bytes - before < 20_000
+
+
 def test_a_domain_of_a_row_may_fit_a_pattern_that_no_line_names_it_by() -> None:
     """`g, alice, admin, *` gives alice the role in the domain of any row, however many rows there are."""
     for rows in (1, 40):
