@@ -7,16 +7,12 @@ Left to others: what the headers mean (`subjects`, `models`).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl
 
+from policy_engine.core.querymodel import named_in_query
 from policy_engine.errors import InputRefused
-
-_NO_NAME = re.compile(r"\[.*|\0.*|[\s\x00-\x1f\x7f]", re.DOTALL)
-"""What some readers leave out of the name of a parameter, or take for the beginning of a list."""
 
 
 @dataclass(slots=True)
@@ -79,18 +75,10 @@ class Head:
 
     def parameter(self, name: str) -> str | None:
         """Return a parameter of the query, `None` when there is none. Raises `InputRefused` when it stands twice, or
-        where other readers would find it too: behind a semicolon, as a list (`name[]`), beside what is no character."""
-        try:
-            pairs = parse_qsl(self.query, keep_blank_values=True, errors="strict", max_num_fields=100)
-            split = parse_qsl(self.query.replace(";", "&"), keep_blank_values=True, errors="strict", max_num_fields=100)
-        except ValueError:
-            raise InputRefused("cannot be read", where="the query") from None
-        found = [value for key, value in pairs if key.casefold() == name.casefold()]
-        names = [key for key, _ in split if _NO_NAME.sub("", key).casefold() == name.casefold()]
+        where other readers would find it too."""
+        found = named_in_query(self.query, name)
         if len(found) > 1:
             raise InputRefused("must stand once in the query", where=name)
-        if len(found) < len(names):
-            raise InputRefused("must stand plainly in the query, between & signs", where=name)
         return found[0] if found else None
 
     @property

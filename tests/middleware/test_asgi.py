@@ -141,8 +141,8 @@ def test_a_path_that_upstreams_could_write_otherwise_names_no_model(engine: Any,
 def test_a_query_that_upstreams_could_read_otherwise_names_no_model(engine: Any, query: bytes) -> None:
     """Some readers split at semicolons, take lists, or cut names at what is no character.
 
-    Control: policy_engine/middleware/head.py:
-    `if len(found) < len(names):`
+    Control: policy_engine/core/querymodel.py:
+    `if len(found) < sum(_NO_NAME.sub("", key).casefold() == wanted for key, _ in split):`
     """
     app = App()
     door = guarded(engine, app, model=from_body() & from_query())

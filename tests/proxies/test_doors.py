@@ -271,6 +271,14 @@ def test_the_key_may_come_among_the_headers_that_the_gateway_set() -> None:
         {"headers": FACTS, "body": {"model": "fable-5"}},
         {"http": {"headers": FACTS, "parsed_body": {"model": "fable-5"}}},
         {"headers": FACTS, "path": "/v1?model=mythos-5"},
+        {"headers": FACTS, "path": ["/v1?model=mythos-5"]},
+        {"headers": FACTS, "path": "/v1", "query": {"a": "1", "model": "mythos-5"}},
+        {"headers": FACTS, "path": "/v1?a=1", "query": {"model": ["fable-5", "mythos-5"]}},
+        {"headers": FACTS, "path": "/v1", "query": {"model": True}},
+        {"headers": FACTS, "path": "/v1", "query": {"model[]": "fable-5"}},
+        {"headers": FACTS, "path": "/v1", "query": "a=1&model=mythos-5"},
+        {"headers": FACTS, "path": "/v1", "query": ["model=mythos-5"]},
+        {"http": {"headers": FACTS, "path": "/v1", "querystring": {"model": "mythos-5"}}},
         {"headers": [["x-policy-engine-subject", "alice"]]},
         {"http": "x"},
         {},
@@ -285,7 +293,13 @@ def test_what_a_plugin_tells_in_two_ways_is_a_deny(request_: Any) -> None:
 
 
 def test_a_body_that_agrees_is_taken() -> None:
-    """The raw text of the client's body, as Kong's plugin can send it."""
+    """The raw text of the client's body, as Kong's plugin can send it; so is a query, in either plugin's form."""
+    for query in (
+        {"query": {"model": "fable-5", "a": ["1", "2"]}},
+        {"querystring": {"model": "fable-5"}},
+        {"query": []},
+    ):
+        assert opa(checker(), {"request": {"headers": FACTS, **query}}).json()["result"]["allow"] is True
     http_ = {"headers": {n: v for n, v in FACTS.items() if "model" not in n}, "body": BODY.decode()}
     assert opa(checker(), {"request": {"http": http_}}).json()["result"]["allow"] is True
 

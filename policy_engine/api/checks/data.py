@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import orjson
 import structlog
@@ -124,12 +125,25 @@ def _tell(told: Told, asked: Mapping[str, Any], key: str | None) -> None:
     request = _object(asked.get("request"), "input.request")
     if "http" in request:
         request = _object(request["http"], "input.request.http")
-    path = request.get("path", "/")
-    told.path = path if type(path) is str else "/"
     headers = list(_headers(_object(request.get("headers", {}), "input.request.headers")))
     told.shown = {name: value for name, value in headers if name in SHOWN}
     told.take((name, value) for name, value in headers if key is None or name != KEY_HEADER)
+    told.path = _path(request)
     _tell_body(told, request)
+
+
+def _path(request: Mapping[str, Any]) -> str:
+    """Return the path with its query, which plugins tell beside it: APISIX as `query`, Kong as `querystring`."""
+    path = request.get("path", "/")
+    if type(path) is not str:
+        raise InputRefused("must be a text", where="input.request.path")
+    for member in ("query", "querystring"):
+        query = request.get(member) or {}
+        if type(query) is not str:
+            query = urlencode(_object(query, f"input.request.{member}"), doseq=True)
+        if query:
+            path += ("&" if "?" in path else "?") + query
+    return path
 
 
 def _tell_body(told: Told, request: Mapping[str, Any]) -> None:

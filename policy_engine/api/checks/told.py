@@ -17,11 +17,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 from policy_engine.api.authzen import read_evaluation
 from policy_engine.core.bodymodel import BodyProblem, BodyRefused, find_model
 from policy_engine.core.decision import Request
+from policy_engine.core.querymodel import named_in_query
 from policy_engine.errors import InputRefused
 from policy_engine.limits import LIMITS, Limits
 
@@ -142,7 +142,7 @@ def _model(told: Told, limits: Limits) -> str:
     if named is not None and found is not None and named != found:
         raise InputRefused("the proxy and the body name different models", where=PREFIX + "model")
     model = named if named is not None else found
-    for asked in _models_of_query(told.path):
+    for asked in named_in_query(told.path.partition("?")[2]):
         if asked != model:
             raise InputRefused("the query names another model", where="query")
     return str(model)
@@ -160,13 +160,3 @@ def _model_of_body(told: Told, limits: Limits) -> str | None:
         if refused.reason is BodyProblem.MODEL_MISSING:
             return None
         raise
-
-
-def _models_of_query(path: str) -> list[str]:
-    query = path.partition("?")[2]
-    if not query:
-        return []
-    try:
-        return [value for name, value in parse_qsl(query, keep_blank_values=True) if name.lower() == "model"]
-    except ValueError:
-        raise InputRefused("cannot be read", where="query") from None
