@@ -30,6 +30,7 @@ from policy_engine.core.dialects import (
     unavailable,
 )
 from policy_engine.core.enforcing import Enforcing
+from policy_engine.core.factparse import parse_location
 from policy_engine.errors import InputRefused, NotAuthenticated, PolicyEngineError
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.middleware.head import Head
@@ -113,6 +114,7 @@ class Guard:
         for paths in (self.exempt, self.listings):
             if isinstance(paths, str) or not all(path.startswith("/") for path in paths):
                 raise InputRefused("must be exact paths that begin with a slash", where="exempt and listings")
+        _check_kinds(self)
 
     def is_exempt(self, path: str) -> bool:
         """Return whether a path is handed on unasked."""
@@ -135,9 +137,7 @@ class Guard:
         location = subject.location
         if location is None:
             location = self.location(head) if callable(self.location) else self.location
-        action = self.action if isinstance(self.action, str) else self.action.get(head.path, self.action.get("*"))
-        if action is None:
-            raise InputRefused("this route is guarded, and no action is known for it")
+        action = self.action if isinstance(self.action, str) else _action(self.action, head)
         tenant = self.tenant if subject.tenant is None else subject.tenant
         return Asked(subject, action, tenant, location, self.serving_region)
 
@@ -160,6 +160,38 @@ class Guard:
             return malformed(dialect, _sentence(error))
         log.error("guard.failed", cause=type(error).__name__, known=isinstance(error, PolicyEngineError))
         return unavailable(dialect)
+
+
+def _check_kinds(guard: Any) -> None:
+    """Raise `InputRefused` for a setting of another kind: requests would only be told that nobody could decide them."""
+    if not hasattr(guard.engine, "decide_async") or not hasattr(guard.engine, "hold"):
+        raise InputRefused("must be an engine: PolicyEngine.open(…) or PolicyEngine.connect(…)", where="engine")
+    if not hasattr(guard.subject, "identify"):
+        raise InputRefused("must say who asks: from_jwt(…) or from_header(…)", where="subject")
+    if not isinstance(guard.model, ModelSource):
+        raise InputRefused("must say where a model is named: from_body(), constant(…) and the like", where="model")
+    if not isinstance(guard.action, str | Mapping):
+        raise InputRefused("must be a text, or a mapping of paths", where="action")
+    if not (guard.resolve is None or callable(guard.resolve) or isinstance(guard.resolve, Mapping)):
+        raise InputRefused("must be a mapping of names, or a function", where="resolve")
+    if not isinstance(guard.wording, Wording) or not isinstance(guard.dialect, Dialect | None):
+        raise InputRefused("must be a Wording and a Dialect", where="wording and dialect")
+    if not callable(guard.location):
+        parse_location(guard.location)
+
+
+def _action(actions: Mapping[str, str], head: Head) -> str:
+    """Return the action of a route. Raises `InputRefused` where none is known, and for a path that an upstream may take
+    for one that has an action of its own."""
+    action = actions.get(head.path)
+    if action is not None:
+        return action
+    alike = head.plain_path.rstrip("/").casefold()
+    if any(path.rstrip("/").casefold() == alike for path in actions):
+        raise InputRefused("is spelled otherwise than the route that it is like", where="the path")
+    if "*" not in actions:
+        raise InputRefused("this route is guarded, and no action is known for it")
+    return actions["*"]
 
 
 def _sentence(error: InputRefused) -> str:

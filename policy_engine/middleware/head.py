@@ -7,12 +7,16 @@ Left to others: what the headers mean (`subjects`, `models`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from policy_engine.core.querymodel import named_in_query
 from policy_engine.errors import InputRefused
+
+_UNCLEAR_PATH = re.compile(r"(?:^|/)\.{1,2}(?:;[^/]*)?(?:/|\Z)|//|\\|%[0-9a-fA-F]{2}|[\x00-\x1f\x7f]")
+"""What upstreams write otherwise before they read a path: dots, empty segments, backslashes, a second decoding."""
 
 
 @dataclass(slots=True)
@@ -57,6 +61,16 @@ class Head:
             (environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")).encode("latin-1").decode("utf-8", "replace")
         )
         return cls(environ["REQUEST_METHOD"], path, environ.get("QUERY_STRING", ""), headers, address)
+
+    @property
+    def plain_path(self) -> str:
+        """Return the path where something hangs on it. Raises `InputRefused` for one that need not stay what it is."""
+        if _UNCLEAR_PATH.search(self.path) is not None:
+            raise InputRefused(
+                "can be read in two ways: write it without dot or empty segments, backslashes and double encoding",
+                where="the path",
+            )
+        return self.path
 
     def header(self, name: str) -> str | None:
         """Return a header, `None` when it was not sent. Raises `InputRefused` when it was sent twice or is no text."""

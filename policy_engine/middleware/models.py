@@ -18,8 +18,6 @@ from policy_engine.limits import LIMITS, Limits
 from policy_engine.middleware.head import Head
 
 _JSON = re.compile(r'application/json(?:\s*;\s*charset="?utf-8"?)?', re.IGNORECASE)
-_UNCLEAR_PATH = re.compile(r"(?:^|/)\.{1,2}(?:;[^/]*)?(?:/|\Z)|//|\\|%[0-9a-fA-F]{2}|[\x00-\x1f\x7f]")
-"""What upstreams write otherwise before they read a path: dots, empty segments, backslashes, a second decoding."""
 NO_MODEL = "the request names no model, and this route is guarded; name one"
 
 
@@ -53,7 +51,8 @@ class ModelSource:
         if self.query is not None:
             named |= {head.parameter(self.query)} - {None}
         if self.path is not None:
-            named |= {_in_path(self.path, head.path)} - {None}
+            matched = self.path.fullmatch(head.plain_path)
+            named |= {matched["model"]} if matched is not None else set()
         if len(named) > 1:
             raise InputRefused("the request names two different models")
         return named.pop() if named else None
@@ -90,17 +89,6 @@ class ModelSource:
     def scan(self, limits: Limits = LIMITS) -> ModelScan:
         """Return what finds the model of a body that streams through."""
         return ModelScan(self.body or "", refused=self.refused, limits=limits)
-
-
-def _in_path(pattern: re.Pattern[str], path: str) -> str | None:
-    """Return the model of a path. Raises `InputRefused` for a path that need not stay what it is."""
-    if _UNCLEAR_PATH.search(path) is not None:
-        raise InputRefused(
-            "can be read in two ways: write it without dot or empty segments, backslashes and double encoding",
-            where="the path",
-        )
-    matched = pattern.fullmatch(path)
-    return None if matched is None else matched["model"]
 
 
 def from_body(name: str = "model", *, refused: frozenset[str] = frozenset(), forms: bool = False) -> ModelSource:

@@ -65,6 +65,8 @@ class TrustedProxy:
             raise InputRefused("needs a secret, addresses, or unix_socket=True", where="the trusted proxy")
         if self.secret is not None and len(self.secret) < SECRET_CHARACTERS:
             raise InputRefused(f"must have at least {SECRET_CHARACTERS} characters", where="the proxy's secret")
+        if self.secret is not None and not (self.secret.isascii() and self.secret.isprintable()):
+            raise InputRefused("must be printable ASCII, as headers are", where="the proxy's secret")
         for address in self.addresses:
             try:
                 ip_network(address)

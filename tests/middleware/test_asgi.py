@@ -12,10 +12,11 @@ import pytest
 from policy_engine.core.dialects import Dialect
 from policy_engine.errors import InputRefused
 from policy_engine.limits import LIMITS
+from policy_engine.middleware.asgi import PolicyEngineMiddleware
 from policy_engine.middleware.models import constant, from_body, from_model_header, from_path, from_query
-from policy_engine.middleware.subjects import ProxyHeader, from_header
+from policy_engine.middleware.subjects import ProxyHeader, Subject, from_header
 from tests.laws.sample import decisions
-from tests.middleware.doors import CHAT, PROXY, App, Local, ask, exchange, guarded, headers, say
+from tests.middleware.doors import CHAT, PROXY, App, Local, ask, by_proxy, exchange, guarded, headers, say
 
 
 def test_what_is_allowed_reaches_the_application_unchanged(engine: Any) -> None:
@@ -125,8 +126,8 @@ def test_a_path_that_upstreams_could_write_otherwise_names_no_model(engine: Any,
     """What joins slashes, climbs dots or decodes twice behind the door would reach another model than was decided on.
 
     Paths are given here as servers hand them over, decoded once.
-    Control: policy_engine/middleware/models.py:
-    `if _UNCLEAR_PATH.search(path) is not None:`
+    Control: policy_engine/middleware/head.py:
+    `if _UNCLEAR_PATH.search(self.path) is not None:`
     """
     app = App()
     door = guarded(engine, app, model=from_body() & from_path("/deployments/{model}/*"))
@@ -185,6 +186,29 @@ def test_the_action_is_that_of_the_route(engine: Any) -> None:
     assert ask(door, path="/v1/other").status == 400
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/fine_tuning/jobs/",
+        "/v1/Fine_Tuning/jobs",
+        "//v1/fine_tuning/jobs",
+        "/v1/./fine_tuning/jobs",
+        "/v1/x/../fine_tuning/jobs",
+        "/v1/fine_tuning%2fjobs",
+    ],
+)
+def test_a_path_like_one_with_an_action_of_its_own_is_no_other_route(engine: Any, path: str) -> None:
+    """The action of all other routes is not for a path that an upstream takes for the one named.
+
+    Control: policy_engine/middleware/guard.py:
+    `if any(path.rstrip("/").casefold() == alike for path in actions):`
+    """
+    app = App()
+    door = guarded(engine, app, action={"/v1/fine_tuning/jobs": "fine_tune", "*": "infer"})
+    assert ask(door, path=path).status == 400 and app.calls == []
+    assert ask(door, path="/v1/fine_tuning/job").status == 200
+
+
 def test_the_place_comes_from_the_proxy_alone(engine: Any) -> None:
     """A country that somebody else than the proxy states is refused, not passed over."""
     location = ProxyHeader("x-country", PROXY)
@@ -223,6 +247,27 @@ def test_settings_that_guard_nothing_are_refused(engine: Any) -> None:
     for exempt in ("/healthz", ["healthz"]):
         with pytest.raises(InputRefused):
             guarded(engine, App(), exempt=exempt)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"subject": "alice"},
+        {"subject": lambda head: Subject("alice")},
+        {"model": "fable-5"},
+        {"action": None},
+        {"resolve": [("a", "b")]},
+        {"location": {"zip": 1}},
+        {"dialect": "gemini"},
+        {"wording": {}},
+    ],
+)
+def test_a_setting_of_another_kind_is_refused_when_it_is_set(engine: Any, wrong: dict[str, Any]) -> None:
+    """Whoever deploys is told then; each request would be told no more than that it cannot be decided."""
+    with pytest.raises(InputRefused):
+        guarded(engine, App(), **wrong)
+    with pytest.raises(InputRefused, match="engine"):
+        PolicyEngineMiddleware(App(), engine="https://pdp.example", subject=by_proxy())  # type: ignore[arg-type]  # wrong
 
 
 def test_a_client_that_hangs_up_gets_nothing(engine: Any) -> None:

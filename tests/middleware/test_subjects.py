@@ -49,7 +49,13 @@ def test_a_proxy_must_prove_itself_in_every_way_that_is_set(proxy: TrustedProxy,
 
 def test_a_proxy_that_could_be_anybody_is_refused() -> None:
     """No proof, a short secret, and what is no address are mistakes of whoever deploys."""
-    for settings in ({}, {"secret": "short"}, {"addresses": ["proxy.example"]}, {"addresses": ["127.0.0.1/8"]}):
+    for settings in (
+        {},
+        {"secret": "short"},
+        {"secret": "é" * 40},
+        {"addresses": ["proxy.example"]},
+        {"addresses": ["127.0.0.1/8"]},
+    ):
         with pytest.raises(InputRefused):
             TrustedProxy(**settings)  # type: ignore[arg-type]  # each is wrong in its own way
     assert SECRET not in repr(TrustedProxy(secret=SECRET))
