@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from policy_engine.errors import LogForked, StartRefused
+from policy_engine.errors import Conflict, LogForked, StartRefused
 from policy_engine.filling import WORLD_FOLDER, Genesis, SampleKey, fill
 from policy_engine.ledger.note import KEY_BYTES
 from policy_engine.loopback import check_loopback
@@ -138,19 +138,33 @@ def open_engine(
     releases: ReleaseLoader | None = None,
     genesis: Genesis | None = None,
 ) -> Engine:
-    """Open the engine on the settings' database, filling an empty one.
+    """Open the engine on the settings' database, filling an empty one; of several first starts at once, one fills it.
 
     A process that is `serving` or `embedded` needs a folder that is the active release; it is one of the replicas, asks
     the witnesses that the settings name before it decides, and offers them each checkpoint.
     Raises `StartRefused`, `LoadRefused` or `StoreUnavailable`; nothing is left open then.
     """
     check_distribution()
-    asked = serving or embedded
+    releases = ReleaseLoader() if releases is None else releases
+    anchors = _read_anchors(settings) if serving else ()
+    opened = partial(_opened, settings, clock, serving or embedded, releases, genesis, anchors)
+    try:
+        return opened()
+    except Conflict:  # another start has filled the database meanwhile: it is empty no more
+        return opened()
+
+
+def _opened(
+    settings: Settings,
+    clock: Callable[[], int] | None,
+    asked: bool,
+    releases: ReleaseLoader,
+    genesis: Genesis | None,
+    anchors: tuple[Anchor, ...],
+) -> Engine:
     _check_world(settings, asked)
     addresses = read_witnesses(settings.witnesses) if asked and settings.witnesses is not None else ()
     cells = read_cells(settings.cells) if asked and settings.cells is not None else ()
-    anchors = _read_anchors(settings) if serving else ()
-    releases = ReleaseLoader() if releases is None else releases
     if genesis is None and not settings.on_postgres and not settings.database_path.exists():
         releases.load(read_folder(settings.policies))  # a folder that cannot be served leaves no new database behind
     empty = prepare(settings.database if settings.on_postgres else settings.database_path)

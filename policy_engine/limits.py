@@ -135,6 +135,7 @@ class Limits:
     guarded_end_seconds: float = 5.0
     guarded_listing_bytes: int = 4_194_304
     query_parameters_count: int = 100
+    migration_seconds: float = 30.0
     form_parts_count: int = 256
     form_head_bytes: int = 4_096
     token_bytes: int = 8_192

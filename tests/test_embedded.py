@@ -11,6 +11,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +169,14 @@ def test_a_setting_that_is_misspelt_or_wrong_is_refused(tmp_path: Path, given: d
     assert refused.value.where == where
     assert all(str(value) not in str(refused.value) for value in given.values())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_several_first_starts_at_once_agree_on_one_database(tmp_path: Path) -> None:
+    """Workers of one server open the same empty database: one fills it, the others find it filled, and all decide."""
+
+    def open_and_ask(_: int) -> bool:
+        with PolicyEngine.open(POLICIES, database=f"sqlite:///{tmp_path}/engine.db") as engine:
+            return engine.decide(**ALICE).allowed
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(open_and_ask, range(3))) == [True] * 3

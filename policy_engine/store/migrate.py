@@ -19,11 +19,14 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from policy_engine.errors import InputRefused, StartRefused
+from policy_engine.limits import LIMITS
 from policy_engine.store.faults import DatabaseError, sentence
 from policy_engine.store.sessions import database_path, is_postgres, make_engine
 
 SCHEMA = "0007"
 """The newest migration; a test holds it equal to Alembic's head. Numbers have four digits, so that they compare."""
+
+BUSY_SECONDS = 1.0
 
 _FOLDERS = (Path(__file__).parent / "migrations", Path(__file__).parents[2] / "migrations")
 
@@ -50,10 +53,13 @@ def prepare(database: str | Path) -> bool:
     if not path.parent.is_dir():
         raise StartRefused("the folder for the database does not exist", where="database")
     try:
+        found = None
         if path.exists():
             with _connect(path, look=True) as connection:
-                _schema(connection)
-        with _connect(path, create=True) as connection:
+                found = _schema(connection)
+        with _connect(
+            path, create=True, busy_seconds=BUSY_SECONDS if found == SCHEMA else LIMITS.migration_seconds
+        ) as connection:
             if _schema(connection) != SCHEMA:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
                 if _schema(connection) != SCHEMA:  # another start may have migrated while this one waited
@@ -86,8 +92,10 @@ def install(database: str) -> None:
 
 
 @contextmanager
-def _connect(path: Path, *, create: bool = False, look: bool = False) -> Iterator[Connection]:
-    engine = make_engine(path, create=create, look=look)
+def _connect(
+    path: Path, *, create: bool = False, look: bool = False, busy_seconds: float = BUSY_SECONDS
+) -> Iterator[Connection]:
+    engine = make_engine(path, create=create, look=look, busy_seconds=busy_seconds)
     try:
         with engine.connect() as connection:
             yield connection
