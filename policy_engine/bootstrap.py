@@ -21,10 +21,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from policy_engine.errors import Conflict, LogForked, StartRefused
+from policy_engine.errors import Conflict, LogForked
 from policy_engine.filling import WORLD_FOLDER, Genesis, SampleKey, fill
 from policy_engine.ledger.note import KEY_BYTES
-from policy_engine.loopback import check_loopback
 from policy_engine.rules import check_distribution
 from policy_engine.rules.folder import read_folder
 from policy_engine.services.approvals import Approvals
@@ -60,6 +59,7 @@ from policy_engine.services.withdrawal import Withdrawals
 from policy_engine.services.witness import OwnLog, Witnesses
 from policy_engine.services.witnessclient import WitnessAddress, read_witnesses
 from policy_engine.settings import Settings
+from policy_engine.startchecks import check_fillable, check_served, check_world
 from policy_engine.store.interfaces import Store
 from policy_engine.store.migrate import prepare
 from policy_engine.stores import open_replicas, open_sequencer, open_store, replica_label, scrub_of
@@ -160,16 +160,17 @@ def _opened(
     asked: bool,
     releases: ReleaseLoader,
     genesis: Genesis | None,
-    anchors: tuple[Anchor, ...],
+    anchors: Sequence[Anchor],
 ) -> Engine:
-    _check_world(settings, asked)
+    if asked:
+        check_world(settings)
     addresses = read_witnesses(settings.witnesses) if asked and settings.witnesses is not None else ()
     cells = read_cells(settings.cells) if asked and settings.cells is not None else ()
     if genesis is None and not settings.on_postgres and not settings.database_path.exists():
         releases.load(read_folder(settings.policies))  # a folder that cannot be served leaves no new database behind
     empty = prepare(settings.database if settings.on_postgres else settings.database_path)
     if empty and settings.on_postgres:
-        _check_fillable(settings)
+        check_fillable(settings)
     now = clock() if clock is not None else 0
     vault = open_vault(settings.key_file, database_is_empty=empty, now=now, with_log_key=not settings.on_postgres)
     sample = empty and genesis is None and (settings.policies / WORLD_FOLDER).is_dir()
@@ -178,8 +179,7 @@ def _opened(
             engine.recovery.check_begun()
             engine = replace(engine, sample_keys=fill(engine, genesis))
         elif asked:
-            _check_folder(engine)
-            _check_sample(engine)
+            check_served(settings, engine.store, engine.releases)
         engine.recovery.examine(engine.snapshots)
         engine = _vouched(engine, anchors) if anchors else engine
         return _started(engine, addresses, cells) if asked else engine
@@ -318,18 +318,6 @@ def _halt(recorder: Recorder, problem: str) -> None:
     recorder.halt(LogForked(problem, where="log"))
 
 
-def _check_fillable(settings: Settings) -> None:
-    """Refuse an empty PostgreSQL database that this start cannot fill, before a key file is written for it."""
-    read_folder(settings.policies)
-    if not settings.may_change:
-        raise StartRefused(
-            "the database is empty, and only an operator's login may fill it: start once where this is set",
-            where="POLICY_ENGINE_OPERATOR_DATABASE",
-        )
-    if (settings.policies / WORLD_FOLDER).is_dir():
-        check_loopback(settings, "the policies folder holds a sample world (world/)")
-
-
 def _wire(
     settings: Settings, store: Store, vault: KeyVault, recorder: Recorder, releases: ReleaseLoader, sample: bool
 ) -> Engine:
@@ -383,25 +371,3 @@ def _serving_region(settings: Settings, store: Store, sample: bool) -> str | Non
     if settings.serving_region is not None:
         return settings.serving_region
     return SAMPLE_SERVING_REGION if sample or store.state().sample else None
-
-
-def _check_folder(engine: Engine) -> None:
-    """Refuse to serve a folder that is not the active release: which of the two is meant is a person's to say."""
-    active = engine.store.state().release
-    folder = engine.releases.load(read_folder(engine.settings.policies)).hash
-    if active != folder:
-        raise StartRefused(
-            f"the folder holds release {folder[:19]}… and the active release is {(active or 'none')[:19]}…: publish "
-            "and activate the folder (policy-engine policy publish, policy activate), or serve the one that is active",
-            where=str(engine.settings.policies),
-        )
-
-
-def _check_world(settings: Settings, asked: bool) -> None:
-    if asked and (settings.policies / WORLD_FOLDER).is_dir():
-        check_loopback(settings, "the policies folder holds a sample world (world/)")
-
-
-def _check_sample(engine: Engine) -> None:
-    if engine.store.state().sample:
-        check_loopback(engine.settings, "the database was filled with a sample world")
