@@ -90,6 +90,8 @@ def started(folder: Path, text: str, variables: Mapping[str, str]) -> Iterator[P
         port = free.getsockname()[1]
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ}
     own = {
+        "INITIAL_RETRY_DELAY": "0.05",  # else it waits a second or two before each try on a deployment that failed
+        "JITTER": "0.05",
         "PYTHONPATH": str(ROOT),
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "LITELLM_MASTER_KEY": MASTER_KEY,
