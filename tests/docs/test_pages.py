@@ -118,6 +118,7 @@ def test_every_shown_command_exists(where: str, command: str) -> None:
         node = node.commands[words.pop(0)]
     assert not hasattr(node, "commands"), f"{where}: {command} is a group, or names an unknown command"
     options = {name for parameter in node.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    words = words[: words.index("--")] if "--" in words else words  # what stands behind it is no option
     assert [word for word in words if word.startswith("-") and word.split("=")[0] not in options] == []
 
 
