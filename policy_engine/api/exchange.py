@@ -13,11 +13,13 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Final
 
 from policy_engine.api.problems import MEDIA_TYPE, Headers, Problem
 from policy_engine.errors import InputRefused, TooLarge
 from policy_engine.limits import LIMITS, Limits
+from policy_engine.receiving import received
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -88,12 +90,13 @@ async def read_body(receive: Receive, head: Head, bytes_max: int) -> bytes:
     `Disconnected` when the caller hangs up."""
     if head.content_length is not None and head.content_length > bytes_max:
         raise TooLarge(f"the body is longer than {bytes_max} bytes")
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body", False):
-        body: bytes = message.get("body", b"")
-        return body
+    began = monotonic()
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        message = await received(receive, BODY_SECONDS)
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            body: bytes = message.get("body", b"")
+            return body
+        async with asyncio.timeout(max(0.0, began + BODY_SECONDS - monotonic())):
             return await _read_rest(receive, message, bytes_max)
     except TimeoutError:
         raise InputRefused(f"the body did not arrive within {BODY_SECONDS:g} seconds") from None

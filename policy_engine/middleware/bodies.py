@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, MutableMapping
-from functools import partial
-from types import CoroutineType, coroutine
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from policy_engine.core.bodymodel import BodyProblem, BodyRefused, ModelScan
 from policy_engine.errors import InputRefused, TooLarge
 from policy_engine.limits import Limits
 from policy_engine.middleware.models import ModelSource
+from policy_engine.receiving import received
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -97,17 +96,11 @@ class Body:
         self.model, self._scan = scan.model, scan
 
     async def _receive_in(self, seconds: float) -> Message:
-        """Return the next message of a body; one that is there already costs no timer. Raises `Disconnected`."""
-        awaited: Any = self._receive()
-        if type(awaited) is CoroutineType:
-            try:
-                waited_for = awaited.send(None)
-            except StopIteration as done:
-                message: Message = done.value
-            else:
-                message = await _within(_resumed(awaited, waited_for), seconds)
-        else:
-            message = await _within(awaited, seconds)
+        """Return the next message of a body. Raises `InputRefused` when it is late, and `Disconnected`."""
+        try:
+            message = await received(self._receive, seconds)
+        except TimeoutError:
+            raise InputRefused("the body did not arrive in time") from None
         if message["type"] != "http.request":
             raise Disconnected
         return message
@@ -137,28 +130,3 @@ class Body:
                 self._on_refused(refused)
             return {"type": "http.disconnect"}
         return message
-
-
-async def _within(awaited: Awaitable[Message], seconds: float) -> Message:
-    try:
-        async with asyncio.timeout(max(seconds, 0.0)):
-            return await awaited
-    except TimeoutError:
-        raise InputRefused("the body did not arrive in time") from None
-
-
-@coroutine
-def _resumed(awaited: CoroutineType[Any, Any, Message], waited_for: Any) -> Generator[Any, Any, Message]:
-    """Go on with a coroutine that has begun and waits for this: hand everything through, as `yield from` would."""
-    while True:
-        try:
-            sent = yield waited_for
-        except BaseException as error:  # noqa: BLE001  a cancellation, or what it waited for has failed: its to handle
-            step = partial(awaited.throw, error)
-        else:
-            step = partial(awaited.send, sent)
-        try:
-            waited_for = step()
-        except StopIteration as done:
-            message: Message = done.value
-            return message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import pytest
 
 from policy_engine.api import exchange
+from policy_engine.api.checks.data import DataApp
 from policy_engine.api.checks.doors import CheckApp
 from policy_engine.api.checks.table import BODY_HEADER, BODY_HEADER_BYTES, REMOVED, TO_REMOVE_HEADER
 from policy_engine.core.dialects import Wording
 from policy_engine.errors import StoreUnavailable
 from policy_engine.limits import Limits
-from tests.api.doors import KEY, WATCHER, FixtureDecider, TwoKeys, knock
+from tests.api.doors import KEY, WATCHER, FixtureDecider, TwoKeys, ask, knock
 from tests.proxies.standins import BODY, DOORS, FACTS, HEADERS, checker, http, only_alice, opa, pairs
 
 EVE = {**HEADERS, "x-policy-engine-subject": "eve"}
@@ -159,14 +161,38 @@ def test_a_body_is_bounded_and_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert knock(CheckApp(given), path=ENVOY, key=None, headers=pairs(HEADERS), chunks=[b"{"], hang_up=True) is None
 
     async def never() -> Any:
-        import asyncio
-
         await asyncio.sleep(60)
 
     monkeypatch.setattr(exchange, "BODY_SECONDS", 0.02)
     monkeypatch.setattr(exchange, "_read_rest", lambda receive, message, most: never())
     assert http(given, chunks=[b"{", b"}"]).status == 400
     assert len(decider.asked) == 1
+
+
+@pytest.mark.parametrize("path", [*DOORS, "/v1/data/gate"])
+def test_a_body_of_which_nothing_comes_is_refused_in_time(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """A head without its body is waited for no longer than a body that dawdles, and keeps no withdrawal waiting."""
+    monkeypatch.setattr(exchange, "BODY_SECONDS", 0.05)
+    seen: list[str] = []
+
+    @contextmanager
+    def answering() -> Iterator[None]:
+        seen.append("begun")
+        yield
+
+    given = checker(decider := only_alice(), answering=answering)
+    app = DataApp(given) if path.startswith("/v1") else CheckApp(given)
+
+    async def silent(scope: Any, receive: Any, send: Any) -> None:
+        async def nothing() -> Any:
+            await asyncio.sleep(60)
+
+        async with asyncio.timeout(5):
+            await app(scope, nothing, send)
+
+    reply = ask(silent, b"", path=path, method="POST", key=None, headers=pairs(HEADERS))
+    assert reply.status in (400, 403) and b"did not arrive" in reply.body
+    assert (seen, decider.asked) == ([], [])
 
 
 def test_an_answer_is_under_way_until_it_was_handed_on() -> None:

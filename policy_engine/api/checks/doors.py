@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from policy_engine.api.callers import Authenticated
 from policy_engine.api.checks.checking import Checker, Permit
 from policy_engine.api.checks.table import Answer, Proxy, permitted, refused
 from policy_engine.api.checks.told import PREFIX, Told
@@ -39,16 +40,17 @@ class CheckApp:
         head, told = Head(), Told()
         if proxy is None:
             return await _send(send, refused(Proxy.FORWARD, self._checker.refused(NO_SUCH_DOOR, told)), head)
-        with self._checker.answering():
-            try:
-                outcome = await self._checked(proxy, scope, receive, head, told)
-            except Disconnected:
-                return
-            except Exception as error:  # noqa: BLE001  whatever it is, it is a refusal
-                outcome = self._checker.refused(error, told)
-            await _send(send, _answer(proxy, outcome), head)
+        try:
+            caller = await self._read(proxy, scope, receive, head, told)
+        except Disconnected:
+            return
+        except Exception as error:  # noqa: BLE001  whatever it is, it is a refusal
+            return await _send(send, _answer(proxy, self._checker.refused(error, told)), head)
+        with self._checker.answering():  # not before: nobody waits for a body that dawdles
+            await _send(send, _answer(proxy, await self._checker.check(told, caller)), head)
 
-    async def _checked(self, proxy: Proxy, scope: Scope, receive: Receive, head: Head, told: Told) -> Permit | Refusal:
+    async def _read(self, proxy: Proxy, scope: Scope, receive: Receive, head: Head, told: Told) -> Authenticated:
+        """Take everything that is told, and return whose check it is."""
         told.path = _raw_path(scope)
         headers = list(_texts(scope, head))
         told.shown = {name: value for name, value in headers if name in SHOWN}
@@ -60,7 +62,7 @@ class CheckApp:
         told.body = await read_body(receive, head, most)
         if len(told.body) > most:  # it came in one piece, without its length
             raise TooLarge(f"the body is longer than {most} bytes")
-        return await self._checker.check(told, caller)
+        return caller
 
 
 NO_SUCH_DOOR: Final = InputRefused(f"checks are asked at {', '.join(proxy.value for proxy in Proxy)}", where="path")
