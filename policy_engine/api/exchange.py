@@ -46,6 +46,7 @@ class Head:
     authorization: bytes | None = None
     content_type: bytes | None = None
     content_length: int | None = None
+    compressed: bool = False
 
 
 def read_head(scope: Scope, head: Head, limits: Limits = LIMITS) -> None:
@@ -63,6 +64,8 @@ def read_head(scope: Scope, head: Head, limits: Limits = LIMITS) -> None:
             head.content_type = value
         elif name == b"content-length":
             head.content_length = int(value) if value.isdigit() else None
+        elif name == b"content-encoding":
+            head.compressed = head.compressed or value.strip().lower() not in (b"", b"identity")
         elif name == b"x-request-id":
             if head.request_id is not None:
                 head.request_id = None
@@ -77,12 +80,14 @@ def read_head(scope: Scope, head: Head, limits: Limits = LIMITS) -> None:
 
 
 def require_json(head: Head) -> None:
-    """Raise `InputRefused` unless the body is said to be `application/json`, with or without parameters."""
+    """Raise `InputRefused` unless the body is said to be `application/json`, with or without parameters, as it is."""
     media = head.content_type
     if media != b"application/json" and (
         media is None or media.partition(b";")[0].strip().lower() != b"application/json"
     ):
         raise InputRefused("must be application/json", where="Content-Type")
+    if head.compressed:
+        raise InputRefused("must be left out: send the body as it is, not compressed", where="Content-Encoding")
 
 
 async def read_body(receive: Receive, head: Head, bytes_max: int) -> bytes:

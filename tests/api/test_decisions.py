@@ -208,6 +208,13 @@ def test_bodies_are_json_with_or_without_parameters(content_type: str | None, st
     assert doors.ask(doors.door(), ASKED, content_type=content_type).status == status
 
 
+@pytest.mark.parametrize(("coding", "status"), [(b"gzip", 400), (b"identity, br", 400), (b"Identity", 200)])
+def test_a_compressed_body_is_refused_as_one(coding: bytes, status: int) -> None:
+    """The sentence says what to do; what is compressed would else be no UTF-8, or no JSON."""
+    reply = doors.ask(doors.door(), ASKED, headers=((b"content-encoding", coding),))
+    assert reply.status == status and (status == 200 or reply.json()["where"] == "Content-Encoding")
+
+
 @pytest.mark.parametrize("name", [b"authorization", b"content-type"])
 def test_a_header_sent_twice_is_refused(name: bytes) -> None:
     """Two values are two readings; the first of them is as good as the last for whoever smuggles."""
