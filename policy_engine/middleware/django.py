@@ -19,7 +19,7 @@ from policy_engine.guarding import GuardedStream
 from policy_engine.middleware.exchange import CutOff
 from policy_engine.middleware.guard import Guard
 from policy_engine.middleware.head import Head
-from policy_engine.middleware.listing import Listed, NotUnderstood
+from policy_engine.middleware.listing import UNASKED, Listed, NotUnderstood
 from policy_engine.middleware.waiting import check_length, decided, filtered
 
 
@@ -101,7 +101,8 @@ class PolicyEngineMiddleware:
         return body
 
     def _listed(self, request: Any) -> Listed:
-        request.META.pop("HTTP_ACCEPT_ENCODING", None)
+        for name in UNASKED:
+            request.META.pop(f"HTTP_{name.upper().replace('-', '_')}", None)
         response = self._get_response(request)
         if response.streaming:
             raise NotUnderstood("is streamed")

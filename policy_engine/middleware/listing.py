@@ -24,7 +24,10 @@ from policy_engine.middleware.head import Head
 MEMBERS: Mapping[str, tuple[str, ...]] = {"data": ("id",), "models": ("id", "name", "model")}
 """Where listings name models: `data` (OpenAI, Anthropic), `models` (others)."""
 
-_STALE = frozenset(("content-length", "etag", "cache-control", "transfer-encoding"))
+UNASKED = frozenset(("accept-encoding", "range", "if-none-match", "if-modified-since", "if-range"))
+"""Headers by which a client would get less than the whole listing of the application, or another than it kept."""
+
+_STALE = frozenset(("content-length", "etag", "last-modified", "cache-control", "transfer-encoding"))
 
 
 class NotUnderstood(PolicyEngineError):
@@ -107,7 +110,7 @@ async def _listed(guard: Guard, app: App, scope: Scope, receive: Receive) -> Lis
             raise NotUnderstood("is too long")
         taken.append(message)
 
-    plain = [(name, value) for name, value in scope["headers"] if name.lower() not in (b"accept-encoding", b"range")]
+    plain = [(name, value) for name, value in scope["headers"] if name.decode("latin-1").lower() not in UNASKED]
     await app({**scope, "method": "GET", "headers": plain}, receive, take)
     if not taken or taken[0]["type"] != "http.response.start" or taken[-1].get("more_body", False):
         raise NotUnderstood("is no whole answer")

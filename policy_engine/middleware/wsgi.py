@@ -22,7 +22,7 @@ from policy_engine.core.enforcing import Hold
 from policy_engine.middleware.exchange import CutOff
 from policy_engine.middleware.guard import Guard, Settings
 from policy_engine.middleware.head import Head
-from policy_engine.middleware.listing import Listed, NotUnderstood
+from policy_engine.middleware.listing import UNASKED, Listed, NotUnderstood
 from policy_engine.middleware.waiting import check_length, decided, filtered
 
 Environ = dict[str, Any]
@@ -67,7 +67,8 @@ class PolicyEngineWSGI:
             began[:] = [(status, headers)]
             return pieces.append
 
-        plain = {name: value for name, value in environ.items() if name not in ("HTTP_ACCEPT_ENCODING", "HTTP_RANGE")}
+        left_out = {f"HTTP_{name.upper().replace('-', '_')}" for name in UNASKED}
+        plain = {name: value for name, value in environ.items() if name not in left_out}
         result = self._app({**plain, "REQUEST_METHOD": "GET"}, start)
         try:
             for piece in result:

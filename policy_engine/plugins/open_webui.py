@@ -102,7 +102,10 @@ class Engine:
     """The decision point as this filter asks it: a connection for each question, without proxies or redirects."""
 
     def __init__(self, valves: Valves) -> None:
-        parts = urlsplit(valves.url)
+        try:
+            parts = urlsplit(valves.url)
+        except ValueError:
+            parts = urlsplit("")
         if parts.scheme not in ("http", "https") or not parts.hostname or not valves.key:
             raise Denied(AWAY + " (An administrator must fill in the valves `url` and `key`.)")
         if parts.scheme == "http" and not valves.plain_http and not _is_here(parts.hostname):

@@ -11,7 +11,7 @@ from policy_engine.limits import LIMITS
 from policy_engine.middleware.listing import Listed, NotUnderstood, models_of, shown_to
 from policy_engine.middleware.wsgi import PolicyEngineWSGI
 from tests.middleware.doors import App, Local, ask, by_proxy, guarded, headers, say
-from tests.middleware.test_wsgi import call
+from tests.middleware.test_wsgi import NAMED, call
 
 MODELS = ("fable-5", "fable-latest", "mythos-5", "summit-4", "opus-4-8", "open-1", "never-heard-of")
 LISTING = {"object": "list", "data": [{"id": model, "object": "model"} for model in MODELS]}
@@ -85,6 +85,29 @@ def test_a_listing_that_is_not_understood_shows_nothing(engine: Any, body: bytes
 
     answered = ask(guarded(engine, App(odd)), b"", path="/v1/models", method="GET")
     assert answered.status == 503 and b"fable" not in answered.body
+
+
+def test_a_client_that_kept_a_listing_gets_the_one_of_now(engine: Any) -> None:
+    """What it kept was filtered for another moment: the application is asked for the whole, in either door."""
+
+    async def kept(scope: Any, receive: Any, send: Any) -> None:
+        asked = {bytes(name) for name, _ in scope["headers"]}
+        if asked & {b"if-none-match", b"if-modified-since", b"range"}:
+            await say(send, b"", status=304)
+        else:
+            await listing(scope, receive, send)
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        partial = "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MODIFIED_SINCE" in environ
+        start_response("304 Not Modified" if partial else "200 OK", [("Content-Type", "application/json")])
+        return [b"" if partial else json.dumps(LISTING).encode()]
+
+    sent = headers(if_none_match='"x"', if_modified_since="Fri, 27 Nov 2026 00:00:00 GMT")
+    found = ask(guarded(engine, App(kept)), b"", path="/v1/models", method="GET", sent=sent)
+    assert found.status == 200 and b"fable-5" in found.body
+    wsgi = PolicyEngineWSGI(app, engine=Local(engine), subject=by_proxy(), serving_region="US")
+    named = {**NAMED, "if-none-match": '"x"', "if-modified-since": "Fri, 27 Nov 2026 00:00:00 GMT"}
+    assert call(wsgi, b"", path="/v1/models", method="GET", sent=named).status == 200
 
 
 def test_other_forms_are_filtered_by_every_name() -> None:

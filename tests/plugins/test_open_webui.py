@@ -215,6 +215,7 @@ def test_a_reply_that_was_not_cut_is_left_alone(webui: WebUI) -> None:
         {"key": ""},
         {"key": "pe_wrong"},
         {"url": "ftp://127.0.0.1"},
+        {"url": "http://[127.0.0.1"},
         {"url": "http://pdp.example:8181"},
         {"tenant": ""},
         {"url": "http://127.0.0.1:9"},
