@@ -12,6 +12,7 @@ import sys
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from logging import Logger
 from typing import Any, Final
 
 from policy_engine.core.effects import Effect, Words, word
@@ -313,12 +314,12 @@ def _words(book: Rulebook, rows: Iterable[Row]) -> list[int]:
 
 
 def _size(held: Any, seen: set[int]) -> int:
-    """Return the bytes of an object and all that it holds, each counted once."""
+    """Return the bytes of an object and all that it holds, each counted once. What is the process's is not counted."""
     total = 0
     waiting = [held]
     while waiting:
         item = waiting.pop()
-        if id(item) in seen or isinstance(item, type) or callable(item):
+        if id(item) in seen or isinstance(item, type | Logger) or callable(item):
             continue
         seen.add(id(item))
         total += sys.getsizeof(item)

@@ -106,18 +106,34 @@ def count_operations(folder: Path, template: Path) -> dict[bool, dict[str, int]]
 
 
 def try_places(folder: Path, template: Path, places: Sequence[Place], chance: random.Random) -> Outcomes:
-    """Try each place and lose power at each; return what they showed."""
+    """Try each place and lose power at each; return what they showed.
+
+    How many operations there are depends on the order of threads: a place that was not reached is tried once more.
+    """
     outcomes = Outcomes()
+    missed = _try(folder, template, places, chance, outcomes)
+    outcomes.sites -= len(missed)
+    _try(folder, template, missed, chance, outcomes)
+    return outcomes
+
+
+def _try(
+    folder: Path, template: Path, places: Sequence[Place], chance: random.Random, outcomes: Outcomes
+) -> list[Place]:
+    """Try each place, and return those that were not reached."""
+    missed: list[Place] = []
     for first in range(0, len(places), BATCH_COUNT):
         batch = places[first : first + BATCH_COUNT]
         journal = folder.with_name("journal")
         for place, found in zip(batch, _run(folder, template, batch, journal), strict=True):
             _count(outcomes, place, found)
+            if not found["failed"]:
+                missed.append(place)
         for number, moment, wrong in _losses(read_journal(journal), folder.with_name("image"), batch, chance):
             outcomes.losses += 1
             outcomes.wrong += [f"{batch[number]}, power lost when {moment}: {text}" for text in wrong[:2]]
         journal.unlink()
-    return outcomes
+    return missed
 
 
 def _run(folder: Path, template: Path, places: Sequence[Place], journal: Path | None) -> list[dict[str, Any]]:
