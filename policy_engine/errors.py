@@ -52,6 +52,15 @@ class NotAuthenticated(PolicyEngineError):
     code = "caller.not-authenticated"
 
 
+class IssuerUnavailable(PolicyEngineError):
+    """No keys of a token's issuer could be fetched of late, so that nobody knows whose the token is: it lets nobody in.
+
+    It says nothing about the token. A token that is wrong whatever the keys are is `NotAuthenticated`.
+    """
+
+    code = "issuer.unavailable"
+
+
 class NotPermitted(PolicyEngineError):
     """The caller is known, and its scopes, tenants or kind do not cover what it asked."""
 

@@ -4,6 +4,7 @@ Rules of the room:
 - The header is `Bearer` and one key or token (JWT); whatever is not exactly that is not authenticated. Of a key the
   answer never says how near it was; of a token it says what is wrong, by a constant sentence, but not whether its
   subject is known. Scopes are asked for by name.
+- While no keys of a token's issuer are known, nobody knows whose it is: `IssuerUnavailable`, no refusal of the token.
 - `identify` may wait for keys of a token's issuer, bounded; `identify_now` never waits.
 - A token ends at its own time as well: a question that took longer to arrive is not asked with it (`require_time`).
 - A key is looked up under an epoch. A decision that was made under another epoch than its caller was authenticated
@@ -54,7 +55,7 @@ class Keys(Protocol):
 
 
 async def identify(keys: Keys, authorization: bytes | None, *, fresh: bool = True) -> Authenticated:
-    """Return the principal behind the header. Raises `NotAuthenticated`."""
+    """Return the principal behind the header. Raises `NotAuthenticated` and `IssuerUnavailable`."""
     token = _token(authorization)
     if not token.startswith(_KEY_PREFIX):
         await keys.ready(token)

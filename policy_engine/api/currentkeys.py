@@ -54,7 +54,7 @@ class CurrentKeys:
             self._issuers.begin()
 
     def _vouched(self, token: str) -> Vouched | None:
-        """Return whom a token is about, `None` for what is a key or nothing. Raises `NotAuthenticated`."""
+        """Return whom a token is about, `None` for what is a key or nothing. Raises as `vouch` does."""
         if self._issuers is None or not _is_token(token):
             return None
         return self._issuers.vouch(token)

@@ -22,6 +22,7 @@ from policy_engine.errors import (
     EngineUnavailable,
     Gone,
     InputRefused,
+    IssuerUnavailable,
     LoadRefused,
     LogForked,
     NotAuthenticated,
@@ -53,6 +54,7 @@ _STATUS: Final[tuple[tuple[type[PolicyEngineError], int, str], ...]] = (
     (TooLarge, 413, "The input is too large"),
     (InputRefused, 400, "The input is refused"),
     (NotAuthenticated, 401, "The caller is not authenticated"),
+    (IssuerUnavailable, 503, "The issuer of the token is unavailable"),
     (NotPermitted, 403, "The caller is not permitted"),
     (Gone, 410, "It was erased or pruned"),
     (NotFound, 404, "Not found"),
@@ -147,6 +149,6 @@ def waiting(needed: ApprovalNeeded) -> dict[str, str]:
 def _headers(error: PolicyEngineError) -> Headers:
     if isinstance(error, NotAuthenticated):
         return [(b"www-authenticate", b'Bearer realm="policy_engine"')]
-    if isinstance(error, StoreUnavailable):
+    if isinstance(error, StoreUnavailable | IssuerUnavailable):
         return [(b"retry-after", str(RETRY_AFTER_SECONDS).encode("ascii"))]
     return []

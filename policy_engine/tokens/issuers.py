@@ -95,7 +95,10 @@ class Issuers:
         self._trusted = {anchor.issuer: _trusted(anchor, clock, limits) for anchor in anchors}
 
     def vouch(self, token: str) -> Vouched:
-        """Return whom a token is about, with the keys as they are. Raises `NotAuthenticated`; never waits."""
+        """Return whom a token is about, with the keys as they are; never waits.
+
+        Raises `NotAuthenticated`, and `IssuerUnavailable` where no keys are known.
+        """
         trusted = self._of(token)
         claims = trusted.tokens.verify_now(token)
         subject = claims.get(trusted.anchor.claim)

@@ -6,7 +6,7 @@ Rules of the room:
   which is not known, else every `limits.jwks_file_seconds`. So keys can rotate, and one taken out is soon none.
 - A URL is https, redirects are not followed, and it is asked again when its set is old or a token names an unknown key;
   never more often than every `limits.jwks_pause_seconds`, whatever tokens say. A set that could not be fetched again is
-  used up to `limits.jwks_stale_seconds`; after that no key is known.
+  used up to `limits.jwks_stale_seconds`; after that no set is known.
 Left to others: what a token must say (`verifying`), who waits for keys (`issuers`).
 """
 
@@ -43,6 +43,10 @@ class KeySource(Protocol):
 
     def find(self, kid: str | None, algorithm: str) -> Key | None:
         """Return the key of that name for that algorithm; without a name, the only one there is for it."""
+        ...
+
+    def is_known(self) -> bool:
+        """Return whether there is a set to look in, so that a key that is not found is none."""
         ...
 
     def is_due(self, kid: str | None) -> bool:
@@ -127,6 +131,10 @@ class PinnedKeys:
         """Return the key of that name for that algorithm; without a name, the only one there is for it."""
         return self._keys.find(kid, algorithm)
 
+    def is_known(self) -> bool:
+        """Return that there is a set: it was read when this was made."""
+        return True
+
     def is_due(self, kid: str | None) -> bool:
         """Return whether the file has changed: looked at for a key that is not known, and once in a while anyway."""
         if self._path is None:
@@ -190,9 +198,11 @@ class UrlKeys:
     def find(self, kid: str | None, algorithm: str) -> Key | None:
         """Return the key of that name for that algorithm, from a set that is not too old."""
         keys = self._keys
-        if keys is None or self._clock() - self._fetched > self._limits.jwks_stale_seconds:
-            return None
-        return keys.find(kid, algorithm)
+        return keys.find(kid, algorithm) if keys is not None and self.is_known() else None
+
+    def is_known(self) -> bool:
+        """Return whether a set was fetched, and of late."""
+        return self._keys is not None and self._clock() - self._fetched <= self._limits.jwks_stale_seconds
 
     def is_due(self, kid: str | None) -> bool:
         """Return whether to fetch: the set is old or lacks the key, and the last attempt is long enough ago."""

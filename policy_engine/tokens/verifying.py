@@ -26,7 +26,7 @@ from hashlib import sha256
 from importlib import import_module
 from typing import Any, Final
 
-from policy_engine.errors import InputRefused, NotAuthenticated
+from policy_engine.errors import InputRefused, IssuerUnavailable, NotAuthenticated
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.tokens.keysets import KeySource
 
@@ -91,7 +91,8 @@ class Tokens:
         self._kept: dict[bytes, _Signed] = {}
 
     def verify(self, token: str) -> Mapping[str, Any]:
-        """Return the claims. Raises `NotAuthenticated`; may wait for keys to be fetched."""
+        """Return the claims. Raises `NotAuthenticated` and, where no keys are known, `IssuerUnavailable`; may wait for
+        keys to be fetched."""
         signed = self._signed(token)
         if self._keys.is_due(signed.kid):
             self._keys.refresh(signed.kid)
@@ -145,9 +146,14 @@ class Tokens:
         return _Signed(digest, kid, algorithm)
 
     def _verified(self, token: str, signed: _Signed) -> Mapping[str, Any]:
-        """Return the claims: those kept if the key that verified them is still in the set, else after verifying."""
+        """Return the claims: those kept if the key that verified them is still in the set, else after verifying.
+
+        Raises as `verify`: without a set of keys nobody knows whether the token is good.
+        """
         key = self._keys.find(signed.kid, signed.algorithm)
         if key is None:
+            if not self._keys.is_known():
+                raise IssuerUnavailable("the keys of the token's issuer cannot be had at the moment; ask again later")
             raise NotAuthenticated("the token is signed with a key that is not accepted here")
         if signed.key is key:
             self._check(signed.claims)

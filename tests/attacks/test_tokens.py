@@ -19,18 +19,8 @@ from joserfc import jws
 from policy_engine.core.decision import PrincipalKind
 from policy_engine.limits import LIMITS
 from policy_engine.services.keys import KeyRequest, TokenIdentity
-from tests.api.served import ALICE
 from tests.middleware.tokens import AUDIENCE, ISSUER, claims, key, key_set, part, token, unsigned
-from tests.tokens.parties import EDGE, OTHER_ISSUER, ROTATING, Trusting, good, trusting
-
-FACTS = {
-    "x-policy-engine-subject": "alice",
-    "x-policy-engine-tenant": "acme",
-    "x-policy-engine-model": "fable-5",
-    "x-policy-engine-location": "US",
-    "x-policy-engine-serving-region": "US",
-}
-DOORS = ("evaluation", "search", "management", "forward-auth", "data")
+from tests.tokens.parties import DOORS, EDGE, OTHER_ISSUER, ROTATING, Trusting, good, knock, trusting
 
 
 @pytest.fixture(scope="module")
@@ -38,25 +28,6 @@ def party(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trusting]:
     """Offer one service to all attacks."""
     with trusting(tmp_path_factory.mktemp("tokens")) as running:
         yield running
-
-
-def knock(party: Trusting, door: str, bearer: bytes) -> httpx2.Response:
-    """Ask at a door with what stands behind `Bearer`."""
-    client = party.service.client
-    own = {b"Authorization": b"Bearer " + bearer}
-    typed = {**own, b"Content-Type": b"application/json"}
-    if door == "evaluation":
-        return client.post("/access/v1/evaluation", content=json.dumps(ALICE).encode(), headers=typed)
-    if door == "search":
-        sought = {**ALICE, "resource": {"type": "model"}}
-        return client.post("/access/v1/search/resource", content=json.dumps(sought).encode(), headers=typed)
-    if door == "management":
-        return client.get("/v1/models", headers=own)
-    if door == "forward-auth":
-        headers = {name.encode(): value.encode() for name, value in FACTS.items()}
-        return client.get("/check/forward-auth", headers={b"Policy-Engine-Key": bearer, **headers})
-    asked = {"input": {"request": {"headers": FACTS}}}
-    return client.post("/v1/data/gate/allow", content=json.dumps(asked).encode(), headers=typed)
 
 
 def is_out(party: Trusting, bearer: bytes | str) -> bool:

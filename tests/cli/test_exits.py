@@ -31,6 +31,7 @@ DENIED = DecisionDenied(Decision(False, "", (Reason("x"),), (), (), "", 0, 0, "N
         (errors.StartRefused("x"), Code.REFUSED),
         (errors.VerificationFailed("x"), Code.VERIFICATION_FAILED),
         (errors.StoreUnavailable("x"), Code.UNREACHABLE),
+        (errors.IssuerUnavailable("x"), Code.UNREACHABLE),
         (errors.ApprovalNeeded("x", proposal="p"), Code.APPROVAL_MISSING),
         (ValueError("x"), Code.INTERNAL),
         (PolicyEngineError("x"), Code.INTERNAL),

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policy_engine.errors import InputRefused, NotAuthenticated
+from policy_engine.errors import InputRefused, IssuerUnavailable, NotAuthenticated
 from policy_engine.limits import LIMITS
 from policy_engine.middleware.head import Head
 from policy_engine.middleware.tokens import TokenSubjects, from_jwt
@@ -245,17 +245,33 @@ def test_a_url_is_fetched_once_and_again_when_keys_rotate(issuer: Issuer, certif
     issuer.status, issuer.document, now[0] = 200, {"keys": ["x" * 300_000]}, now[0] + 400
     assert tokens.verify(newer)["sub"] == "alice"
     now[0] += 4_000
-    with pytest.raises(NotAuthenticated):
+    with pytest.raises(IssuerUnavailable):
         tokens.verify(newer)
+    with pytest.raises(NotAuthenticated):
+        tokens.verify(FORGED["alg none"])
 
 
 def test_a_certificate_that_is_not_trusted_gives_no_keys(issuer: Issuer) -> None:
     """Without trust in its certificate the endpoint is not believed, and nobody is let in."""
     keys = UrlKeys(f"https://localhost:{issuer.port}/jwks")
     tokens = Tokens(keys, issuer=ISSUER, audience=AUDIENCE, algorithms=("RS256",))
-    with pytest.raises(NotAuthenticated):
+    with pytest.raises(IssuerUnavailable):
         tokens.verify(token())
     assert issuer.asked == 0
+
+
+def test_while_no_keys_are_known_the_answer_is_no_refusal_of_the_token(
+    issuer: Issuer, certified: tuple[Path, Path], engine: Any
+) -> None:
+    """The application is not reached and the client may come again; a token that is wrong anyway is still a 401."""
+    issuer.status = 500
+    trusting = ssl.create_default_context(cafile=str(certified[0]))
+    keys = UrlKeys(f"https://localhost:{issuer.port}/jwks", tls=trusting)
+    tokens = TokenSubjects(Tokens(keys, issuer=ISSUER, audience=AUDIENCE, algorithms=("RS256",)), tenant="tenant")
+    app = App()
+    door = guarded(engine, app, subject=tokens, location="US")
+    assert [ask(door, sent=sent(each)).status for each in (token(), FORGED["alg none"])] == [503, 401]
+    assert app.calls == []
 
 
 def test_the_door_fetches_keys_beside_its_event_loop(issuer: Issuer, certified: tuple[Path, Path], engine: Any) -> None:

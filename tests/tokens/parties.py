@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
+
 from policy_engine.core.decision import PrincipalKind
 from policy_engine.services.keys import KeyRequest, TokenIdentity
-from tests.api.served import Served, serving
+from tests.api.served import ALICE, Served, serving
 from tests.middleware.tokens import AUDIENCE, ISSUER, claims, key, key_set, token
 
 OTHER_ISSUER = "https://other.example"
@@ -20,6 +22,15 @@ EDGE = "edge-7f3a"
 """The subject of the registered enforcement point, as the issuer names it."""
 
 SUPPLIES = ("location", "serving_region")
+
+FACTS = {
+    "x-policy-engine-subject": "alice",
+    "x-policy-engine-tenant": "acme",
+    "x-policy-engine-model": "fable-5",
+    "x-policy-engine-location": "US",
+    "x-policy-engine-serving-region": "US",
+}
+DOORS = ("evaluation", "search", "management", "forward-auth", "data")
 
 
 def anchor(jwks: str, issuer: str = ISSUER, **more: Any) -> dict[str, Any]:
@@ -62,6 +73,25 @@ class Trusting:
 def good(subject: str = EDGE, **more: Any) -> str:
     """Return a token of a subject that is right now, with claims changed as wanted."""
     return token(claims(sub=subject, **more))
+
+
+def knock(party: Trusting, door: str, bearer: bytes) -> httpx2.Response:
+    """Ask at a door with what stands behind `Bearer`."""
+    client = party.service.client
+    own = {b"Authorization": b"Bearer " + bearer}
+    typed = {**own, b"Content-Type": b"application/json"}
+    if door == "evaluation":
+        return client.post("/access/v1/evaluation", content=json.dumps(ALICE).encode(), headers=typed)
+    if door == "search":
+        sought = {**ALICE, "resource": {"type": "model"}}
+        return client.post("/access/v1/search/resource", content=json.dumps(sought).encode(), headers=typed)
+    if door == "management":
+        return client.get("/v1/models", headers=own)
+    if door == "forward-auth":
+        headers = {name.encode(): value.encode() for name, value in FACTS.items()}
+        return client.get("/check/forward-auth", headers={b"Policy-Engine-Key": bearer, **headers})
+    asked = {"input": {"request": {"headers": FACTS}}}
+    return client.post("/v1/data/gate/allow", content=json.dumps(asked).encode(), headers=typed)
 
 
 @contextmanager

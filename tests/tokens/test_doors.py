@@ -15,15 +15,7 @@ from policy_engine.core.decision import PrincipalKind
 from tests.api.served import ALICE
 from tests.api.streams import reading
 from tests.proxies.standins import check_request
-from tests.tokens.parties import Trusting, good, trusting
-
-FACTS = {
-    "x-policy-engine-subject": "alice",
-    "x-policy-engine-tenant": "acme",
-    "x-policy-engine-model": "fable-5",
-    "x-policy-engine-location": "US",
-    "x-policy-engine-serving-region": "US",
-}
+from tests.tokens.parties import FACTS, Trusting, good, trusting
 
 
 @pytest.fixture(scope="module")

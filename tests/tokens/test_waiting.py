@@ -12,9 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import grpc as grpcio
 import pytest
 
-from policy_engine.errors import NotAuthenticated
+from policy_engine.errors import IssuerUnavailable, NotAuthenticated
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.tokens.anchors import Anchor
 from policy_engine.tokens.issuers import Issuers
@@ -22,8 +23,8 @@ from policy_engine.tokens.keysets import UrlKeys
 from tests.api.served import ALICE, Served, serving
 from tests.api.streams import soon
 from tests.middleware.issuing import Issuer, certificate, issuing
-from tests.middleware.tokens import AUDIENCE, ISSUER, key, key_set, token
-from tests.tokens.parties import EDGE, Trusting, anchor, good
+from tests.middleware.tokens import AUDIENCE, ISSUER, claims, key, key_set, token, unsigned
+from tests.tokens.parties import DOORS, EDGE, Trusting, anchor, good, knock
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_whoever_needs_the_keys_waits_and_nobody_else(service: Served, issuer: I
 
 
 def test_waiting_ends_and_an_unknown_key_fetches_once_in_a_pause(issuer: Issuer) -> None:
-    """A token whose keys do not come is nobody's after a while, and a flood of made-up names fetches nothing more."""
+    """A token whose keys do not come lets nobody in after a while; a flood of made-up names fetches nothing more."""
 
     async def run() -> None:
         own = issuers(issuer, replace(LIMITS, jwks_seconds=0.3))
@@ -83,7 +84,7 @@ def test_waiting_ends_and_an_unknown_key_fetches_once_in_a_pause(issuer: Issuer)
         began = time.monotonic()
         await asyncio.gather(*(own.ready(token(by=key(name))) for name in ("one", "newer") * 3))
         assert 0.25 < time.monotonic() - began < 3.0
-        with pytest.raises(NotAuthenticated, match="key that is not accepted"):
+        with pytest.raises(IssuerUnavailable, match="cannot be had at the moment"):
             own.vouch(token())
         issuer.open.set()
         for _ in range(5):
@@ -91,6 +92,33 @@ def test_waiting_ends_and_an_unknown_key_fetches_once_in_a_pause(issuer: Issuer)
         assert issuer.asked == 1
 
     asyncio.run(run())
+
+
+@pytest.fixture
+def without_keys(issuer: Issuer, tmp_path: Path) -> Iterator[Trusting]:
+    """Serve with an issuer whose endpoint fails."""
+    issuer.status = 500
+    (tmp_path / "tokens.json").write_text(json.dumps([anchor(issuer.url)]))
+    with serving(tmp_path, replica=True, tokens=tmp_path / "tokens.json", grpc_port=0) as running:
+        party = Trusting(running, tmp_path)
+        party.register(EDGE)
+        yield party
+
+
+def test_tokens_of_an_issuer_that_fails_are_nobodys_yet(without_keys: Trusting) -> None:
+    """Every door lets nobody in and says that it is not the token's fault; a token that is wrong anyway is refused."""
+    before = without_keys.service.entries()
+    answers = [knock(without_keys, door, good().encode()) for door in DOORS]
+    assert [each.status_code for each in answers] == [503] * len(DOORS)
+    assert answers[0].json()["code"] == "issuer.unavailable" and answers[0].headers["retry-after"] == "1"
+    wrong = unsigned({"alg": "none", "typ": "JWT", "kid": "one"}, claims(sub=EDGE))
+    assert {knock(without_keys, door, wrong.encode()).status_code for door in DOORS} == {401}
+    with grpcio.insecure_channel(f"127.0.0.1:{without_keys.service.server.beside.port}") as channel:
+        check = channel.unary_unary("/envoy.service.auth.v3.Authorization/Check")
+        with pytest.raises(grpcio.RpcError) as refused:
+            check(b"", metadata=(("policy-engine-key", good()),), timeout=10)
+    assert refused.value.code() == grpcio.StatusCode.UNAVAILABLE  # type: ignore[attr-defined]  # a call's
+    assert without_keys.service.entries() == before
 
 
 def test_who_hangs_up_cancels_it_for_nobody_else(issuer: Issuer) -> None:

@@ -40,7 +40,7 @@ from policy_engine.core.dialects import (
     unauthenticated,
     unavailable,
 )
-from policy_engine.errors import InputRefused, NotAuthenticated, NotPermitted, StoreUnavailable
+from policy_engine.errors import InputRefused, IssuerUnavailable, NotAuthenticated, NotPermitted, StoreUnavailable
 from policy_engine.limits import LIMITS, Limits
 
 PLAIN: Final = Wording()
@@ -102,7 +102,7 @@ class Checker:
     async def caller(self, key: str | None) -> Authenticated:
         """Return whom a proxy's key or token belongs to; may wait for keys of the token's issuer, bounded.
 
-        Raises `NotAuthenticated`, and `NotPermitted` without the scope.
+        Raises `NotAuthenticated`, `IssuerUnavailable`, and `NotPermitted` without the scope.
         """
         caller = await identify(self._keys, _own(key), fresh=False)
         require_scope(caller.principal, "decide")
@@ -135,7 +135,7 @@ class Checker:
             answer = malformed(dialect, f"The request cannot be decided: {error}.")
         else:
             answer = unavailable(dialect)
-            if not isinstance(error, StoreUnavailable):
+            if not isinstance(error, StoreUnavailable | IssuerUnavailable):
                 log.error("check.failed", exc_info=error)
         self._metrics.refused(answer.status)
         return answer

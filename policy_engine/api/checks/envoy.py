@@ -28,7 +28,7 @@ from policy_engine.api.checks.frames import Call, CallRefused, Metadata, Status
 from policy_engine.api.checks.table import REMOVED, denying, upstream_headers
 from policy_engine.api.checks.told import KEY_HEADER, PREFIX, READ, Told
 from policy_engine.core.dialects import Refusal
-from policy_engine.errors import InputRefused, NotAuthenticated, NotPermitted, PolicyEngineError
+from policy_engine.errors import InputRefused, IssuerUnavailable, NotAuthenticated, NotPermitted, PolicyEngineError
 
 SERVICE: Final = "envoy.service.auth.v3.Authorization"
 METHOD: Final = "Check"
@@ -82,6 +82,8 @@ class Checks:
                 told, caller, error = await self._told(message, metadata)
             except NotAuthenticated as refused:
                 answers[place] = CallRefused(Status.UNAUTHENTICATED, str(refused))
+            except IssuerUnavailable as refused:
+                answers[place] = CallRefused(Status.UNAVAILABLE, str(refused))
             except NotPermitted as refused:
                 answers[place] = CallRefused(Status.PERMISSION_DENIED, str(refused))
             else:
@@ -97,7 +99,8 @@ class Checks:
     async def _told(self, message: bytes, metadata: Metadata) -> tuple[Told, Authenticated, Exception | None]:
         """Return what a call tells, whose it is, and why it cannot be decided if it cannot.
 
-        Raises `NotAuthenticated` or `NotPermitted` where the key is none: who has none is told nothing else.
+        Raises `NotAuthenticated`, `IssuerUnavailable` or `NotPermitted` where the key is none: who has none is told
+        nothing else.
         """
         told, error = Told(key=_key_of(metadata, None)), None
         try:
