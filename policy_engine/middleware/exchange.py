@@ -184,12 +184,12 @@ def guarded_send(
     return guarded, sent, shutting
 
 
-async def answer(send: Send, refusal: Refusal) -> None:
-    """Send a whole refusal."""
+async def answer(send: Send, refusal: Refusal, *, head_only: bool = False) -> None:
+    """Send a whole refusal; `head_only` leaves the body out, and the head still says its length (RFC 9110, 9.3.2)."""
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in refusal.headers]
     headers.append((b"content-length", b"%d" % len(refusal.body)))
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": refusal.body})
+    await send({"type": "http.response.body", "body": b"" if head_only else refusal.body})
 
 
 async def refuse_websocket(scope: Scope, send: Send, refusal: Refusal) -> None:

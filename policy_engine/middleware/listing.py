@@ -55,7 +55,7 @@ async def answer_listing(guard: Guard, head: Head, app: App, scope: Scope, recei
     models = models_of(listed, guard.limits)
     allowed = await _allowed(guard, asked, models)
     found = shown_to(listed, lambda _: allowed, guard.limits)
-    await answer(send, Refusal(found.status, found.headers, b"" if head.method == "HEAD" else found.body))
+    await answer(send, Refusal(found.status, found.headers, found.body), head_only=head.method == "HEAD")
 
 
 def models_of(listed: Listed, limits: Limits) -> list[str]:

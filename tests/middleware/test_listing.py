@@ -57,7 +57,9 @@ def test_head_and_errors_of_the_application_pass(engine: Any) -> None:
         await say(send, b"no", status=500)
 
     found = ask(guarded(engine, App(listing)), b"", path="/v1/models", method="HEAD")
+    whole = ask(guarded(engine, App(listing)), b"", path="/v1/models", method="GET")
     assert (found.status, found.body) == (200, b"")
+    assert found.headers["content-length"] == str(len(whole.body)) != "0"
     assert ask(guarded(engine, App(broken)), b"", path="/v1/models", method="GET").status == 500
     assert ask(guarded(engine, App(listing)), b"", path="/v1/models", method="GET", sent=[]).status == 401
     assert ask(guarded(engine, App(listing)), b"", path="/v1/models", method="POST").status == 400
