@@ -38,6 +38,7 @@ NAMES = frozenset(
         "LOCATION",
         "MODELS",
         "EXEMPT",
+        "FORMS",
     )
 )
 
@@ -90,7 +91,7 @@ def settings_of(environment: Mapping[str, str]) -> Any:
         raise StartRefused("is no setting of the guard", where=PREFIX + unknown[0])
     settings: dict[str, Any] = {
         "subject": _subjects(own),
-        "model": from_body() & from_query(),
+        "model": from_body(forms=_is_set(own, "FORMS")) & from_query(),
         "exempt": frozenset(_listed(own.get("EXEMPT", "/health"))),
         "resolve": _pairs(own.get("MODELS", "")),
         "tenant": own.get("TENANT"),
@@ -119,11 +120,18 @@ def _subjects(own: Mapping[str, str]) -> Subjects:
     proxy = TrustedProxy(
         secret=_secret(own.get("PROXY_SECRET_FILE")),
         addresses=_listed(own.get("PROXY_ADDRESSES", "")),
-        unix_socket=own.get("PROXY_UNIX_SOCKET") == "yes",
+        unix_socket=_is_set(own, "PROXY_UNIX_SOCKET"),
     )
     return from_header(
         own["USER_HEADER"], proxy=proxy, tenant=own.get("TENANT_HEADER"), location=own.get("LOCATION_HEADER")
     )
+
+
+def _is_set(own: Mapping[str, str], name: str) -> bool:
+    """Return whether a setting is `yes`. Raises `StartRefused` for any other word, which may have meant it."""
+    if own.get(name, "yes") != "yes":
+        raise StartRefused("must be yes, or not be set", where=PREFIX + name)
+    return name in own
 
 
 def _secret(file: str | None) -> str | None:

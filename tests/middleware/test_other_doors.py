@@ -191,6 +191,15 @@ def test_a_server_loads_the_guard_by_its_name(
     assert asyncio.run(main()) == [200, 403, 401, 200]
 
 
+BY_SOCKET = {
+    "POLICY_ENGINE_GUARD_ISSUER": "",
+    "POLICY_ENGINE_GUARD_USER_HEADER": "x-user",
+    "POLICY_ENGINE_GUARD_PROXY_ADDRESSES": "127.0.0.1",
+    "POLICY_ENGINE_GUARD_PROXY_UNIX_SOCKET": "on",
+}
+"""A proof that is asked for in another word is not left out."""
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -200,6 +209,8 @@ def test_a_server_loads_the_guard_by_its_name(
         ({"POLICY_ENGINE_GUARD_AUDIENCE": ""}, "AUDIENCE"),
         ({"POLICY_ENGINE_GUARD_JWKS": ""}, "JWKS"),
         ({"POLICY_ENGINE_GUARD_MODELS": "served"}, "MODELS"),
+        ({"POLICY_ENGINE_GUARD_FORMS": "true"}, "FORMS"),
+        (BY_SOCKET, "PROXY_UNIX_SOCKET"),
     ],
 )
 def test_settings_that_are_missing_or_unknown_stop_the_server(change: dict[str, str], named: str) -> None:
@@ -207,6 +218,14 @@ def test_settings_that_are_missing_or_unknown_stop_the_server(change: dict[str, 
     environment = {**ENVIRONMENT, "POLICY_ENGINE_GUARD_JWKS": "https://issuer.example/jwks", **change}
     with pytest.raises(StartRefused, match=named):
         settings_of(environment)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_forms_are_read_where_the_setting_says_so(wanted: bool) -> None:
+    """Without it a form is refused, as everywhere."""
+    more = {"POLICY_ENGINE_GUARD_FORMS": "yes"} if wanted else {}
+    environment = {**ENVIRONMENT, "POLICY_ENGINE_GUARD_JWKS": "https://issuer.example/jwks", **more}
+    assert settings_of(environment)["model"].forms is wanted
 
 
 def test_a_proxy_may_name_the_caller_of_a_loaded_guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
