@@ -8,9 +8,24 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 Answering = Callable[[socket.socket, bytes], None]
 """Answers one request, given its bytes, on its connection."""
+
+YES: dict[str, Any] = {
+    "decision": True,
+    "context": {
+        "id": "d",
+        "reasons": [{"code": "access.closed"}],
+        "missing": [],
+        "alternatives": [],
+        "release": "sha256:0",
+        "epoch": 1,
+        "valid_for_ms": 2_000,
+    },
+}
+"""The answer of an engine that allows, as a document."""
 
 
 @dataclass

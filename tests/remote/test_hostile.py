@@ -8,35 +8,17 @@ import socket
 import time
 import tracemalloc
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from policy_engine import PolicyEngine
-from policy_engine.core.decision import Request
 from policy_engine.errors import EngineUnavailable, InputRefused
 from policy_engine.limits import LIMITS
-from policy_engine.remote.reading import Unreadable, read_decision, read_decisions, read_object, read_page
-from tests.remote.hostile import Answering, answer, hostile, sending
+from tests.remote.hostile import YES, Answering, answer, hostile, sending
 
 KEY = "pe_made-up-for-tests"
 ASKED: dict[str, Any] = {"subject": "alice", "model": "fable-5", "action": "infer", "tenant": "acme", "location": "US"}
-REQUEST = Request("alice", "infer", "fable-5")
-YES: dict[str, Any] = {
-    "decision": True,
-    "context": {
-        "id": "d",
-        "reasons": [{"code": "access.closed"}],
-        "missing": [],
-        "alternatives": [],
-        "release": "sha256:0",
-        "epoch": 1,
-        "valid_for_ms": 2_000,
-    },
-}
 SECONDS = 0.15
 
 
@@ -285,35 +267,3 @@ def test_clear_text_has_to_be_said() -> None:
     PolicyEngine.connect("http://pdp.example:8181", key=KEY, cleartext=True).close()
     PolicyEngine.connect("https://pdp.example/engine", key=KEY).close()
     PolicyEngine.connect("http://[::1]:8181", key=KEY).close()
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
-    max_leaves=8,
-)
-
-
-@given(st.sampled_from(sorted(YES["context"])), JSON)
-def test_whatever_stands_in_a_member_is_read_or_refused(name: str, value: Any) -> None:
-    """A decision or `Unreadable`, never another error; and what is read has the types it claims."""
-    try:
-        decision = read_decision({**YES, "context": {**YES["context"], name: value}}, REQUEST)
-    except Unreadable:
-        return
-    assert all(type(text) is str for text in (*decision.missing, *decision.alternatives, decision.id, decision.message))
-    assert type(decision.epoch) is int
-    assert 0 <= decision.valid_for_ms <= 60_000
-
-
-@given(JSON)
-def test_whatever_is_sent_is_read_or_refused(value: Any) -> None:
-    """The same for whole bodies, of decisions, batches and pages."""
-    for read in (
-        lambda: read_decision(value, REQUEST),
-        lambda: read_object(json.dumps(value).encode()),
-        lambda: read_decisions(value if isinstance(value, dict) else {"evaluations": value}, [REQUEST]),
-        lambda: read_page(value if isinstance(value, dict) else {"results": value, "page": value}, "id"),
-    ):
-        with suppress(Unreadable):
-            read()
