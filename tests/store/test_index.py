@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,10 @@ from policy_engine.store.indexing import label_of
 from policy_engine.store.indexinterfaces import PENDING, START, Candidate
 from tests.services.questionscenes import Scene, opened
 from tests.store.conftest import KINDS
-from tests.store.samples import VAULT
+from tests.store.samples import VAULT, PostgresDatabase
+
+FILLERS_COUNT, RACES_COUNT = 4, 80
+FILL = "SELECT left_leaves FROM policy_engine.index_columns(1)"
 
 
 @pytest.fixture(params=sorted(KINDS))
@@ -65,6 +71,41 @@ def test_filling_goes_by_whole_leaves_and_says_what_is_left(scene: Scene) -> Non
         before = now
     assert scene.stores[0].index_columns(1) == scene.stores[0].index_columns(100)
     assert scene.stores[0].tree_state().indexed == scene.stores[0].tree_state().size
+
+
+def test_connections_that_fill_at_once_fill_once(tmp_path: Path) -> None:
+    """On PostgreSQL several connections fill the same index: who comes late finds it filled, and nobody fails."""
+    made = opened(PostgresDatabase, tmp_path, seed=3)
+    place = made.database.server.url(made.database.name, "pe_writer")
+    together = threading.Barrier(FILLERS_COUNT + 1, timeout=30)
+
+    def fill() -> None:
+        with psycopg.connect(place, autocommit=True) as connection:
+            try:
+                for number in range(RACES_COUNT):
+                    together.wait()
+                    for _ in range(number % 7):
+                        connection.execute("SELECT 1")  # so that they do not come in step
+                    while connection.execute(FILL).fetchall() != [(0,)]:
+                        pass
+            except psycopg.Error:
+                together.abort()
+                raise
+
+    with ThreadPoolExecutor(FILLERS_COUNT) as pool:
+        filling = [pool.submit(fill) for _ in range(FILLERS_COUNT)]
+        with suppress(threading.BrokenBarrierError):
+            for _ in range(RACES_COUNT):
+                made.decide(1)
+                made.sequencer.integrate()
+                together.wait()
+        failed = [error for each in filling if (error := each.exception(60)) is not None]
+    with made.stores[0].view() as view:
+        findings = verify(view, VAULT).findings
+    made.close()
+    made.database.close()
+    made.database.drop()
+    assert failed == [] and findings == ()
 
 
 def test_positions_go_forth_and_back(scene: Scene) -> None:
