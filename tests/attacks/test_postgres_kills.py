@@ -332,6 +332,8 @@ def test_a_wait_for_the_standby_that_is_given_up(database: PostgresDatabase, end
             if end == "pg_terminate_backend":
                 waiting(server)  # the transaction behind which the store wants to read it back waits as well
                 assert results == []
+            else:
+                thread.join(30)  # before nobody has to wait any more, which would be an answer as well
         finally:
             session.execute("ALTER SYSTEM RESET synchronous_standby_names")
             session.execute(reload)

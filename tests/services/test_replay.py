@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -172,9 +174,13 @@ def test_the_decisions_of_two_writers_come_out_the_same(writers: list[Settings],
     engines = (first, second)
     try:
         keys = {key.label: first.keys.authenticate(key.secret) for key in first.sample_keys}
+        changed = threading.Event()
         with ThreadPoolExecutor(3) as pool:
-            asking = [pool.submit(ask_around, engine, keys, number) for number, engine in enumerate(engines)]
-            pool.submit(change_around, engines, keys).result()
+            asking = [pool.submit(ask_around, engine, keys, number, changed) for number, engine in enumerate(engines)]
+            try:
+                change_around(engines, keys)
+            finally:
+                changed.set()
             asked = sum(one.result() for one in asking)
         found = list(first.replay.all(keys["auditor"]))
         with first.store.view() as view:
@@ -187,16 +193,18 @@ def test_the_decisions_of_two_writers_come_out_the_same(writers: list[Settings],
     assert len({one.entry.partition(":")[0] for one in found}) == 2 <= len(logs)
     counted = codes(found)
     assert counted["allow"] >= 50
-    assert counted["switch.engaged"] >= 1
+    assert counted["switch.engaged"] >= 8
 
 
-def ask_around(engine: Engine, keys: Mapping[str, Principal], seed: int) -> int:
-    """Ask for some hundred decisions, a few at a time; return for how many."""
+def ask_around(engine: Engine, keys: Mapping[str, Principal], seed: int, changed: threading.Event) -> int:
+    """Ask for some hundred decisions, a few at a time, and on until all is changed; return for how many."""
     import random
 
     history = History((engine,), dict(keys), None, random.Random(seed), {})  # type: ignore[arg-type]  # no clock is moved
     asked = 0
-    for _ in range(60):
+    turns = 0
+    while turns < 60 or not changed.is_set():
+        turns += 1
         requests = [history.request() for _ in range(history.rng.randrange(1, 10))]
         asked += sum(bool(one.id) for one in engine.decider.decide_many(requests, keys["enforcement point"]))
         asked += sum(bool(one.id) for one in engine.decider.decide_many((ALICE,), keys["enforcement point"]))
@@ -204,13 +212,14 @@ def ask_around(engine: Engine, keys: Mapping[str, Principal], seed: int) -> int:
 
 
 def change_around(engines: tuple[Engine, Engine], keys: Mapping[str, Principal]) -> None:
-    """Change facts, a switch and a directive by turns through both writers."""
+    """Change facts, a switch and a directive by turns through both writers, and ask for what is switched off."""
     operator, approver = keys["operator"], keys["approver"]
     for turn in range(8):
         one, other = engines[turn % 2], engines[(turn + 1) % 2]
         status = ("citizen", "none")[turn % 2]
         one.facts.set_facts(operator, "persons", "alice", {"us_status": status})
         one.switches.engage(operator, f"stop-{turn}", {"models": ["mythos-5"]}, "a drill")
+        assert not one.decider.decide(replace(ALICE, model="mythos-5"), keys["enforcement point"]).allowed
         directive = {"id": f"letter-{turn}", "models": ["fable-5"], "blocks": ["foreign_person"]}
         other.orders.receive(operator, "directive", directive)
         one.approvals.approve(approver, other.switches.release(operator, f"stop-{turn}", "over").id)
