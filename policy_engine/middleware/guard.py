@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Required, TypedDict
+from typing import Any, NamedTuple, Required, TypedDict
 
 import structlog
 
@@ -45,8 +45,7 @@ LISTINGS = ("/v1/models",)
 """Where gateways and model servers list their models."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """One question to the engine, ready to be asked again for another model."""
 
     subject: Subject
@@ -109,12 +108,14 @@ class Guard:
     dialect: Dialect | None = None
     wording: Wording = field(default_factory=Wording)
     limits: Limits = LIMITS
+    _entries: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for paths in (self.exempt, self.listings):
             if isinstance(paths, str) or not all(path.startswith("/") for path in paths):
                 raise InputRefused("must be exact paths that begin with a slash", where="exempt and listings")
         _check_kinds(self)
+        object.__setattr__(self, "_entries", tuple(f"{path}/" for path in self.listings))
 
     def is_exempt(self, path: str) -> bool:
         """Return whether a path is handed on unasked."""
@@ -127,10 +128,10 @@ class Guard:
     def named(self, head: Head) -> str | None:
         """Return the model that the head names; the path of one entry of a listing names it too."""
         found = self.model.in_head(head)
-        for listing in self.listings:
-            if head.path.startswith(f"{listing}/"):
-                return self.model.agreed(found, head.path[len(listing) + 1 :], self.limits)
-        return found
+        if not head.path.startswith(self._entries):
+            return found
+        entry = next(each for each in self._entries if head.path.startswith(each))
+        return self.model.agreed(found, head.path[len(entry) :], self.limits)
 
     def asked(self, head: Head, subject: Subject) -> Asked:
         """Return the question that this request asks, whatever its model. Raises `NotAuthenticated`, `InputRefused`."""

@@ -10,13 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from policy_engine.core.querymodel import named_in_query
 from policy_engine.errors import InputRefused
 
 _UNCLEAR_PATH = re.compile(r"(?:^|/)\.{1,2}(?:;[^/]*)?(?:/|\Z)|//|\\|%[0-9a-fA-F]{2}|[\x00-\x1f\x7f]")
 """What upstreams write otherwise before they read a path: dots, empty segments, backslashes, a second decoding."""
+
+_PRINTABLE = bytes(range(0x20, 0x7F))
+_NOT_SENT: Final[Any] = object()
 
 
 @dataclass(slots=True)
@@ -76,16 +79,14 @@ class Head:
         """Return a header, `None` when it was not sent. Raises `InputRefused` when it was sent twice or is no text."""
         if self._kept is None:
             self._kept = _kept(self.headers)
-        key = name.lower().encode("ascii")
-        if key not in self._kept:
+        value = self._kept.get(name.lower().encode("ascii"), _NOT_SENT)
+        if value is _NOT_SENT:
             return None
-        value = self._kept[key]
         if value is None:
             raise InputRefused("must be sent once", where=name)
-        text = value.decode("latin-1")
-        if not (text.isascii() and text.isprintable()):
+        if value.translate(None, _PRINTABLE):
             raise InputRefused("must be printable ASCII", where=name)
-        return text
+        return value.decode("ascii")
 
     def parameter(self, name: str) -> str | None:
         """Return a parameter of the query, `None` when there is none. Raises `InputRefused` when it stands twice, or

@@ -45,6 +45,8 @@ class ModelSource:
 
     def in_head(self, head: Head) -> str | None:
         """Return the model that the head names, `None` when it names none. Raises `InputRefused` where it names two."""
+        if self.header is None and self.query is None and self.path is None:
+            return self.constant
         named = {self.constant} - {None}
         if self.header is not None:
             named |= {head.header(self.header)} - {None}
