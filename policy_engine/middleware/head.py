@@ -86,7 +86,8 @@ class Head:
             raise InputRefused("must be sent once", where=name)
         if value.translate(None, _PRINTABLE):
             raise InputRefused("must be printable ASCII", where=name)
-        return value.decode("ascii")
+        text: str = value.decode("ascii")
+        return text
 
     def parameter(self, name: str) -> str | None:
         """Return a parameter of the query, `None` when there is none. Raises `InputRefused` when it stands twice, or

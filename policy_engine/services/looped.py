@@ -22,7 +22,8 @@ from policy_engine.services.waiting import Job, LoopWaker, Written
 from policy_engine.store.interfaces import Committed, Staged, Store
 
 GATHER_TURNS = 2
-"""Turns of the loop before the first batch after a pause: requests that come together are committed together."""
+"""Turns of the loop before the first batch after a pause, where requests came together before the pause: those that do
+are committed together. One request after another waits for nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class LoopCommitter(LoopWaker):
         self._way = way
         self._ready: list[Job] = []
         self._busy = False
+        self._together = True
         self.queued = 0
         """How many drafts wait here."""
 
@@ -55,7 +57,10 @@ class LoopCommitter(LoopWaker):
         self.queued += job.left
         if not self._busy:
             self._busy = True
-            self.loop.call_soon(self._soon, GATHER_TURNS)
+            if self._together:
+                self.loop.call_soon(self._soon, GATHER_TURNS)
+            else:
+                self._cycle()
 
     def _soon(self, turns: int) -> None:
         """Let the loop take in what has arrived meanwhile, then write: an idle loop turns in microseconds."""
@@ -66,10 +71,11 @@ class LoopCommitter(LoopWaker):
 
     def _cycle(self) -> None:
         """Write what is ready and hand it over to be committed, or to the patient way."""
-        jobs = self._take()
+        jobs = self._take() if self._ready else []
         self._busy = bool(jobs)
         if not jobs:
             return
+        self._together = len(jobs) > 1
         staged = None if self._way.must_be_patient() else self._stage(jobs)
         if staged is None:
             for job in jobs:

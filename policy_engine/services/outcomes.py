@@ -108,6 +108,9 @@ def ruled(
     )
 
 
+_AT, _VALUES = (Evaluation._fields.index(name) for name in ("at", "values"))
+
+
 def at_another_instant(known: Evaluation, snapshot: Snapshot, at: int) -> Evaluation:
     """Return an evaluation as it is at another instant before its end: the same but for the instant itself.
 
@@ -119,7 +122,7 @@ def at_another_instant(known: Evaluation, snapshot: Snapshot, at: int) -> Evalua
     place = snapshot.release.instant_position
     if place is not None:
         values = (*values[:place], at, *values[place + 1 :])
-    return known._replace(at=at, values=values)
+    return Evaluation._make((*known[:_AT], at, *known[_AT + 1 : _VALUES], values, *known[_VALUES + 1 :]))
 
 
 def _with_orders(rule: RuleMeta, found: Found) -> Reason:

@@ -227,8 +227,9 @@ class Recorder:
     def _check(self, job: Job, ahead: int) -> None:
         """Raise for drafts of another state, for a recorder that is closed, and when too many wait ahead."""
         under = (job.state.epoch, job.state.release)
-        if any(draft.under != under for draft in job.drafts):
-            raise ValueError("drafts are written under the state that they were evaluated under, and no other")
+        for draft in job.drafts:
+            if draft.under != under:
+                raise ValueError("drafts are written under the state that they were evaluated under, and no other")
         self.check_halted()
         if self._closed:
             raise StoreUnavailable("the recorder is closed", where="log")

@@ -11,7 +11,7 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from policy_engine.errors import StoreUnavailable
 from policy_engine.services.drafts import DecisionDraft, NoteDraft
@@ -21,8 +21,7 @@ from policy_engine.store.interfaces import State
 AnyDraft = DecisionDraft | NoteDraft
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """The entry is durable, at this place; `at` is the store's clock, `batch` gives its receipt."""
 
     log_id: str

@@ -6,8 +6,8 @@ Rules of the room:
   secret every verifier could sign, and `none` signs nothing.
 - Keys come from the configured set alone. What a token says about keys (`jku`, `x5u`, `jwk`) is never followed, and an
   extension that must be understood (`crit`) is not.
-- A token that was verified is known by its hash while the very key that verified it is in the set, so that a signature
-  is not checked again for each request; its times, issuer and audience are.
+- A token that was verified is known by its hash while the very key that verified it is in the set, so that neither its
+  signature, nor its issuer and audience, are checked again for each request; its times are.
 - Sentences say what is wrong and hold nothing of the token.
 Left to others: where keys come from (`keysets`), whom the claims name (`issuers`, `middleware.tokens`).
 """
@@ -57,6 +57,9 @@ class _Signed:
     algorithm: str
     key: object = None
     claims: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    since: float = 0.0
+    until: float = 0.0
+    """From when, and until when, its claims say that it is good."""
 
 
 class Tokens:
@@ -156,26 +159,30 @@ class Tokens:
                 raise IssuerUnavailable("the keys of the token's issuer cannot be had at the moment; ask again later")
             raise NotAuthenticated("the token is signed with a key that is not accepted here")
         if signed.key is key:
-            self._check(signed.claims)
+            self._check_times(signed.since, signed.until)
             return signed.claims
         claims = _verified_by(key, signed.algorithm, token)
-        self._check(claims)
+        self._check_names(claims)
+        since, until = _instant(claims, "nbf") - self._leeway, self.until(claims)
+        self._check_times(since, until)
         with self._lock:
             if len(self._kept) >= self._limits.tokens_kept_count:
                 del self._kept[next(iter(self._kept))]
-            self._kept[signed.digest] = replace(signed, key=key, claims=claims)
+            self._kept[signed.digest] = replace(signed, key=key, claims=claims, since=since, until=until)
         return claims
 
-    def _check(self, claims: Mapping[str, Any]) -> None:
-        now = self._clock()
+    def _check_names(self, claims: Mapping[str, Any]) -> None:
         if claims.get("iss") != self._issuer:
             raise NotAuthenticated("the token is of another issuer")
         audiences = claims.get("aud")
         if audiences != self._audience and not (isinstance(audiences, list) and self._audience in audiences):
             raise NotAuthenticated("the token is for another audience")
-        if now >= self.until(claims):
+
+    def _check_times(self, since: float, until: float) -> None:
+        now = self._clock()
+        if now >= until:
             raise NotAuthenticated("the token has expired")
-        if now < _instant(claims, "nbf") - self._leeway:
+        if now < since:
             raise NotAuthenticated("the token is not valid yet")
 
 
