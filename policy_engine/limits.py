@@ -147,6 +147,7 @@ class Limits:
     jwks_fresh_seconds: float = 300.0
     jwks_stale_seconds: float = 3_600.0
     jwks_file_seconds: float = 1.0
+    certificate_seconds: float = 30.0
     token_issuers_count: int = 16
     token_subject_characters: int = 256
     token_waiting_count: int = 256

@@ -84,7 +84,13 @@ class Settings(BaseSettings):
     """Where Envoy's ext_authz is served over gRPC, beside HTTP; not at all without one. Needs the extra `envoy`."""
     grpc_host: str = "127.0.0.1"
     grpc_plaintext: str = ""
-    """`yes` lets gRPC listen beyond loopback, where it has no TLS: the network between is private then."""
+    """`yes` lets gRPC listen beyond loopback without TLS: the network between is private then."""
+    tls_certificate: Path | None = None
+    """The certificate chain (PEM) with which HTTP and gRPC are served over TLS; without one both are in clear."""
+    tls_key: Path | None = None
+    """Its key (PEM, without a password)."""
+    tls_client_authorities: Path | None = None
+    """The authorities (PEM) one of which must have signed a client's certificate; without them none is asked for."""
     deny_statuses: Annotated[str, AfterValidator(_statuses)] = ""
     """What clients behind proxies are shown for a deny, by reason code or its beginning: `directive=451, model=404`."""
     deny_detail: Detail = Detail.CLASS

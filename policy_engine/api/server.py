@@ -7,6 +7,7 @@ Left to others: opening and closing the engine (whoever calls), its logs (`logs`
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import socket
 import sys
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 
 from policy_engine.api.app import Door
+from policy_engine.api.certificate import HTTP_1, HTTP_2, Certificate, certificate_of
 from policy_engine.api.checks.listening import Listening, require_possible
 from policy_engine.api.protocol import BoundedHead
 
@@ -34,24 +36,36 @@ SWITCH_SECONDS: Final = 0.005
 class Server(uvicorn.Server):
     """Uvicorn's server: ready before everything is loaded, and endless streams end before it waits for the others.
 
-    `beside` is the gRPC door for Envoy, where there is one.
+    `beside` is the gRPC door for Envoy, where there is one; `certificate` is that of both doors, where they have one.
     """
 
-    def __init__(self, config: uvicorn.Config, door: Door, beside: Listening | None = None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        door: Door,
+        beside: Listening | None = None,
+        certificate: Certificate | None = None,
+    ) -> None:
         super().__init__(config)
         self.door = door
         self.beside = beside
+        self._certificate = certificate
+        self._keeping: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen; what is not needed for decisions is loaded from here on."""
         if self.beside is not None:
             await self.beside.begin()
+        if self._certificate is not None:
+            self._keeping = asyncio.create_task(self._certificate.keep())
         await super().startup(sockets)
         self.door.load().add_done_callback(lambda _: gc.freeze())  # that stays as well
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams, then everything else."""
         self.door.end_streams()
+        if self._keeping is not None:
+            self._keeping.cancel()
         if self.beside is not None:
             await self.beside.end()
         await super().shutdown(sockets)
@@ -60,15 +74,17 @@ class Server(uvicorn.Server):
 def server(engine: Engine, *, host: str, port: int) -> Server:
     """Return a server that is not yet started. Port 0 takes a free one.
 
-    Raises `StartRefused` when the settings ask for gRPC and it cannot be.
+    Raises `StartRefused` when the settings ask for gRPC or TLS and it cannot be.
     """
     settings = engine.settings
     require_possible(settings)
+    certificate = certificate_of(settings)
     door = Door(engine)
     beside = None
     if settings.grpc_port is not None:
         shared = settings.workers > 1
-        beside = Listening(door.checker, settings.grpc_host, settings.grpc_port, shared=shared)
+        tls = None if certificate is None else certificate.context(HTTP_2)
+        beside = Listening(door.checker, settings.grpc_host, settings.grpc_port, shared=shared, tls=tls)
     config = uvicorn.Config(
         door,
         host=host,
@@ -85,8 +101,9 @@ def server(engine: Engine, *, host: str, port: int) -> Server:
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        ssl_context_factory=None if certificate is None else lambda *_: certificate.context(HTTP_1),
     )
-    return Server(config, door, beside)
+    return Server(config, door, beside, certificate)
 
 
 def run(engine: Engine, listener: socket.socket | None = None) -> None:

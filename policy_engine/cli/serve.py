@@ -35,13 +35,24 @@ def serve(
     database: Annotated[str | None, typer.Option(metavar="URL", help="sqlite:///FILE or postgresql://…")] = None,
     policies: Annotated[Path | None, typer.Option(metavar="DIR", help="The policies folder.")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Port for Envoy's checks over gRPC; else none.")] = None,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Certificate chain (PEM) to serve over TLS with; else in clear.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="The certificate's key (PEM).")] = None,
 ) -> None:
     """Serve decisions over HTTP (AuthZEN) and the management routes, until the process is told to end."""
     from policy_engine import logs
     from policy_engine.bootstrap import open_engine
 
     settings = read_settings(
-        host=host, port=port, workers=workers, database=database, policies=policies, grpc_port=grpc_port
+        host=host,
+        port=port,
+        workers=workers,
+        database=database,
+        policies=policies,
+        grpc_port=grpc_port,
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
     )
     if settings.workers > 1 and not settings.on_postgres:
         raise InputRefused(
@@ -49,7 +60,7 @@ def serve(
         )
     logs.configure(level="info")
     run = _server()
-    _require_grpc(settings)
+    _require_doors(settings)
     if settings.workers > 1:
         _serve_many(settings)
     _require_free(settings.host, settings.port)
@@ -88,10 +99,12 @@ def _server() -> Any:
     return run
 
 
-def _require_grpc(settings: Settings) -> None:
-    """Raise `StartRefused` when gRPC is asked for and cannot be, before the database is touched."""
+def _require_doors(settings: Settings) -> None:
+    """Raise `StartRefused` when TLS or gRPC is asked for and cannot be, before the database is touched."""
+    from policy_engine.api.certificate import certificate_of
     from policy_engine.api.checks.listening import require_possible
 
+    certificate_of(settings)
     require_possible(settings)
     if settings.grpc_port:
         _require_free(settings.grpc_host, settings.grpc_port)
@@ -114,7 +127,8 @@ def _announce(engine: Engine, settings: Settings) -> None:
     """Print where it serves and, on the start that made them, the sample keys with a request to paste."""
     import structlog
 
-    url = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{settings.port}"
+    scheme = "http" if settings.tls_certificate is None else "https"
+    url = f"{scheme}://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{settings.port}"
     output.data(f"Serving on {url} from {settings.shown_database}.")
     if settings.grpc_port is not None:
         output.data(f"Serving Envoy's checks over gRPC on {settings.grpc_host} port {settings.grpc_port}.")

@@ -87,6 +87,8 @@ class Listener:
             headers = {**self._address.headers, "Accept": "text/event-stream", **resume}
             connection.request("GET", self._address.path(PATH), headers=headers)
             self._socket = connection.sock  # the connection lets go of it where the answer ends with it
+            if self._closed.is_set():  # while it connected: whoever closed found no socket to shut
+                return
             response = connection.getresponse()
             if response.status != 200:
                 self._failures += 1

@@ -243,7 +243,7 @@ def test_an_expired_row(party: Trusting) -> None:
 def test_a_token_that_was_verified_ends_with_its_time(party: Trusting) -> None:
     """Known by its hash or not, after `exp` it is nobody's.
 
-    Control: policy_engine/tokens/verifying.py: `if now >= self.until(claims):`
+    Control: policy_engine/tokens/verifying.py: `if now >= until:`
     """
     short = good(exp=time.time() + 0.6)
     assert is_in(party, short)

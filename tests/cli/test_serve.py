@@ -8,13 +8,14 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import grpc
@@ -22,6 +23,7 @@ import pytest
 from envoy.service.auth.v3 import external_auth_pb2 as auth
 
 from policy_engine.cli.exits import Code
+from tests.api.certificates import Authority
 from tests.cli.conftest import LABELS, POLICIES, Shell
 from tests.house import outputs
 
@@ -42,7 +44,9 @@ def environment(**settings: str) -> dict[str, str]:
 
 
 @contextmanager
-def served(database: Path, port: int, *more: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+def served(
+    database: Path, port: int, *more: str, tls: ssl.SSLContext | None = None
+) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
     """Run the server until the block ends; offer the process and the lines it printed before it was ready."""
     log = database.with_suffix(".log")
     command = [PROGRAM, "serve", "--port", str(port), "--database", f"sqlite:///{database}", "--policies", POLICIES]
@@ -51,7 +55,7 @@ def served(database: Path, port: int, *more: str) -> Iterator[tuple[subprocess.P
         process = subprocess.Popen(command, env=environment(), stdout=out, stderr=out, text=True)
     try:
         until = time.monotonic() + SECONDS_MAX
-        while not ready(port):
+        while not ready(port, tls):
             assert process.poll() is None and time.monotonic() < until, log.read_text()
             time.sleep(0.05)
         yield process, log.read_text().splitlines()
@@ -62,12 +66,13 @@ def served(database: Path, port: int, *more: str) -> Iterator[tuple[subprocess.P
         outputs.keep("logs", "\n".join(line for line in log.read_text().splitlines() if line.startswith("{")))
 
 
-def ready(port: int) -> bool:
-    """Say whether `/readyz` answers 200."""
+def ready(port: int, tls: ssl.SSLContext | None = None) -> bool:
+    """Say whether `/readyz` answers 200, over TLS where that is given."""
+    scheme = "http" if tls is None else "https"
     try:
-        with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as answer:
+        with urlopen(f"{scheme}://127.0.0.1:{port}/readyz", timeout=2, context=tls) as answer:
             return bool(answer.status == 200)
-    except (URLError, OSError):
+    except (HTTPException, OSError):
         return False
 
 
@@ -136,6 +141,18 @@ def test_the_command_line_and_the_service_see_each_others_changes_at_once(tmp_pa
         assert decision() is False
 
 
+def test_it_serves_over_tls_with_a_certificate(tmp_path: Path) -> None:
+    """The line says https, a client that trusts the authority is answered, and one that does not is not."""
+    authority = Authority(tmp_path, "authority")
+    files, port = authority.signed("engine"), free_port()
+    more = ("--tls-certificate", str(files.certificate), "--tls-key", str(files.key))
+    with served(tmp_path / "engine.db", port, *more, tls=authority.trusted()) as (_, lines):
+        assert lines[0].startswith(f"Serving on https://127.0.0.1:{port} ")
+        assert ready(port, authority.trusted())
+        assert not ready(port, ssl.create_default_context())
+        assert not ready(port)
+
+
 def test_what_cannot_be_served_is_refused_with_one_sentence(tmp_path: Path) -> None:
     """Several workers on SQLite, a port that is taken, a sample world for everybody: exit 2 or 4, nothing served."""
     shell = Shell(tmp_path / "engine.db", {})
@@ -148,6 +165,8 @@ def test_what_cannot_be_served_is_refused_with_one_sentence(tmp_path: Path) -> N
     assert ran.code == Code.REFUSED and "cannot listen" in ran.err
     ran = shell("serve", "--port", str(free_port()), "--grpc-port", str(free_port()), grpc_host="0.0.0.0")
     assert ran.code == Code.REFUSED and "POLICY_ENGINE_GRPC_PLAINTEXT" in ran.err
+    ran = shell("serve", "--port", str(free_port()), "--tls-key", str(tmp_path / "engine.key"))
+    assert ran.code == Code.REFUSED and "POLICY_ENGINE_TLS_CERTIFICATE" in ran.err
     ran = shell("serve", deny_statuses="directive=500")
     assert ran.code == Code.USAGE and "POLICY_ENGINE_DENY_STATUSES" in ran.err
     ran = shell("serve", "--host", "0.0.0.0", "--port", str(free_port()))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import pytest
 
 from policy_engine.client import Address, DecisionPoint, Heard, Listener, Unanswered
 from policy_engine.client import listener as room
-from policy_engine.client.listener import RETRY_SECONDS_MAX, pause_seconds
+from policy_engine.client.listener import CONNECT_SECONDS, RETRY_SECONDS_MAX, pause_seconds
+from tests.api.certificates import Authority
 from tests.api.served import ALICE, EVE, Served, serving
 from tests.api.streams import soon
 from tests.client.proxy import Proxy
@@ -105,6 +107,37 @@ def test_a_stream_that_falls_silent_is_left(served: Served, proxy: Proxy) -> Non
         soon(lambda: proxy.accepted > before)
         proxy.heal()
         soon(listener.connected.is_set)
+
+
+def test_closing_while_it_connects_does_not_wait_for_the_stream(tmp_path: Path) -> None:
+    """Whoever closes during the handshake waits for the handshake, and not for what a stream that never ends says."""
+    authority = Authority(tmp_path, "authority")
+    files = authority.signed("slow")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(files.certificate, files.key)
+    arrived, shake = threading.Event(), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as door:
+
+        def serve() -> None:
+            plain, _ = door.accept()
+            arrived.set()
+            shake.wait(10)
+            with suppress(OSError), tls.wrap_socket(plain, server_side=True) as connection:
+                while connection.recv(4_096):  # and never a word
+                    pass
+
+        server = threading.Thread(target=serve)
+        server.start()
+        url = f"https://127.0.0.1:{door.getsockname()[1]}"
+        listener = Listener(Address(url, "pe_made-up", authority.trusted()), Heard()).start()
+        assert arrived.wait(10)
+        closing = threading.Thread(target=listener.close)
+        closing.start()
+        shake.set()
+        closing.join(CONNECT_SECONDS)
+        assert not closing.is_alive()
+        server.join(10)
+        assert not listener._thread.is_alive()
 
 
 def test_a_refused_key_is_doubt(served: Served) -> None:

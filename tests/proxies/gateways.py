@@ -9,7 +9,7 @@ import base64
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +45,8 @@ class Gateway:
     upstream: Upstream
     engine: Proxy
     prove: Callable[[str], tuple[str, str]] = field(repr=False, default=lambda person: ("", ""))
+    changes: Mapping[str, str] = field(default_factory=dict)
+    """What else is one's own in the configuration."""
 
     @property
     def sees_bodies(self) -> bool:
@@ -122,13 +124,16 @@ def _token(person: str) -> tuple[str, str]:
 
 
 @contextmanager
-def gateway(name: str, served: Served, upstream: Upstream, folder: Path) -> Iterator[Gateway]:
-    """Run a gateway before the engine."""
+def gateway(
+    name: str, served: Served, upstream: Upstream, folder: Path, changes: Mapping[str, str] | None = None
+) -> Iterator[Gateway]:
+    """Run a gateway before the engine, with changes to its configuration where there are any."""
     with ExitStack() as ending:
         target = served.server.beside.port if name == "envoy" else served.port
         engine = Proxy(target)
         ending.callback(engine.close)
-        made = Gateway(name, programs.free_port(), upstream, engine, _token if name.startswith("envoy") else _password)
+        prove = _token if name.startswith("envoy") else _password
+        made = Gateway(name, programs.free_port(), upstream, engine, prove, changes or {})
         command = _COMMANDS[name](made, served.keys["gateway"], folder)
         ending.enter_context(programs.running(command, made.port, folder))
         yield made
@@ -147,6 +152,7 @@ def _envoy(made: Gateway, key: str, folder: Path) -> list[str]:
             "port_value: 8000": f"port_value: {made.upstream.port}",
             "/etc/envoy/jwks.json": str(jwks),
             KEY: key,
+            **made.changes,
         },
     )
     place = folder / "envoy.yaml"

@@ -1,7 +1,7 @@
 """The gRPC server for Envoy, on the event loop of the HTTP server.
 
-Rules of the room: without TLS it listens on loopback alone, unless a setting says that the network is private. When the
-service ends, calls under way are answered first.
+Rules of the room: without TLS it listens on loopback alone, unless a setting says that the network is private; with it
+the certificate is that of the HTTP server. When the service ends, calls under way are answered first.
 Left to others: a connection (`connection`), what is answered (`envoy`). What the extra brings is imported where a port
 is set, nowhere else.
 """
@@ -9,6 +9,7 @@ is set, nowhere else.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import TYPE_CHECKING, Final
 
 from policy_engine.errors import StartRefused
@@ -26,9 +27,12 @@ BACKLOG: Final = 1_024
 class Listening:
     """The server, begun and ended with the HTTP server."""
 
-    def __init__(self, checker: Checker, host: str, port: int, *, shared: bool = False) -> None:
-        """`shared` lets several processes listen on one port."""
+    def __init__(
+        self, checker: Checker, host: str, port: int, *, shared: bool = False, tls: ssl.SSLContext | None = None
+    ) -> None:
+        """`shared` lets several processes listen on one port; without `tls` it listens in clear."""
         self._checker = checker
+        self._tls = tls
         self._host = host
         self._wanted = port
         self._shared = shared
@@ -50,6 +54,7 @@ class Listening:
                 self._wanted,
                 backlog=BACKLOG,
                 reuse_port=self._shared or None,
+                ssl=self._tls,
             )
         except OSError:
             raise StartRefused(
@@ -81,9 +86,11 @@ def require_possible(settings: Settings) -> None:
             "pip install 'policy-engine[envoy]'",
             where="POLICY_ENGINE_GRPC_PORT",
         ) from None
-    if not is_loopback(settings.grpc_host) and settings.grpc_plaintext != "yes":
+    private = settings.tls_certificate is not None or settings.grpc_plaintext == "yes"
+    if not is_loopback(settings.grpc_host) and not private:
         raise StartRefused(
-            "gRPC is served without TLS, so on loopback alone: put Envoy beside the engine, or set "
-            "POLICY_ENGINE_GRPC_PLAINTEXT=yes where the network between them is private",
+            "gRPC without TLS is served on loopback alone: put Envoy beside the engine, name a certificate in "
+            "POLICY_ENGINE_TLS_CERTIFICATE, or set POLICY_ENGINE_GRPC_PLAINTEXT=yes where the network between them is "
+            "private",
             where="POLICY_ENGINE_GRPC_HOST",
         )
