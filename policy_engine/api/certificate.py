@@ -84,6 +84,7 @@ class Certificate:
     def _read(self, protocol: str) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_RENEGOTIATION  # a client could make us shake hands for ever
         context.set_alpn_protocols([protocol])
         try:
             context.load_cert_chain(self._chain, self._key, _no_password)

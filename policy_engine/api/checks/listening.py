@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS: Final = 5.0
 BACKLOG: Final = 1_024
+HANDSHAKE_SECONDS: Final = 10.0
 
 
 class Listening:
@@ -55,6 +56,7 @@ class Listening:
                 backlog=BACKLOG,
                 reuse_port=self._shared or None,
                 ssl=self._tls,
+                ssl_handshake_timeout=None if self._tls is None else HANDSHAKE_SECONDS,
             )
         except OSError:
             raise StartRefused(
