@@ -23,7 +23,7 @@ from tests.postgresql import expendable, running
 FAST, SLOW = 200, 600
 DIRECTIVE = 'kind = "directive"\nid = "{id}"\nmodels = ["fable-5"]\nblocks = ["foreign_person"]\n'
 EXEMPT = '\n[[exempts]]\nmodels = ["fable-5"]\nwho = "lab_foreign_national_employees"\n'
-SHORT = replace(LIMITS, cell_seconds=1.5, withdrawal_wait_seconds=5.0)
+SHORT = replace(LIMITS, cell_seconds=4.0, withdrawal_wait_seconds=5.0)
 
 
 @pytest.fixture(scope="module")
