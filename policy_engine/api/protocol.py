@@ -1,7 +1,11 @@
 """HTTP/1.1 from uvicorn, with bounds on the head of a request that uvicorn leaves open.
 
-Rules of the room: a head that is too long, or does not arrive in time, ends the connection before any of our code sees
-it. Bodies are bounded and timed where they are read (`exchange`).
+Rules of the room:
+- A head that is too long, or does not arrive in time, ends the connection before any of our code sees it. Bodies are
+  bounded and timed where they are read (`exchange`).
+- A wish to upgrade (`Upgrade: h2c`, as Java's clients send it with each request) is passed over: the request is read as
+  if it had none. The parser alone would take its body for the other protocol's, and what was sent for nothing.
+- What stands behind a body in chunks is no header: a proxy that sets headers over its client's does not look there.
 """
 
 from __future__ import annotations
@@ -9,10 +13,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_BYTES: Final = 65_536
 HEAD_SECONDS: Final = 10.0
+UPGRADE: Final = b"upgrade"
+NOT_HTTP: Final = "Invalid HTTP request received."
 
 
 class BoundedHead(HttpToolsProtocol):
@@ -20,7 +27,7 @@ class BoundedHead(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._in_head = False
+        self._in_head = self._head_is_new = self._wished = False
         self._head_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -36,30 +43,67 @@ class BoundedHead(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin to count a head."""
-        self._in_head = True
+        self._in_head = self._head_is_new = True
         self._head_bytes = 0
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; what comes after the body is passed over."""
+        if self._in_head:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        """Stop counting: from here on it is a body."""
+        """Stop counting: from here on it is a body. A request that wishes to upgrade begins when it is read again."""
         self._in_head = False
-        super().on_headers_complete()
+        self._wished = any(name == UPGRADE for name, _ in self.headers) and self.parser.should_upgrade()
+        if not self._wished:
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """End the body, unless it is one that the parser has not looked for."""
+        if not self._wished:
+            super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
         """Parse, and hang up when what was parsed is still an unfinished head and too much of it.
 
         The piece in which a head begins is not counted: it may hold the end of a body, and is itself bounded.
         """
-        continues = self._in_head
-        super().data_received(data)
+        self._head_is_new = False
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except HttpParserError:
+            self.logger.warning(NOT_HTTP)
+            self.send_400_response(NOT_HTTP)
         if not self._in_head:
             self._stop_waiting()
             return
-        self._head_bytes += len(data) if continues else 0
+        self._head_bytes += 0 if self._head_is_new else len(data)
         if self._head_bytes > HEAD_BYTES:
             self._hang_up()
         elif self._deadline is None:
             self._deadline = self.loop.call_later(HEAD_SECONDS, self._hang_up)
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        """Hand a piece to the parser; where a wish to upgrade stops it, to another one that is not told of the wish."""
+        while True:
+            try:
+                return self.parser.feed_data(data)
+            except HttpParserUpgrade as stopped:
+                if not self._wished:  # CONNECT, which has no body and is answered as any other method
+                    return None
+                data = memoryview(data)[stopped.args[0] :]
+            head = self._head_without_wish()
+            self.parser = HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+            self.parser.feed_data(head)
+
+    def _head_without_wish(self) -> bytes:
+        version = self.parser.get_http_version().encode("ascii")
+        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + version]
+        lines += [name + b": " + value for name, value in self.headers if name != UPGRADE]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:

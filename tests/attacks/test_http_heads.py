@@ -204,3 +204,72 @@ def test_a_second_head_on_one_connection_has_its_time_as_well(served: Served, mo
         monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost")
         assert connection.recv(1) == b""
+
+
+UPGRADE = "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__"
+
+
+def test_a_wish_to_upgrade_leaves_the_request_as_it_is(served: Served) -> None:
+    """Clients of Java and curl wish for HTTP/2 with every request: body and following requests are read all the same."""
+    one = f"POST /access/v1/evaluation HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {served.keys['gateway']}\r\n"
+    one += "Content-Type: application/json\r\n"
+    wish = one + "\r\n".join(UPGRADE) + "\r\n"
+    whole = f"{wish}Content-Length: {len(BODY)}\r\n\r\n".encode() + BODY
+    chunked = f"{wish}Transfer-Encoding: chunked\r\n\r\n{len(BODY):x}\r\n".encode() + BODY + b"\r\n0\r\n\r\n"
+    last = f"{one}Connection: close\r\nContent-Length: {len(BODY)}\r\n\r\n".encode() + BODY
+    sent = whole + chunked + whole + last
+    for size in (len(sent), 7):
+        with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+            for at in range(0, len(sent), size):
+                connection.sendall(sent[at : at + size])
+            got = b""
+            while piece := connection.recv(65_536):
+                got += piece
+        assert got.count(b"HTTP/1.1 200") == got.count(b'{"decision":true') == 4, got[:500]
+
+
+def test_a_wish_to_upgrade_hides_no_body_from_a_check(served: Served) -> None:
+    """A body that names another model than the proxy is refused, whatever protocol the client wishes for."""
+    key, named = served.keys["gateway"], b'{"model": "mythos-5"}'
+    facts = [
+        ("Subject", "alice"),
+        ("Tenant", "acme"),
+        ("Location", "US"),
+        ("Serving-Region", "US"),
+        ("Model", "open-1"),
+    ]
+    head = ["POST /check/ext-authz/v1/chat HTTP/1.1", "Host: x", f"Policy-Engine-Key: {key}"]
+    head += [f"X-Policy-Engine-{name}: {value}" for name, value in facts]
+    for wish in ((), UPGRADE):
+        assert status(raw(served, [*head, *wish])) == 200
+        assert status(raw(served, [*head, *wish, f"Content-Length: {len(named)}"], named)) == 400
+
+
+def test_what_stands_behind_a_body_is_no_header(served: Served) -> None:
+    """A proxy sets headers over its client's and does not look behind the body: nothing there is taken for one."""
+    key = served.keys["gateway"]
+    head: list[str | bytes] = ["POST /access/v1/evaluation HTTP/1.1", "Host: x", "Content-Type: application/json"]
+    body = (
+        f"{len(BODY):x}\r\n".encode()
+        + BODY
+        + f"\r\n0\r\nX-Request-ID: 7\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
+    )
+    answer = raw(served, [*head, "Transfer-Encoding: chunked"], body)
+    assert status(answer) == 401 and b"x-request-id" not in answer
+    known = [*head, f"Authorization: Bearer {key}", "Transfer-Encoding: chunked"]
+    assert status(raw(served, known, body)) == 200
+
+
+def test_many_requests_in_one_piece_are_no_endless_head(served: Served) -> None:
+    """A piece that ends one head and begins the next is longer than a head may be, and none of its heads is."""
+    one = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+        for _ in range(3):  # each piece ends in the middle of a head
+            connection.sendall(one * 4_000 + one[:10])
+            time.sleep(0.05)
+            connection.sendall(one[10:])
+        connection.sendall(one.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        got = 0
+        while piece := connection.recv(1 << 20):
+            got += piece.count(b"HTTP/1.1 200")
+    assert got > 11_900  # one in a hundred may be torn at the edge of a piece
