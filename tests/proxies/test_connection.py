@@ -222,6 +222,29 @@ def test_an_answer_that_nobody_makes_room_for_is_dropped() -> None:
     talk(script, Limits(answer_seconds=0.05))
 
 
+@pytest.mark.parametrize("whose", ["the connection's", "the stream's"])
+def test_an_answer_is_not_kept_for_later_by_room_that_comes_in_drops(whose: str) -> None:
+    """Room for others wakes whoever waits, and a byte at a time is some: neither gives an answer more time."""
+
+    async def script(peer: Peer) -> None:
+        peer.begin(((frames.Setting.INITIAL_WINDOW_SIZE, 3),))
+        peer.say(peer.call(b"x" * 100))
+
+        async def drip() -> None:
+            while True:
+                peer.say(frames.window_update(0 if whose == "the connection's" else 1, 1))
+                await asyncio.sleep(0.02)
+
+        dripping = asyncio.create_task(drip())
+        try:
+            async with asyncio.timeout(1):
+                assert (await peer.until(Kind.RST_STREAM)).stream == 1
+        finally:
+            dripping.cancel()
+
+    talk(script, Limits(answer_seconds=0.1))
+
+
 def test_refusals_and_faults_end_a_call_with_a_status() -> None:
     """The connection lives on, and the sentence is safe in a header."""
 

@@ -303,10 +303,11 @@ class Connection(asyncio.Protocol):
     async def _send(self, stream: Stream, data: bytes) -> None:
         """Send the answer of a call as the other side makes room for it, soon; to a stream that is over, nothing."""
         self._transport.write(frames.write_frame(Kind.HEADERS, frames.END_HEADERS, stream.id, frames.BEGIN))
+        until = self._loop.time() + self._limits.answer_seconds
         while data and stream.id in self._streams:
             size = min(len(data), self._window, stream.window, frames.FRAME_BYTES_MAX)
             if size <= 0:
-                if not await self._room():
+                if not await self._room(until):
                     return self._reset(stream, Code.CANCEL)  # an allow that leaves late would be an older one
                 continue
             self._window -= size
@@ -317,12 +318,15 @@ class Connection(asyncio.Protocol):
             ends = frames.END_HEADERS | frames.END_STREAM
             self._transport.write(frames.write_frame(Kind.HEADERS, ends, stream.id, frames.DONE))
 
-    async def _room(self) -> bool:
-        """Wait until the other side has made room for something, and say whether it did in time."""
+    async def _room(self, until: float) -> bool:
+        """Wait until the other side has made room for something, and say whether it did in time.
+
+        The time is the whole answer's: room for others, or for a byte at a time, must not keep an allow for later.
+        """
         waiter = self._loop.create_future()
         self._waiting.append(waiter)
         try:
-            async with asyncio.timeout(self._limits.answer_seconds):
+            async with asyncio.timeout_at(until):
                 await waiter
         except TimeoutError:
             return False
