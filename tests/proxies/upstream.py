@@ -1,4 +1,4 @@
-"""What stands behind a gateway: it answers every request, and remembers what reached it."""
+"""What stands behind a gateway: it answers every request, speaks any protocol, and remembers what reached it."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self.rfile.readline()
             self.rfile.readline()
         self.upstream.arrived.append(Arrived(self.command, self.path, headers, body))
-        if headers.get("upgrade", "").lower() == "websocket":
+        if headers.get("upgrade"):
             self.send_response(101)
-            self.send_header("Upgrade", "websocket")
+            self.send_header("Upgrade", headers["upgrade"])
             self.send_header("Connection", "Upgrade")
             self.end_headers()
             self.close_connection = True
