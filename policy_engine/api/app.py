@@ -77,7 +77,7 @@ class Door:
                 await self._checks(scope, receive, send)
             elif scope["path"].startswith(data.PREFIX_PATH):
                 await self._data(scope, receive, send)
-            elif scope["path"] in probes.PATHS and scope["method"] == "GET":
+            elif scope["path"] in probes.PATHS and scope["method"] in ("GET", "HEAD"):
                 await self._probes(scope, receive, send)
             else:
                 await self._managed(scope, receive, send)

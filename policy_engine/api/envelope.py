@@ -101,6 +101,8 @@ class Envelope:
                 receive = await self._checked(receive, head, caller, path)
         else:
             receive = _no_body  # nothing outside of /v1/ takes one, and a stranger's is not read
+            if scope["method"] == "HEAD":  # as probes ask (`wget --spider`); the server sends no body then
+                scope = {**scope, "method": "GET"}
         await self._app(scope, receive, send)
 
     async def _checked(self, receive: Receive, head: Head, caller: Authenticated, path: str) -> Receive:

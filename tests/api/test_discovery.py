@@ -51,3 +51,12 @@ def test_an_identifier_that_the_standard_forbids_does_not_start(identifier: str)
     """Without https, or with query, fragment or user, there is no service."""
     with pytest.raises(StartRefused, match="POLICY_ENGINE_PUBLIC_URL"):
         metadata(identifier)
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", WELL_KNOWN, "/openapi.json"])
+def test_a_probe_may_ask_for_the_head_alone(served: Served, path: str) -> None:
+    """`wget --spider` and many monitors send HEAD: what GET answers, without a body."""
+    whole, head = served.get(path), served.client.head(path)
+    assert (head.status_code, head.content) == (200, b"") and whole.status_code == 200
+    assert head.headers["content-type"] == whole.headers["content-type"]
+    assert served.client.head("/v1/models").status_code == 401
