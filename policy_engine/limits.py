@@ -155,6 +155,7 @@ class Limits:
     grpc_connections_count: int = 256
     grpc_streams_count: int = 1_024
     grpc_resets_count: int = 2_000
+    grpc_idle_frames_count: int = 2_000
     grpc_headers_bytes: int = 65_536
     grpc_head_bytes: int = 262_144
     grpc_stranger_bytes: int = 65_536

@@ -210,7 +210,7 @@ UPGRADE = "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings
 
 
 def test_a_wish_to_upgrade_leaves_the_request_as_it_is(served: Served) -> None:
-    """Clients of Java and curl wish for HTTP/2 with every request: body and following requests are read all the same."""
+    """Clients of Java and curl wish for HTTP/2 with every request: body and next requests are read all the same."""
     one = f"POST /access/v1/evaluation HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {served.keys['gateway']}\r\n"
     one += "Content-Type: application/json\r\n"
     wish = one + "\r\n".join(UPGRADE) + "\r\n"

@@ -442,11 +442,12 @@ def test_no_bytes_make_a_call_or_a_fault(noise: bytes) -> None:
 
 
 def test_connections_beyond_the_bound_are_closed_at_once() -> None:
-    """The others live on."""
+    """Those that were answered before live on."""
 
     async def script(peer: Peer) -> None:
         peer.begin()
-        await peer.until(Kind.SETTINGS, flags=frames.ACK)
+        peer.say(peer.call(b"x"))
+        await peer.until(Kind.DATA)
         reader, writer = await asyncio.open_connection(*peer.writer.get_extra_info("peername"))
         assert await Peer(reader, writer, peer.method).frame() is None
         writer.close()
@@ -454,3 +455,87 @@ def test_connections_beyond_the_bound_are_closed_at_once() -> None:
         assert (await peer.until(Kind.DATA)).payload == frames.message(b"x")
 
     talk(script, Limits(grpc_connections_count=1))
+
+
+def test_strangers_that_only_stand_there_keep_no_proxy_out() -> None:
+    """Whoever was refused, or never asked, makes way for the next, the oldest first."""
+
+    async def script(peer: Peer) -> None:
+        peer.begin()
+        peer.say(peer.call(b"refuse"))
+        await peer.until(Kind.HEADERS)
+        address = peer.writer.get_extra_info("peername")
+        idle = Peer(*await asyncio.open_connection(*address), peer.method)
+        await idle.until(Kind.SETTINGS)
+        proxy = Peer(*await asyncio.open_connection(*address), peer.method)
+        proxy.begin()
+        proxy.say(proxy.call(b"x"))
+        assert (await proxy.until(Kind.DATA)).payload == frames.message(b"x")
+        assert await peer.ended() == Code.NO_ERROR
+        peer.writer.close()
+        third = Peer(*await asyncio.open_connection(*address), peer.method)
+        await third.until(Kind.SETTINGS)
+        assert await idle.ended() == Code.NO_ERROR
+        proxy.say(proxy.call(b"y"))
+        assert (await proxy.until(Kind.DATA)).payload == frames.message(b"y")
+        for each in (idle, proxy, third):
+            each.writer.close()
+
+    talk(script, Limits(grpc_connections_count=2))
+
+
+IDLE = {
+    "pings": frames.write_frame(Kind.PING, 0, 0, bytes(8)),
+    "settings": frames.settings(()),
+    "acknowledgements": frames.write_frame(Kind.PING, frames.ACK, 0, bytes(8)),
+    "priorities": frames.write_frame(Kind.PRIORITY, 0, 3, bytes(5)),
+    "windows": frames.window_update(0, 1),
+    "nothing": frames.write_frame(Kind.DATA, 0, 1),
+    "unknown": frames.write_frame(99, 0, 0),  # type: ignore[arg-type]  # a number that is no kind
+}
+
+
+@pytest.mark.parametrize("kind", IDLE)
+def test_a_flood_of_frames_that_ask_for_nothing_is_cut(kind: str) -> None:
+    """Also by who reads every answer; as many beside calls are let be."""
+
+    async def flood(peer: Peer) -> None:
+        peer.begin()
+        peer.say(peer.head())
+        peer.say(IDLE[kind] * 60)
+        assert await peer.ended() == Code.ENHANCE_YOUR_CALM
+
+    async def calls(peer: Peer) -> None:
+        peer.begin()
+        for number in range(20):
+            peer.say(peer.call(b"%d" % number), IDLE[kind] * 6)
+            assert (await peer.until(Kind.DATA)).payload == frames.message(b"%d" % number)
+
+    assert talk(flood, Limits(grpc_idle_frames_count=50)).asked == []
+    assert len(talk(calls, Limits(grpc_idle_frames_count=50)).asked) == 20
+
+
+FORBIDDEN = {
+    "a name of HTTP/2 twice": (*HEADERS, (":path", PATH.decode())),
+    "another before it": ((":path", "/other"), *HEADERS),
+    "one behind others": (*HEADERS[1:], HEADERS[0]),
+    "one that is unknown": ((":protocol", "websocket"), *HEADERS),
+    "capitals": (*HEADERS, ("Policy-Engine-Key", "x")),
+    "of the connection": (*HEADERS, ("connection", "close")),
+    "of its coding": (*HEADERS, ("transfer-encoding", "chunked")),
+}
+
+
+@pytest.mark.parametrize("kind", FORBIDDEN)
+def test_headers_that_can_be_read_in_two_ways_are_no_call(kind: str) -> None:
+    """The stream ends with the code for it, and the connection serves the next call."""
+
+    async def script(peer: Peer) -> None:
+        peer.begin()
+        for _ in range(2):  # remembered, they mean no more
+            peer.say(peer.call(b"x", FORBIDDEN[kind]))
+            assert (await peer.until(Kind.RST_STREAM)).payload == bytes((0, 0, 0, Code.PROTOCOL_ERROR))
+        peer.say(peer.call(b"y"))
+        assert (await peer.until(Kind.DATA)).payload == frames.message(b"y")
+
+    assert [message for message, _ in talk(script).asked] == [b"y"]

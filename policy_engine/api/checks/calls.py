@@ -12,7 +12,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from policy_engine.api.checks.frames import Call, CallRefused, Metadata
+from policy_engine.api.checks import frames
+from policy_engine.api.checks.frames import Call, CallRefused, Metadata, Status
+from policy_engine.limits import Limits
 
 
 class Method(Protocol):
@@ -43,3 +45,14 @@ class Stream:
     metadata: Metadata | None = None
     data: bytearray = field(default_factory=bytearray)
     asked: bool = False
+
+
+def require_bounds(stream: Stream, metadata: Metadata, method: Method, limits: Limits) -> None:
+    """Raise `CallRefused` for a message that is too long for who sends it, and for more than one."""
+    length = frames.length_of_message(stream.data)
+    if length is None:
+        return
+    if length > limits.grpc_stranger_bytes and length > method.bytes_max(metadata):
+        raise CallRefused(Status.RESOURCE_EXHAUSTED, "the message is too long")
+    if len(stream.data) > frames.MESSAGE_HEAD_BYTES + length:
+        raise CallRefused(Status.INVALID_ARGUMENT, "a call has one message")

@@ -4,8 +4,9 @@ gRPC's own server hands every call from a thread of its own to the loop; beside 
 than the decision (decision 0019). A check is one small message each way, so this is all that it needs of HTTP/2.
 
 Rules of the room:
-- Everything is bounded: headers, messages, streams, calls under way, resets in a second, what waits to be sent. Whoever
-  breaks the protocol or a bound loses the connection, or the stream where only that is wrong; nothing is answered then.
+- Everything is bounded: headers, messages, streams, calls under way, idle frames in a second, what waits to be sent.
+  Who breaks the protocol or a bound loses the connection, or the stream where only that is wrong, and no answer comes.
+- Who was never answered, as nobody is without a key, makes way for others: strangers cannot keep a proxy out.
 - A message that does not arrive in time is dropped with its stream, and so is a connection that never begins.
 - A stream that the other side has given up is decided to its end and answered to nobody: its entry stands.
 Left to others: bytes of frames (`frames`), what a call means (`envoy`), listening (`listening`).
@@ -21,9 +22,10 @@ import structlog
 from hpack.exceptions import HPACKError
 
 from policy_engine.api.checks import frames
-from policy_engine.api.checks.calls import Method, Stream
-from policy_engine.api.checks.frames import Call, CallRefused, Code, Fault, Frame, Kind, Metadata, Setting, Status
+from policy_engine.api.checks.calls import Method, Stream, require_bounds
+from policy_engine.api.checks.frames import Call, CallRefused, Code, Fault, Frame, Kind, Setting, Status
 from policy_engine.api.checks.headerblocks import HeaderBlocks
+from policy_engine.api.checks.pace import Pace, who_leaves
 from policy_engine.limits import LIMITS, Limits
 
 SWEEP_SECONDS: Final = 1.0
@@ -42,12 +44,13 @@ class Connection(asyncio.Protocol):
         self._blocks = HeaderBlocks(limits.grpc_headers_bytes)
         self._buffer = b""
         self._begun = self._closing = False
-        self._opened = self._loop.time()
+        self.opened, self.known = self._loop.time(), False
         self._streams: dict[int, Stream] = {}
         self._last = 0
         self._block: tuple[Stream, bytearray, bool] | None = None
         self._window = self._window_of_stream = frames.WINDOW_BYTES
-        self._unacknowledged = self._held = self._resets = 0
+        self._unacknowledged = self._held = 0
+        self._pace = Pace(limits)
         self._waiting: list[asyncio.Future[None]] = []
         self._asked: list[Stream] = []
         self._under_way = 0
@@ -59,9 +62,11 @@ class Connection(asyncio.Protocol):
         """Say what we take, and begin to look after deadlines."""
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]  # of a stream server it is one
         self._sweeping = self._loop.call_later(SWEEP_SECONDS, self._sweep)
-        if len(self._everyone) >= self._limits.grpc_connections_count:
-            self._closing = True
-            return self._transport.abort()
+        leaving = who_leaves(self._everyone, self, self._limits.grpc_connections_count)
+        if leaving is not None:
+            leaving.leave()
+        if leaving is self:
+            return
         self._everyone.add(self)
         pairs = (
             (Setting.MAX_CONCURRENT_STREAMS, self._limits.grpc_streams_count),
@@ -94,6 +99,12 @@ class Connection(asyncio.Protocol):
         if self._transport.get_write_buffer_size() > self._limits.grpc_unsent_bytes:
             self._transport.abort()
 
+    def leave(self) -> None:
+        """End at once, without a word."""
+        self._closing = True
+        self._everyone.discard(self)
+        self._transport.abort()
+
     async def finish(self) -> None:
         """Take no more calls, wait for those under way, and close."""
         if not self._closing:
@@ -118,6 +129,8 @@ class Connection(asyncio.Protocol):
             place += frames.HEAD_BYTES + len(frame.payload)
             if (self._block is not None) != (frame.kind == Kind.CONTINUATION):
                 raise Fault(Code.PROTOCOL_ERROR)
+            if frame.kind > Kind.HEADERS or not frame.payload:
+                self._pace.count(frame)
             taker = _TAKERS.get(frame.kind)
             if taker is not None:
                 taker(self, frame)
@@ -157,6 +170,8 @@ class Connection(asyncio.Protocol):
         most = self._limits.grpc_streams_count
         if self._under_way + len(self._asked) >= most or len(self._streams) > most:
             return self._reset(stream, Code.REFUSED_STREAM)
+        if metadata is None:
+            return self._reset(stream, Code.PROTOCOL_ERROR)
         if stream.metadata is None:
             stream.metadata = metadata
             pseudo = dict(metadata)
@@ -178,29 +193,16 @@ class Connection(asyncio.Protocol):
         stream.data += frames.content(frame)
         self._release(size - len(frames.content(frame)))
         try:
-            self._bound(stream, stream.metadata)
+            require_bounds(stream, stream.metadata, self._method, self._limits)
         except CallRefused as refused:
             return self._refuse(stream, refused)
         if frame.flags & frames.END_STREAM:
             self._ask(stream)
 
-    def _bound(self, stream: Stream, metadata: Metadata) -> None:
-        """Raise `CallRefused` for a message that is too long for who sends it, and for more than one."""
-        length = frames.length_of_message(stream.data)
-        if length is None:
-            return
-        if length > self._limits.grpc_stranger_bytes and length > self._method.bytes_max(metadata):
-            raise CallRefused(Status.RESOURCE_EXHAUSTED, "the message is too long")
-        if len(stream.data) > frames.MESSAGE_HEAD_BYTES + length:
-            raise CallRefused(Status.INVALID_ARGUMENT, "a call has one message")
-
     def _reset_by_peer(self, frame: Frame) -> None:
         if frame.stream == 0 or frame.stream > self._last:
             raise Fault(Code.PROTOCOL_ERROR)
         frames.read_number(frame)
-        self._resets += 1
-        if self._resets > self._limits.grpc_resets_count:
-            raise Fault(Code.ENHANCE_YOUR_CALM)
         stream = self._streams.pop(frame.stream, None)
         if stream is not None:
             if stream in self._asked:
@@ -254,6 +256,7 @@ class Connection(asyncio.Protocol):
         except CallRefused as refused:
             return self._refuse(stream, refused)
         stream.asked = True
+        self._pace.asked()
         self._asked.append(stream)
 
     def _begin(self) -> None:
@@ -288,6 +291,7 @@ class Connection(asyncio.Protocol):
             if isinstance(answer, CallRefused):
                 self._refuse(stream, answer)
             elif stream.id in self._streams:
+                self.known = True
                 data = frames.message(answer)
                 if len(data) > min(self._window, stream.window, frames.FRAME_BYTES_MAX):
                     waiting.append(self._send(stream, data))
@@ -319,10 +323,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(frames.write_frame(Kind.HEADERS, ends, stream.id, frames.DONE))
 
     async def _room(self, until: float) -> bool:
-        """Wait until the other side has made room for something, and say whether it did in time.
-
-        The time is the whole answer's: room for others, or for a byte at a time, must not keep an allow for later.
-        """
+        """Wait until there is room for something, and say whether there is in time: that of the whole answer."""
         waiter = self._loop.create_future()
         self._waiting.append(waiter)
         try:
@@ -369,10 +370,10 @@ class Connection(asyncio.Protocol):
 
     def _sweep(self) -> None:
         """Once in a while: drop what did not arrive in time."""
-        self._resets = 0
+        self._pace.begin()
         now = self._loop.time()
         late = [each for each in self._streams.values() if not each.asked and each.deadline < now]
-        if (not self._begun and self._opened + self._limits.grpc_arrive_seconds < now) or (
+        if (not self._begun and self.opened + self._limits.grpc_arrive_seconds < now) or (
             self._block is not None and self._block[0] in late
         ):
             return self._transport.abort()

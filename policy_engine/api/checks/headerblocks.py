@@ -1,7 +1,10 @@
 """Compressed headers of one connection, read by `hpack`, and remembered: a proxy sends nearly the same ones each time.
 
-Rules of the room: a block means the same for as long as the table that it refers to stays as it is. So what a block
-meant is kept only if it changed nothing, and everything kept is forgotten by a block that does.
+Rules of the room:
+- A block means the same for as long as the table that it refers to stays as it is. So what a block meant is kept only
+  if it changed nothing, and everything kept is forgotten by a block that does.
+- Headers that HTTP/2 forbids (RFC 9113, 8.2 and 8.3) are none: a name in capitals, one of its own twice or behind
+  others, one that speaks of the connection. Two readers could take them for two requests.
 Left to others: which headers there must be (`connection`).
 """
 
@@ -14,6 +17,8 @@ from hpack import Decoder
 from policy_engine.api.checks.frames import Metadata
 
 BLOCKS_KEPT: Final = 64
+PSEUDO: Final = frozenset((":method", ":scheme", ":path", ":authority"))
+OF_CONNECTIONS: Final = frozenset(("connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade"))
 
 
 class HeaderBlocks:
@@ -21,17 +26,19 @@ class HeaderBlocks:
 
     def __init__(self, bytes_max: int) -> None:
         self._decoder = Decoder(max_header_list_size=bytes_max)
-        self._known: dict[bytes, Metadata] = {}
+        self._known: dict[bytes, Metadata | None] = {}
 
-    def read(self, block: bytes) -> Metadata:
-        """Return the headers of a block. Raises `hpack.HPACKError` for one that cannot be read or says too much."""
-        known = self._known.get(block)
-        if known is not None:
-            return known
+    def read(self, block: bytes) -> Metadata | None:
+        """Return the headers of a block, `None` for such as are forbidden.
+
+        Raises `hpack.HPACKError` for a block that cannot be read or says too much.
+        """
+        if block in self._known:
+            return self._known[block]
         before = self._table()
-        metadata = tuple(
-            (bytes(name).decode("latin-1"), bytes(value)) for name, value in self._decoder.decode(block, raw=True)
-        )
+        decoded = self._decoder.decode(block, raw=True)
+        headers = tuple((bytes(name).decode("latin-1"), bytes(value)) for name, value in decoded)
+        metadata = None if _forbidden(headers) else headers
         after = self._table()
         if after[0] is not before[0] or after[1:] != before[1:]:
             self._known.clear()
@@ -44,3 +51,11 @@ class HeaderBlocks:
         table = self._decoder.header_table
         entries = table.dynamic_entries
         return (entries[0] if entries else None, len(entries), table.maxsize)
+
+
+def _forbidden(metadata: Metadata) -> bool:
+    names = [name for name, _ in metadata]
+    own = [name for name in names if name.startswith(":")]
+    if names[: len(own)] != own or len(set(own)) != len(own) or not PSEUDO.issuperset(own):
+        return True
+    return not OF_CONNECTIONS.isdisjoint(names) or any(name != name.lower() for name in names)
