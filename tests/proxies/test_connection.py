@@ -21,7 +21,10 @@ from policy_engine.api.checks.headerblocks import HeaderBlocks
 from policy_engine.limits import LIMITS, Limits
 
 PATH = b"/a.Service/Method"
-HEADERS = ((":method", "POST"), (":scheme", "http"), (":path", PATH.decode()), (":authority", "x"), ("te", "trailers"))
+HEADERS = (
+    *((":method", "POST"), (":scheme", "http"), (":path", PATH.decode()), (":authority", "x")),
+    *(("te", "trailers"), ("content-type", "application/grpc")),
+)
 
 
 class Echo:
@@ -256,7 +259,7 @@ def test_refusals_and_faults_end_a_call_with_a_status() -> None:
             assert b"\x0bgrpc-status" + bytes((len(status),)) + status in block and b"\n" not in block
         cases = (
             (peer.call(b"x", ((":method", "GET"), *HEADERS[1:])), b"12"),
-            (peer.call(b"x", (*HEADERS[:2], (":path", "/other"))), b"12"),
+            (peer.call(b"x", (*HEADERS[:2], (":path", "/other"), *HEADERS[3:])), b"12"),
             (peer.head() + frames.write_frame(Kind.DATA, 1, peer.stream, b"\1\0\0\0\0"), b"12"),
             (peer.head() + frames.write_frame(Kind.DATA, 1, peer.stream, b"\0\0\0\0\2x"), b"3"),
             (peer.head() + frames.write_frame(Kind.DATA, 1, peer.stream, b"\0\0\0\0\1xy"), b"3"),
@@ -535,6 +538,22 @@ def test_headers_that_can_be_read_in_two_ways_are_no_call(kind: str) -> None:
         for _ in range(2):  # remembered, they mean no more
             peer.say(peer.call(b"x", FORBIDDEN[kind]))
             assert (await peer.until(Kind.RST_STREAM)).payload == bytes((0, 0, 0, Code.PROTOCOL_ERROR))
+        peer.say(peer.call(b"y"))
+        assert (await peer.until(Kind.DATA)).payload == frames.message(b"y")
+
+    assert [message for message, _ in talk(script).asked] == [b"y"]
+
+
+@pytest.mark.parametrize("media", [(), (("content-type", "application/json"),)])
+def test_who_does_not_speak_gRPC_is_not_told_200(media: tuple[tuple[str, str], ...]) -> None:
+    """A proxy that goes by the status of HTTP, sent here by mistake, would take gRPC's 200 for a permit."""
+
+    async def script(peer: Peer) -> None:
+        peer.begin()
+        for method, path in (("GET", "/check/ext-authz/x"), ("POST", PATH.decode())):
+            peer.say(peer.call(b"x", ((":method", method), (":scheme", "http"), (":path", path), *media)))
+            frame = await peer.until(Kind.HEADERS)
+            assert frame.flags & frames.END_STREAM and b"\x07:status\x03415" in frame.payload
         peer.say(peer.call(b"y"))
         assert (await peer.until(Kind.DATA)).payload == frames.message(b"y")
 

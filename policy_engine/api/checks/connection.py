@@ -49,11 +49,10 @@ class Connection(asyncio.Protocol):
         self._last = 0
         self._block: tuple[Stream, bytearray, bool] | None = None
         self._window = self._window_of_stream = frames.WINDOW_BYTES
-        self._unacknowledged = self._held = 0
+        self._unacknowledged = self._held = self._under_way = 0
         self._pace = Pace(limits)
         self._waiting: list[asyncio.Future[None]] = []
         self._asked: list[Stream] = []
-        self._under_way = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     # What the loop calls
@@ -62,12 +61,12 @@ class Connection(asyncio.Protocol):
         """Say what we take, and begin to look after deadlines."""
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]  # of a stream server it is one
         self._sweeping = self._loop.call_later(SWEEP_SECONDS, self._sweep)
-        leaving = who_leaves(self._everyone, self, self._limits.grpc_connections_count)
+        self._everyone.add(self)
+        leaving = who_leaves(self._everyone, self._limits.grpc_connections_count)
         if leaving is not None:
             leaving.leave()
-        if leaving is self:
+        if self._closing:
             return
-        self._everyone.add(self)
         pairs = (
             (Setting.MAX_CONCURRENT_STREAMS, self._limits.grpc_streams_count),
             (Setting.INITIAL_WINDOW_SIZE, self._limits.grpc_received_bytes),
@@ -147,8 +146,7 @@ class Connection(asyncio.Protocol):
                 self._streams[stream.id] = stream
         elif not frame.flags & frames.END_STREAM or stream.asked:
             raise Fault(Code.PROTOCOL_ERROR)  # trailers end a stream, and nothing comes after its end
-        ends = bool(frame.flags & frames.END_STREAM)
-        self._block = (stream, bytearray(frames.content(frame)), ends)
+        self._block = (stream, bytearray(frames.content(frame)), bool(frame.flags & frames.END_STREAM))
         self._end_of_block(frame)
 
     def _continuation(self, frame: Frame) -> None:
@@ -175,6 +173,8 @@ class Connection(asyncio.Protocol):
         if stream.metadata is None:
             stream.metadata = metadata
             pseudo = dict(metadata)
+            if not pseudo.get("content-type", b"").startswith(b"application/grpc"):
+                return self._refuse(stream, frames.NO_GRPC)
             if pseudo.get(":method") != b"POST" or pseudo.get(":path") != self._method.path:
                 return self._refuse(stream, CallRefused(Status.UNIMPLEMENTED, "there is no such method here"))
         if ends:
@@ -338,8 +338,8 @@ class Connection(asyncio.Protocol):
         if self._streams.pop(stream.id, None) is None:
             return
         self._let_go(stream)
-        block = frames.refused(refused.status, refused.sentence)
-        out = frames.write_frame(Kind.HEADERS, frames.END_HEADERS | frames.END_STREAM, stream.id, block)
+        ends = frames.END_HEADERS | frames.END_STREAM
+        out = frames.write_frame(Kind.HEADERS, ends, stream.id, frames.refused(refused))
         self._transport.write(out if stream.asked else out + frames.reset(stream.id, Code.NO_ERROR))
 
     def _reset(self, stream: Stream, code: Code) -> None:

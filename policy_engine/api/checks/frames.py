@@ -215,9 +215,18 @@ BEGIN: Final = header_block(((":status", "200"), ("content-type", "application/g
 DONE: Final = header_block((("grpc-status", "0"),))
 
 
-def refused(status: Status, sentence: str) -> bytes:
+NO_GRPC: Final = CallRefused(Status.UNIMPLEMENTED, "this is no gRPC")
+"""Whoever asks over HTTP/2 without gRPC reads the status alone, and gRPC's is 200 whatever it says."""
+
+_UNSUPPORTED: Final = header_block(((":status", "415"),))
+
+
+def refused(refusal: CallRefused) -> bytes:
     """Return the headers of an answer that is nothing but a refusal."""
-    return BEGIN + header_block((("grpc-status", str(int(status))), ("grpc-message", _percent(sentence))))
+    if refusal is NO_GRPC:
+        return _UNSUPPORTED
+    status, sentence = str(int(refusal.status)), _percent(refusal.sentence)
+    return BEGIN + header_block((("grpc-status", status), ("grpc-message", sentence)))
 
 
 def _percent(sentence: str) -> str:

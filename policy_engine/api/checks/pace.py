@@ -54,8 +54,8 @@ class Kept(Protocol):
 K = TypeVar("K", bound=Kept)
 
 
-def who_leaves(everyone: Collection[K], newcomer: K, most: int) -> K | None:
-    """Return the connection that ends so that no more than `most` are open: the oldest stranger, or the newcomer."""
-    if len(everyone) < most:
+def who_leaves(everyone: Collection[K], most: int) -> K | None:
+    """Return the connection that ends so that no more than `most` are open: the oldest stranger, a newcomer is one."""
+    if len(everyone) <= most:
         return None
-    return min((each for each in everyone if not each.known), key=lambda each: each.opened, default=newcomer)
+    return min((each for each in everyone if not each.known), key=lambda each: each.opened, default=None)
