@@ -5,6 +5,7 @@ Rules of the room:
   bounded and timed where they are read (`exchange`).
 - A wish to upgrade (`Upgrade: h2c`, as Java's clients send it with each request) is passed over: the request is read as
   if it had none. The parser alone would take its body for the other protocol's, and what was sent for nothing.
+- What is left of a body that nobody waits for, since the answer is given, has as much time as a head.
 - What stands behind a body in chunks is no header: a proxy that sets headers over its client's does not look there.
 """
 
@@ -28,6 +29,7 @@ class BoundedHead(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._in_head = self._head_is_new = self._wished = False
+        self._in_body = self._in_rest = False
         self._head_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -56,13 +58,23 @@ class BoundedHead(HttpToolsProtocol):
         """Stop counting: from here on it is a body. A request that wishes to upgrade begins when it is read again."""
         self._in_head = False
         self._wished = any(name == UPGRADE for name, _ in self.headers) and self.parser.should_upgrade()
-        if not self._wished:
+        self._in_body = not self._wished
+        if self._in_body:
             super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """End the body, unless it is one that the parser has not looked for."""
         if not self._wished:
+            self._in_body = self._in_rest = False
             super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Give what is left of the request its time."""
+        super().on_response_complete()
+        if self._in_body and not self._in_rest:
+            self._in_rest = True
+            self._stop_waiting()
+            self._deadline = self.loop.call_later(HEAD_SECONDS, self._hang_up)
 
     def data_received(self, data: bytes) -> None:
         """Parse, and hang up when what was parsed is still an unfinished head and too much of it.
@@ -77,7 +89,8 @@ class BoundedHead(HttpToolsProtocol):
             self.logger.warning(NOT_HTTP)
             self.send_400_response(NOT_HTTP)
         if not self._in_head:
-            self._stop_waiting()
+            if not self._in_rest:
+                self._stop_waiting()
             return
         self._head_bytes += 0 if self._head_is_new else len(data)
         if self._head_bytes > HEAD_BYTES:

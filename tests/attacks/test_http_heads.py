@@ -273,3 +273,26 @@ def test_many_requests_in_one_piece_are_no_endless_head(served: Served) -> None:
         while piece := connection.recv(1 << 20):
             got += piece.count(b"HTTP/1.1 200")
     assert got > 11_900  # one in a hundred may be torn at the edge of a piece
+
+
+def test_a_body_that_nobody_waits_for_holds_no_connection(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever was answered before the end of a body may send the rest soon and ask again; not a byte now and then."""
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
+    refused = b"POST /check/forward-auth HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+        connection.sendall(refused)
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 401")
+        connection.sendall(b"x" * 1_000 + b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+        time.sleep(0.4)
+        connection.sendall(refused)  # between requests there is more time
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 401")
+        with suppress(OSError):
+            for _ in range(40):
+                connection.sendall(b"x")
+                time.sleep(0.05)
+        with suppress(OSError):
+            assert connection.recv(1) == b""
+        with pytest.raises(OSError):
+            connection.sendall(b"x")
+            connection.sendall(b"x")
