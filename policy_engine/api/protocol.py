@@ -5,6 +5,7 @@ Rules of the room:
   bounded and timed where they are read (`exchange`).
 - A wish to upgrade (`Upgrade: h2c`, as Java's clients send it with each request) is passed over: the request is read as
   if it had none. The parser alone would take its body for the other protocol's, and what was sent for nothing.
+- Whoever takes nothing of an answer for a while loses the connection: an exchange that waits for that holds a place.
 - What is left of a body that nobody waits for, since the answer is given, has as much time as a head.
 - What stands behind a body in chunks is no header: a proxy that sets headers over its client's does not look there.
 """
@@ -19,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_BYTES: Final = 65_536
 HEAD_SECONDS: Final = 10.0
+UNREAD_SECONDS: Final = 10.0
 UPGRADE: Final = b"upgrade"
 NOT_HTTP: Final = "Invalid HTTP request received."
 
@@ -32,6 +34,7 @@ class BoundedHead(HttpToolsProtocol):
         self._in_body = self._in_rest = False
         self._head_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Give the first head its time."""
@@ -39,9 +42,20 @@ class BoundedHead(HttpToolsProtocol):
         self._deadline = self.loop.call_later(HEAD_SECONDS, self._hang_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the deadline."""
+        """Forget the deadlines."""
         self._stop_waiting()
+        self._read_again()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Begin to look whether the other side takes what waits for it."""
+        super().pause_writing()
+        self._look(self.transport.get_write_buffer_size() + 1)
+
+    def resume_writing(self) -> None:
+        """Look no more."""
+        self._read_again()
+        super().resume_writing()
 
     def on_message_begin(self) -> None:
         """Begin to count a head."""
@@ -117,6 +131,17 @@ class BoundedHead(HttpToolsProtocol):
         lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + version]
         lines += [name + b": " + value for name, value in self.headers if name != UPGRADE]
         return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    def _look(self, before: int) -> None:
+        left = self.transport.get_write_buffer_size()
+        if left >= before:
+            return self.transport.abort()
+        self._unread = self.loop.call_later(UNREAD_SECONDS, self._look, left)
+
+    def _read_again(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:

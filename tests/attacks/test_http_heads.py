@@ -296,3 +296,22 @@ def test_a_body_that_nobody_waits_for_holds_no_connection(served: Served, monkey
         with pytest.raises(OSError):
             connection.sendall(b"x")
             connection.sendall(b"x")
+
+
+def test_who_reads_no_answers_loses_the_connection(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that nobody takes would keep one of the places for exchanges; who reads slowly gets everything."""
+    monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.3)
+    wanted = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 60
+    for reads in (False, True):
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            connection.settimeout(10)
+            connection.connect(("127.0.0.1", served.port))
+            connection.sendall(wanted + b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            if not reads:
+                time.sleep(1.5)
+            got = b""
+            with suppress(ConnectionError):
+                while piece := connection.recv(1 << 16):
+                    got = got[-100:] + piece
+        assert got.endswith(b'{"status":"ok"}') is reads
