@@ -11,9 +11,10 @@ Left to others: watching (whoever made the hold), the words (`core.dialects`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
 from contextlib import suppress
-from typing import Any, TypeVar, overload
+from inspect import GEN_CREATED, getgeneratorstate
+from typing import Any, Generic, TypeVar, overload
 from weakref import WeakMethod
 
 from policy_engine.core.decision import Decision
@@ -43,10 +44,48 @@ def guarded(upstream: Any, hold: Hold, dialect: Dialect | None = None, wording: 
     """
     if hasattr(upstream, "__aiter__"):
         return GuardedStream(upstream, hold, dialect, wording)
-    return _guarded(upstream, hold, dialect, wording)
+    return GuardedPieces(_guarded(upstream, hold, dialect, wording), upstream, hold)
 
 
-def _guarded(upstream: Iterable[T], hold: Hold, dialect: Dialect | None, wording: Wording) -> Iterator[T | bytes]:
+class GuardedPieces(Generic[T]):
+    """A stream of plain iteration under a hold, read through a generator that lets go of both when it ends.
+
+    A generator that was never begun lets go of nothing, as for HEAD, so whoever closes or drops this does it here.
+    """
+
+    def __init__(self, pieces: Generator[T, None, None], upstream: object, hold: Hold) -> None:
+        self._hold = hold
+        self._upstream = upstream
+        self._pieces = pieces
+
+    def __del__(self) -> None:
+        if getgeneratorstate(self._pieces) == GEN_CREATED:
+            self._hold.close()
+
+    def __iter__(self) -> GuardedPieces[T]:
+        return self
+
+    def __next__(self) -> T:
+        return next(self._pieces)
+
+    def close(self) -> None:
+        """Close the hold and the stream; nothing comes after that."""
+        begun = getgeneratorstate(self._pieces) != GEN_CREATED
+        self._pieces.close()
+        if not begun:
+            self._hold.close()
+            _close(self._upstream)
+
+
+def _close(stream: object) -> None:
+    close = getattr(stream, "close", None)
+    if close is not None:
+        close()
+
+
+def _guarded(
+    upstream: Iterable[T], hold: Hold, dialect: Dialect | None, wording: Wording
+) -> Generator[T | bytes, None, None]:
     try:
         with hold:
             for piece in upstream:
@@ -55,9 +94,7 @@ def _guarded(upstream: Iterable[T], hold: Hold, dialect: Dialect | None, wording
                 yield piece
             denied = hold.ended
     finally:
-        close = getattr(upstream, "close", None)
-        if close is not None:
-            close()
+        _close(upstream)
     if denied is not None:
         yield _last(denied, dialect, wording)
 

@@ -223,6 +223,28 @@ def test_a_stream_that_fails_or_ends_when_it_is_cut_gives_the_error_all_the_same
     assert found[0] == b"0" and b"denied" in found[1]
 
 
+@pytest.mark.parametrize("closed", [True, False])
+def test_plain_iteration_that_never_begins_lets_go_of_its_hold(closed: bool) -> None:
+    """A stream that is closed or forgotten before its first piece (HEAD) leaves no hold, and nothing open, for ever."""
+
+    class Upstream:
+        closed = 0
+
+        def __iter__(self) -> Iterator[bytes]:
+            return iter((b"0",))
+
+        def close(self) -> None:
+            self.closed += 1
+
+    hold, upstream = ByHand(), Upstream()
+    stream: Any = guarded(upstream, hold)
+    if closed:
+        stream.close()
+        assert list(stream) == [] and upstream.closed == 1
+    del stream
+    assert hold.closed
+
+
 def test_a_hold_that_has_ended_lets_nothing_out_and_a_closed_stream_stays_closed() -> None:
     """The first piece of a stream whose allow is over already is the error; after it there is nothing."""
     hold = ByHand()

@@ -8,14 +8,14 @@ Left to others: the steps (`waiting`), settings (`guard`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 
 from policy_engine.core.decision import Decision
 from policy_engine.core.dialects import Refusal, stream_end
 from policy_engine.core.enforcing import Hold
 from policy_engine.errors import TooLarge
-from policy_engine.guarding import GuardedStream
+from policy_engine.guarding import GuardedPieces, GuardedStream
 from policy_engine.middleware.exchange import CutOff
 from policy_engine.middleware.guard import Guard
 from policy_engine.middleware.head import Head
@@ -37,7 +37,7 @@ class PolicyEngineMiddleware:
 
     def __call__(self, request: Any) -> Any:
         """Hand on what is allowed, answer what is not."""
-        head = Head.of_wsgi(request.META)
+        head = Head.of_wsgi(request.META, request.path)
         guard = self._guard
         if guard.is_exempt(head.path):
             return self._get_response(request)
@@ -76,7 +76,7 @@ class PolicyEngineMiddleware:
         if response.is_async:
             return GuardedStream(response.streaming_content, hold, dialect if events else None, wording)
 
-        def pieces() -> Iterator[bytes]:
+        def pieces() -> Generator[bytes, None, None]:
             with hold:
                 for piece in source:
                     if hold.ended is not None:
@@ -88,7 +88,7 @@ class PolicyEngineMiddleware:
                     yield stream_end(hold.ended, dialect, wording)
 
         source = response.streaming_content
-        return pieces()
+        return GuardedPieces(pieces(), source, hold)
 
     def _body(self, request: Any) -> bytes:
         from django.core.exceptions import RequestDataTooBig

@@ -48,9 +48,9 @@ class Head:
         )
 
     @classmethod
-    def of_wsgi(cls, environ: Mapping[str, Any]) -> Head:
+    def of_wsgi(cls, environ: Mapping[str, Any], path: str | None = None) -> Head:
         """Return the head of a WSGI request. WSGI joins headers that were sent twice with a comma, and does not say
-        whether a request came over a Unix socket."""
+        whether a request came over a Unix socket. `path` is the whole path where a framework has read it already."""
         headers = [
             (name[5:].replace("_", "-").lower().encode("latin-1"), value.encode("latin-1"))
             for name, value in environ.items()
@@ -60,9 +60,9 @@ class Head:
             if environ.get(name):
                 headers.append((name.replace("_", "-").lower().encode(), environ[name].encode("latin-1")))
         address = environ.get("REMOTE_ADDR") or None
-        path = (
-            (environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")).encode("latin-1").decode("utf-8", "replace")
-        )
+        if path is None:
+            raw: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+            path = raw.encode("latin-1").decode("utf-8", "replace")
         return cls(environ["REQUEST_METHOD"], path, environ.get("QUERY_STRING", ""), headers, address)
 
     @property

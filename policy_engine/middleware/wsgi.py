@@ -9,7 +9,7 @@ Left to others: the steps (`waiting`), settings (`guard`).
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from http import HTTPStatus
 from io import BytesIO
@@ -19,6 +19,7 @@ from policy_engine.core.bodymodel import BodyProblem, BodyRefused
 from policy_engine.core.decision import Decision
 from policy_engine.core.dialects import Refusal, stream_end
 from policy_engine.core.enforcing import Hold
+from policy_engine.guarding import GuardedPieces
 from policy_engine.middleware.exchange import CutOff
 from policy_engine.middleware.guard import Guard, Settings
 from policy_engine.middleware.head import Head
@@ -105,7 +106,7 @@ class _Exchange:
         except BaseException:
             self._hold.close()
             raise
-        return _Pieces(self._pieces(result), self._hold)
+        return GuardedPieces(self._pieces(result), result, self._hold)
 
     def _start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
         self._headers = headers
@@ -119,7 +120,7 @@ class _Exchange:
 
         return guarded
 
-    def _pieces(self, result: Iterable[bytes]) -> Iterator[bytes]:
+    def _pieces(self, result: Iterable[bytes]) -> Generator[bytes, None, None]:
         try:
             iterator = iter(result)
             while self._hold.ended is None:
@@ -135,6 +136,7 @@ class _Exchange:
             if self._hold.ended is not None:
                 yield from self._last(self._hold.ended)
         finally:
+            self._hold.close()
             _close(result)
 
     def _last(self, denied: Decision) -> Iterator[bytes]:
@@ -156,21 +158,6 @@ class _Exchange:
         if self._waiting:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-
-
-class _Pieces:
-    """An answer that closes its hold, and what it came from, when the server is done with it."""
-
-    def __init__(self, pieces: Iterator[bytes], hold: Hold) -> None:
-        self._pieces = pieces
-        self._hold = hold
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._pieces
-
-    def close(self) -> None:
-        self._hold.close()
-        _close(self._pieces)
 
 
 def read_body(environ: Environ, guard: Guard) -> bytes:

@@ -28,3 +28,16 @@ def test_a_stream_of_an_asynchronous_view_is_served_and_cut(running: Any) -> Non
     assert found.status == 200 and found.pieces[0] == b"data: more\n\n"
     assert b"model_suspended" in found.body and len(found.pieces) < 100
     assert running[0].uses.count == 0
+
+
+def test_a_path_is_the_one_that_the_view_sees(engine: Any) -> None:
+    """Django on ASGI hands over paths as text, and nothing but that text is exempt or names a model."""
+    settings = configured()
+    from django.core.asgi import get_asgi_application
+
+    settings.POLICY_ENGINE = {"engine": Local(engine), "subject": by_proxy(), "exempt": ["/\u00e8"]}
+    app = get_asgi_application()
+    statuses = [
+        asyncio.run(exchange(app, path=path, sent=[])).status for path in ("/\u00e8", "/\u00c3\u00a8", "/\u65e5")
+    ]
+    assert statuses == [404, 401, 401]

@@ -178,6 +178,26 @@ def streaming(media: str, stop: threading.Event) -> Any:
     return app
 
 
+def test_an_answer_that_nobody_reads_is_closed_with_its_hold(running: Any) -> None:
+    """A server that closes an answer without a look at it (HEAD) closes the application's, and no allow stays held."""
+
+    class Unread:
+        closed = 0
+
+        def __iter__(self) -> Iterator[bytes]:
+            return iter((b"piece",))
+
+        def close(self) -> None:
+            self.closed += 1
+
+    unread, engine = Unread(), running[0]
+    app = door(engine, lambda environ, start: start("200 OK", []) and unread)
+    result = app(environ_of(b'{"model":"fable-5"}', CHAT, "POST", NAMED), lambda *_: print)
+    assert engine.uses.count == 1
+    result.close()  # type: ignore[attr-defined]  # as servers do where there is one
+    assert unread.closed == 1 and engine.uses.count == 0
+
+
 def test_a_stream_of_events_ends_with_the_clients_error(running: Any) -> None:
     """The piece after the withdrawal is not let out; the error is, the application is closed, the hold let go."""
     engine, keys = running
@@ -277,6 +297,10 @@ def test_django_is_guarded_by_a_line_of_its_settings(running: Any) -> None:
     assert client.post(CHAT, b"x" * 10_001, content_type="application/json").status_code == 400
     assert Client().post(CHAT, body, content_type="application/json").status_code == 401
     assert client.get("/v1/models").json() == {"data": [{"id": "fable-5"}]}
+    unread = client.generic("HEAD", "/v1/responses", b'{"model":"fable-5"}', content_type="application/json")
+    assert unread.status_code == 200
+    unread.close()
+    assert engine.uses.count == 0
     threading.Timer(0.2, lambda: engage(engine, keys["operator"])).start()
     stream = client.post("/v1/responses", body, content_type="application/json")
     pieces = list(stream.streaming_content)
