@@ -94,7 +94,7 @@ def _readable(member: Any) -> Key | None:
     if not isinstance(member, Mapping) or member.get("use", "sig") != "sig":
         return None
     kinds: dict[Any, Any] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
-    kind = kinds.get(member.get("kty"))
+    kind = kinds.get(member["kty"]) if isinstance(member.get("kty"), str) else None
     operations = member.get("key_ops", ["verify"])
     if kind is None or not isinstance(operations, list) or "verify" not in operations:
         return None

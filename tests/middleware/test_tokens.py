@@ -163,6 +163,7 @@ def test_settings_that_could_verify_anything_are_refused(tmp_path: Path) -> None
         {"jwks": {"keys": [{**RSA.as_dict(private=False), "use": "enc"}]}},
         {"jwks": {"keys": [{**RSA.as_dict(private=False), "n": "?"}]}},
         {"jwks": {"keys": [short]}},
+        {"jwks": {"keys": [{**RSA.as_dict(private=False), "kty": ["RSA"]}]}},
         {"jwks": {"keys": [RSA.as_dict(private=False)] * 65}},
         {"jwks": "http://issuer.example/jwks"},
         {"jwks": "https://user@issuer.example/jwks"},
