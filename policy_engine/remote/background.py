@@ -41,14 +41,15 @@ class Background:
     def submit(self, call: Coroutine[Any, Any, T]) -> Future[T]:
         """Run a coroutine on the loop. Raises `Closed`."""
         try:
-            return asyncio.run_coroutine_threadsafe(call, self._running())
+            with self._lock:  # so that whoever closes finds it on the loop, and ends it
+                return asyncio.run_coroutine_threadsafe(call, self._running())
         except BaseException:
             call.close()
             raise
 
     def soon(self, call: Callable[[], object]) -> bool:
         """Run a plain call on the loop, soon; return whether it will be, which it is not once this is closed."""
-        with suppress(Closed, RuntimeError):
+        with suppress(Closed, RuntimeError), self._lock:
             self._running().call_soon_threadsafe(call)
             return True
         return False
@@ -77,16 +78,16 @@ class Background:
         thread.join(CLOSING_SECONDS)
 
     def _running(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._closed:
-                raise Closed("this engine was closed")
-            if self._loop is None or self._process != os.getpid():
-                self._process = os.getpid()
-                self._loop = asyncio.new_event_loop()
-                self._loop.call_soon(self._begin)
-                self._thread = Thread(target=_run, args=(self._loop,), name="policy-engine-remote", daemon=True)
-                self._thread.start()
-            return self._loop
+        """Return the loop, begun if need be; the lock is held."""
+        if self._closed:
+            raise Closed("this engine was closed")
+        if self._loop is None or self._process != os.getpid():
+            self._process = os.getpid()
+            self._loop = asyncio.new_event_loop()
+            self._loop.call_soon(self._begin)
+            self._thread = Thread(target=_run, args=(self._loop,), name="policy-engine-remote", daemon=True)
+            self._thread.start()
+        return self._loop
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:

@@ -53,9 +53,7 @@ class RemoteEngine:
     ) -> None:
         """Raises `InputRefused` for an address or key that could not be used."""
         self._address = _address(url, key, tls, cleartext)
-        if not 0 < timeout_seconds <= 60:
-            raise InputRefused("must be above 0 and at most 60 seconds", where="timeout_seconds")
-        self._seconds = timeout_seconds
+        self._seconds = _timeout(timeout_seconds)
         self._limits = limits
         self._heard = Heard()
         self._lock = Lock()
@@ -80,10 +78,9 @@ class RemoteEngine:
     async def decide_many_async(self, requests: Sequence[Request]) -> list[Decision]:
         """The same, waiting on the running event loop."""
         try:
-            future = self._background.submit(self._decided(requests))
+            return await self._wait_async(self._decided(requests))
         except Closed:
             return [unanswered(UNREACHABLE, request) for request in requests]
-        return await asyncio.wrap_future(future)
 
     def who_can(self, request: Request) -> Listed:
         """Return the subjects of the request's type that may. Raises `EngineUnavailable`."""
@@ -156,6 +153,18 @@ class RemoteEngine:
         finally:
             future.cancel()
 
+    async def _wait_async(self, call: Coroutine[Any, Any, T]) -> T:
+        """Return what a call comes to. Raises `Closed` where the engine was closed meanwhile: only whoever waits can
+        cancel the waiting."""
+        future = asyncio.wrap_future(self._background.submit(call))
+        try:
+            await asyncio.wait((future,))
+        finally:
+            future.cancel()
+        if future.cancelled():
+            raise Closed("this engine was closed")
+        return future.result()
+
     def _listed(self, call: Coroutine[Any, Any, T]) -> T:
         try:
             return self._wait(call, self._seconds * self._limits.remote_pages_count)
@@ -164,10 +173,9 @@ class RemoteEngine:
 
     async def _listed_async(self, call: Coroutine[Any, Any, T]) -> T:
         try:
-            future = self._background.submit(call)
+            return await self._wait_async(call)
         except Closed:
             raise EngineUnavailable("the search was not answered (engine.unreachable)", where="engine") from None
-        return await asyncio.wrap_future(future)
 
     def _listen(self) -> None:
         """Follow the stream of revocations from the first hold on."""
@@ -176,10 +184,18 @@ class RemoteEngine:
                 self._listener = Listener(self._address, self._heard).start()
 
 
-def _address(url: str, key: Any, tls: ssl.SSLContext | None, cleartext: bool) -> Address:
+def _timeout(seconds: Any) -> float:
+    if not isinstance(seconds, int | float) or not 0 < seconds <= 60:
+        raise InputRefused("must be above 0 and at most 60 seconds", where="timeout_seconds")
+    return seconds
+
+
+def _address(url: Any, key: Any, tls: ssl.SSLContext | None, cleartext: bool) -> Address:
     """Return the address. Raises `InputRefused`; the key is never in what it says."""
     if not isinstance(key, str) or not key or not key.isascii() or not key.isprintable() or " " in key:
         raise InputRefused("must be an API key or token: printable ASCII without spaces", where="key")
+    if isinstance(url, str) and (not url.isprintable() or " " in url):
+        raise InputRefused("must hold no spaces, line breaks or other control characters", where="url")
     try:
         address = Address(url, key, tls)
         parts = urlsplit(url)

@@ -67,7 +67,7 @@ class Exchange:
                     return await self._send(path, content, seconds)
                 except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
                     return await self._send(path, content, seconds)
-        except (TimeoutError, httpx2.HTTPError, httpx2.StreamError, OSError):
+        except (TimeoutError, httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError):
             raise Unanswered(UNREACHABLE, failure=True) from None
 
     async def _send(self, path: str, content: bytes, seconds: float) -> bytes:

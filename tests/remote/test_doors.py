@@ -117,6 +117,25 @@ def test_a_closed_engine_denies() -> None:
             asyncio.run(engine.what_can_async(subject="alice"))
 
 
+def test_an_engine_that_is_closed_while_it_is_asked_cancels_nobody() -> None:
+    """Who waits on a loop gets the deny, or the error of a listing, and no cancellation that nobody asked for."""
+
+    async def main(engine: PolicyEngine) -> list[Any]:
+        calls = (
+            engine.decide_async(**ASKED),
+            engine.decide_many_async([ASKED, ASKED]),  # type: ignore[list-item]  # the same names
+            engine.what_can_async(subject="alice"),
+        )
+        tasks = [asyncio.ensure_future(call) for call in calls]
+        await asyncio.sleep(0.1)
+        await engine.aclose()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    with hostile(lambda connection, asked: None) as server:
+        one, many, listed = asyncio.run(main(PolicyEngine.connect(server.url, key=KEY)))
+    assert not one and not many[0] and not many[1] and isinstance(listed, EngineUnavailable)
+
+
 def test_a_malformed_question_is_refused_before_it_is_sent() -> None:
     """The same refusals as near, and nothing goes out."""
     with hostile(sending(answer(yes()))) as server, PolicyEngine.connect(server.url, key=KEY) as engine:

@@ -248,6 +248,8 @@ def test_a_connection_that_was_closed_meanwhile_is_no_failure() -> None:
         ("https://user:secret@pdp.example", KEY),
         ("https://pdp.example/?key=x", KEY),
         ("https://", KEY),
+        ("https://pdp.example\n", KEY),
+        ("https://pdp .example", KEY),
         ("https://pdp.example", ""),
         ("https://pdp.example", "pe_x\r\nx: y"),
         ("https://pdp.example", "pe_\u00e9"),
@@ -260,6 +262,13 @@ def test_an_address_or_key_that_could_not_be_used_safely_is_refused(url: str, ke
         PolicyEngine.connect(url, key=key)
     assert KEY not in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("seconds", [0, 61, float("nan"), "2", None])
+def test_a_timeout_that_bounds_nothing_is_refused(seconds: Any) -> None:
+    """Also one that is no number, as a variable of the environment is none."""
+    with pytest.raises(InputRefused, match="timeout_seconds"):
+        PolicyEngine.connect("https://pdp.example", key=KEY, timeout_seconds=seconds)
 
 
 def test_clear_text_has_to_be_said() -> None:
