@@ -143,6 +143,18 @@ async def _async_in_the_child(near: PolicyEngine) -> list[Any]:
     return [await near.decide_async(**ALICE), *await near.decide_many_async([ALICE])]  # type: ignore[list-item]  # too
 
 
+def test_a_closed_engine_denies_and_lists_nothing(database: str) -> None:
+    """In a thread and on an event loop, with the errors that are named for it."""
+    engine = PolicyEngine.open(POLICIES, database=database)
+    engine.close()
+    assert engine.decide(**ALICE).reasons[0].code == "log.unavailable"
+    assert asyncio.run(engine.decide_async(**ALICE)).reasons[0].code == "log.unavailable"
+    with pytest.raises(StoreUnavailable):
+        engine.what_can(subject="alice")
+    with pytest.raises(StoreUnavailable):
+        asyncio.run(engine.what_can_async(subject="alice"))
+
+
 def test_a_program_that_ends_leaves_no_thread(database: str) -> None:
     """Opening and closing leaves as many threads as there were."""
     before = set(threading.enumerate())

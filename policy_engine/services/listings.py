@@ -117,7 +117,11 @@ class Listings:
         """
         loop, cursor = asyncio.get_running_loop(), self._cursor(principal, listing)
         for _ in range(ATTEMPTS_COUNT):
-            looked = await loop.run_in_executor(self._thread, self._look, principal, listing, cursor)
+            try:
+                looking = loop.run_in_executor(self._thread, self._look, principal, listing, cursor)
+            except RuntimeError:
+                raise StoreUnavailable("the engine is closed", where="engine") from None
+            looked = await looking
             draft = self._draft(principal, listing, cursor, looked)
             with self._decider.answering():
                 results: list[Result] = await self._recorder.write_async((draft,), looked.snapshot.state)
