@@ -12,11 +12,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Unpack
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Request, Response, WebSocketException
+from fastapi.requests import HTTPConnection
 
 from policy_engine.core.decision import Decision
 from policy_engine.core.dialects import Refusal
 from policy_engine.errors import InputRefused
+from policy_engine.middleware.exchange import POLICY_VIOLATION
 from policy_engine.middleware.guard import Guard, Settings
 from policy_engine.middleware.head import Head
 from policy_engine.middleware.waiting import check_length
@@ -32,21 +34,27 @@ class Refused(HTTPException):
         super().__init__(refusal.status, "The request is refused.", kept)
 
 
-def require(**settings: Unpack[Settings]) -> Callable[[Request], Awaitable[Decision]]:
-    """Return the dependency. It reads the body that FastAPI keeps for the route anyway, up to its bounds."""
+def require(**settings: Unpack[Settings]) -> Callable[[HTTPConnection], Awaitable[Decision]]:
+    """Return the dependency. It reads the body that FastAPI keeps for the route anyway, up to its bounds. A WebSocket
+    has none, and is refused before it is accepted."""
     guard = Guard(**settings)
 
-    async def dependency(request: Request) -> Decision:
-        head = Head.of_asgi(request.scope)
+    async def dependency(connection: HTTPConnection) -> Decision:
+        head = Head.of_asgi(connection.scope)
+        request = connection if isinstance(connection, Request) else None
         try:
             decision = await _decided(guard, head, request)
         except Exception as error:  # noqa: BLE001  whatever fails before an allow refuses; no detail of a fault leaves
-            raise Refused(guard.failed(error, head)) from None
+            raise _refused(guard.failed(error, head), request) from None
         if not decision.allowed:
-            raise Refused(guard.denied(decision, head))
+            raise _refused(guard.denied(decision, head), request)
         return decision
 
     return dependency
+
+
+def _refused(refusal: Refusal, request: Request | None) -> Exception:
+    return WebSocketException(POLICY_VIOLATION, "policy") if request is None else Refused(refusal)
 
 
 def answer_refusals(app: FastAPI) -> None:
@@ -60,11 +68,11 @@ def answer_refusals(app: FastAPI) -> None:
     app.add_exception_handler(Refused, answered)
 
 
-async def _decided(guard: Guard, head: Head, request: Request) -> Decision:
+async def _decided(guard: Guard, head: Head, request: Request | None) -> Decision:
     asked = guard.asked(head, await guard.subject.identify_async(head))
     named = guard.named(head)
     in_body = None
-    if guard.model.body is not None:
+    if request is not None and guard.model.body is not None:
         body = await _whole(request, head, guard)
         if body:
             in_body = guard.model.in_whole_body(body, guard.model.check_media(head), guard.limits)
@@ -75,7 +83,7 @@ async def _decided(guard: Guard, head: Head, request: Request) -> Decision:
 async def _whole(request: Request, head: Head, guard: Guard) -> bytes:
     """Return the body, which the route can read again. One that is too long or too slow is not taken to its end."""
     length = head.header("content-length") or "0"
-    check_length(int(length) if length.isdigit() else 0, guard)
+    check_length(int(length[:20]) if length.isdigit() else 0, guard)  # a number without end is none to Python
     if length != "0" or head.header("transfer-encoding") is not None:
         guard.model.check_media(head)
     pieces, taken = list[bytes](), 0

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Required, TypedDict
+from urllib.parse import unquote
 
 import structlog
 
@@ -33,7 +34,7 @@ from policy_engine.core.enforcing import Enforcing
 from policy_engine.core.factparse import parse_location
 from policy_engine.errors import InputRefused, NotAuthenticated, PolicyEngineError
 from policy_engine.limits import LIMITS, Limits
-from policy_engine.middleware.head import Head
+from policy_engine.middleware.head import Head, loosely
 from policy_engine.middleware.models import ModelSource, from_body
 from policy_engine.middleware.subjects import Subject, Subjects
 
@@ -109,6 +110,8 @@ class Guard:
     wording: Wording = field(default_factory=Wording)
     limits: Limits = LIMITS
     _entries: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    _open: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    _alike: tuple[tuple[str, str], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for paths in (self.exempt, self.listings):
@@ -116,6 +119,9 @@ class Guard:
                 raise InputRefused("must be exact paths that begin with a slash", where="exempt and listings")
         _check_kinds(self)
         object.__setattr__(self, "_entries", tuple(f"{path}/" for path in self.listings))
+        object.__setattr__(self, "_open", tuple(path for path in self.listings if path.endswith("/")))
+        read = {loosely(path) for path in self.listings} - {"/"}
+        object.__setattr__(self, "_alike", tuple((path.rpartition("/")[2], f"{path}/") for path in read))
 
     def is_exempt(self, path: str) -> bool:
         """Return whether a path is handed on unasked."""
@@ -129,9 +135,19 @@ class Guard:
         """Return the model that the head names; the path of one entry of a listing names it too."""
         found = self.model.in_head(head)
         if not head.path.startswith(self._entries):
+            self._refuse_alike(head.path)
             return found
         entry = next(each for each in self._entries if head.path.startswith(each))
         return self.model.agreed(found, head.path[len(entry) :], self.limits)
+
+    def _refuse_alike(self, path: str) -> None:
+        """Raise `InputRefused` for a path that is no listing here and may be one upstream, which then shows all."""
+        plain = (unquote(path) if "%" in path else path).casefold()
+        if not any(word in plain for word, _ in self._alike) or path in self.listings:
+            return
+        read = loosely(path) + "/"
+        if any(read.startswith(listing) for _, listing in self._alike) and not path.startswith(self._open):
+            raise InputRefused("is spelled otherwise than the listing that it is like", where="the path")
 
     def asked(self, head: Head, subject: Subject) -> Asked:
         """Return the question that this request asks, whatever its model. Raises `NotAuthenticated`, `InputRefused`."""

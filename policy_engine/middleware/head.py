@@ -10,13 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from posixpath import normpath
 from typing import Any, Final
+from urllib.parse import unquote
 
 from policy_engine.core.querymodel import named_in_query
 from policy_engine.errors import InputRefused
 
 _UNCLEAR_PATH = re.compile(r"(?:^|/)\.{1,2}(?:;[^/]*)?(?:/|\Z)|//|\\|%[0-9a-fA-F]{2}|[\x00-\x1f\x7f]")
 """What upstreams write otherwise before they read a path: dots, empty segments, backslashes, a second decoding."""
+
+_LEFT_OUT = re.compile(r"[;?#\x00][^/]*|[\s\x00-\x1f\x7f]")
+"""What of a segment of a path some upstreams do not read."""
 
 _PRINTABLE = bytes(range(0x20, 0x7F))
 _NOT_SENT: Final[Any] = object()
@@ -101,11 +106,20 @@ class Head:
     def media(self) -> Mapping[str, str]:
         """The few headers by which the dialect of a client is told; what cannot be read is left out."""
         found = {}
+        if self._kept is None:
+            self._kept = _kept(self.headers)
         for name in ("accept", "anthropic-version", "mcp-protocol-version", "mcp-session-id"):
-            value = (self._kept or {}).get(name.encode())
+            value = self._kept.get(name.encode())
             if value is not None:
                 found[name] = value.decode("latin-1")
         return found
+
+
+def loosely(path: str) -> str:
+    """Return a path as the least strict of upstreams may read it: decoded once more, without regard to case, without
+    parameters, dot and empty segments."""
+    read = _LEFT_OUT.sub("", unquote(path).replace("\\", "/")).casefold()
+    return normpath("/" + read.lstrip("/"))
 
 
 def _kept(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes | None]:

@@ -30,6 +30,7 @@ Environ = dict[str, Any]
 StartResponse = Callable[..., Callable[[bytes], object]]
 WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 DECISION = "policy_engine.decision"
+LENGTH_DIGITS = 20
 
 
 class PolicyEngineWSGI:
@@ -170,7 +171,7 @@ def read_body(environ: Environ, guard: Guard) -> bytes:
         check_length(len(body), guard)
         del environ["HTTP_TRANSFER_ENCODING"]
     else:
-        if sent and not (sent.isascii() and sent.isdigit()):
+        if sent and not (sent.isascii() and sent.isdigit() and len(sent) <= LENGTH_DIGITS):
             raise BodyRefused(BodyProblem.INCOMPLETE)
         check_length(int(sent or 0), guard)
         body = environ["wsgi.input"].read(int(sent)) if sent else b""

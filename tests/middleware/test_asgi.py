@@ -45,6 +45,21 @@ def test_a_deny_never_reaches_the_application(engine: Any) -> None:
     assert ask(guarded(engine, app, dialect=Dialect.PROBLEM), sent=headers(user="eve")).json()["status"] == 403
 
 
+def test_the_clients_words_are_told_by_its_headers_whoever_reads_them(engine: Any) -> None:
+    """Also where an application says who asks, and no step before the refusal looked at a header."""
+
+    class Everybody:
+        def identify(self, head: Any) -> Subject:
+            return Subject("eve", tenant="acme", location="US")
+
+        async def identify_async(self, head: Any) -> Subject:
+            return self.identify(head)
+
+    door = guarded(engine, App(), subject=Everybody(), model=constant("fable-5"))
+    answered = ask(door, b"", path="/x", method="GET", sent=[(b"anthropic-version", b"2023-06-01")])
+    assert (answered.status, answered.json()["error"]["type"]) == (403, "permission_error")
+
+
 @pytest.mark.parametrize("path", ["/invocations", "/v1/responses", "/v1/messages", "/", "/anything", "/healthz/"])
 @pytest.mark.parametrize("method", ["POST", "OPTIONS", "GET", "HEAD", "PATCH", "BREW"])
 def test_every_route_and_method_is_guarded(engine: Any, path: str, method: str) -> None:

@@ -50,6 +50,36 @@ def test_wsgi_lists_the_same(engine: Any) -> None:
     assert found.headers["content-length"] == str(len(found.body)) and found.headers["cache-control"] == "no-store"
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/v1//models", "//v1/models", "/v1/./models", "/v1/x/../models", "/V1/Models", "/v1\\models"),
+        *(
+            "/v1/models;x",
+            "/v1/models%2F",
+            "/v1/mo%64els",
+            "/v1/models ",
+            "/v1/models\0x",
+            "/v1/models?x",
+            "//v1/models/a",
+        ),
+    ],
+)
+def test_a_path_that_may_be_a_listing_to_an_upstream_is_refused(engine: Any, path: str) -> None:
+    """It would show all of it to whoever may use the one model that the body names."""
+    app = App(listing)
+    assert ask(guarded(engine, app), path=path, method="GET").status == 400
+    assert app.calls == []
+
+
+def test_other_paths_are_like_no_listing(engine: Any) -> None:
+    """What only begins or ends like one passes, and so does what lies under a listing with a slash at its end."""
+    for path in ("/v1/models-of-mine", "/x/v1/models", "/V1/modelling"):
+        assert ask(guarded(engine, App()), path=path).status == 200
+    for listings in (["/models/"], ["/"], []):
+        assert ask(guarded(engine, App(), listings=listings), path="/models/x").status == 200
+
+
 def test_head_and_errors_of_the_application_pass(engine: Any) -> None:
     """A HEAD has the head of the filtered listing; an answer that is no listing passes as it is."""
 

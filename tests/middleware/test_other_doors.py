@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import Body, Depends, FastAPI, Request
+from fastapi import Body, Depends, FastAPI, Request, WebSocket, WebSocketDisconnect
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from policy_engine.core.decision import Decision
 from policy_engine.core.dialects import Dialect
 from policy_engine.errors import InputRefused, StartRefused
 from policy_engine.limits import LIMITS
 from policy_engine.middleware.fastapi import answer_refusals, require
+from policy_engine.middleware.models import from_query
 from policy_engine.middleware.vllm import Guard, settings_of
 from tests.conftest import POLICIES
 from tests.middleware.doors import CHAT, SECRET, Local, ask, by_proxy, headers
@@ -57,6 +59,28 @@ def test_a_dependency_guards_its_route(engine: Any) -> None:
     assert ask(app, path="/v1/messages", sent=headers(user="eve")).json()["type"] == "error"
     assert ask(app, sent=[(b"content-type", b"application/json")]).status == 401
     assert ask(app, b'{"model":"open-1","model":"fable-5"}').status == 400
+    assert ask(app, sent=headers(content_length="9" * 5_000)).status == 400
+
+
+def test_a_dependency_guards_a_websocket(engine: Any) -> None:
+    """A route for WebSockets finds the decision too; what is denied or names nobody is closed before it is accepted."""
+    app = FastAPI()
+    settings: dict[str, Any] = {"engine": Local(engine), "subject": by_proxy(), "model": from_query()}
+    allowed = Depends(require(**settings, serving_region="US"))
+
+    async def talk(websocket: WebSocket, decision: Decision = allowed) -> None:
+        await websocket.accept()
+        await websocket.send_text(str(decision.allowed))
+        await websocket.close()
+
+    app.websocket("/talk")(talk)
+    named, client = {name.decode(): value.decode() for name, value in headers()}, TestClient(app)
+    with client.websocket_connect("/talk?model=fable-5", headers=named) as websocket:
+        assert websocket.receive_text() == "True"
+    for query, sent in (("?model=mythos-5", named), ("", named), ("?model=fable-5", {})):
+        with pytest.raises(WebSocketDisconnect) as closed, client.websocket_connect(f"/talk{query}", headers=sent):
+            pass
+        assert closed.value.code == 1008
 
 
 def test_a_body_without_end_is_not_taken_to_its_end(engine: Any) -> None:
