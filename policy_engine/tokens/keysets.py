@@ -13,11 +13,13 @@ Left to others: what a token must say (`verifying`), who waits for keys (`issuer
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
-from http.client import HTTPException, HTTPSConnection
+from contextlib import suppress
+from http.client import HTTPS_PORT, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
@@ -224,21 +226,36 @@ class UrlKeys:
                 log.error("jwks.not-fetched", cause=type(error).__name__)
 
     def _fetch(self) -> bytes:
-        connection = HTTPSConnection(
-            self._host,
-            self._port,
-            timeout=self._limits.jwks_seconds,
-            context=self._tls or ssl.create_default_context(),
-        )
-        try:
-            connection.request("GET", self._target, headers={"Accept": "application/json"})
-            response = connection.getresponse()
-            content = response.read(self._limits.jwks_bytes + 1)
-        finally:
-            connection.close()
-        if response.status != 200 or len(content) > self._limits.jwks_bytes:
+        """Return what the URL answers. The time is for all of it, however slowly a server trickles."""
+        seconds, context = self._limits.jwks_seconds, self._tls or ssl.create_default_context()
+        with socket.create_connection((self._host, self._port or HTTPS_PORT), seconds) as plain:
+            tls = context.wrap_socket(plain, server_hostname=self._host, do_handshake_on_connect=False)
+            late = threading.Timer(seconds, _shut, (tls,))
+            late.daemon = True
+            late.start()
+            try:
+                with tls:
+                    tls.do_handshake()
+                    status, content = self._asked(tls)
+                if late.finished.is_set():
+                    raise TimeoutError("the key set did not come in time")
+            finally:
+                late.cancel()
+        if status != 200 or len(content) > self._limits.jwks_bytes:
             raise InputRefused("the key set could not be fetched", where="the URL of the key set")
         return content
+
+    def _asked(self, tls: ssl.SSLSocket) -> tuple[int, bytes]:
+        connection = HTTPSConnection(self._host, self._port)
+        connection.sock = tls
+        connection.request("GET", self._target, headers={"Accept": "application/json"})
+        response = connection.getresponse()
+        return response.status, response.read(self._limits.jwks_bytes + 1)
+
+
+def _shut(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def key_source(jwks: str | Path | Mapping[str, Any], limits: Limits = LIMITS) -> KeySource:

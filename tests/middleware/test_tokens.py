@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,8 @@ from policy_engine.tokens.verifying import Tokens
 from tests.middleware.doors import App, ask, guarded
 from tests.middleware.issuing import Issuer, certificate, issuing
 from tests.middleware.tokens import AUDIENCE, ISSUER, claims, key, key_set, part, token, unsigned
+from tests.remote.hostile import hostile
+from tests.remote.test_hostile import trickled
 
 RSA, EC = key("one"), key("two", "EC")
 
@@ -259,6 +262,21 @@ def test_a_certificate_that_is_not_trusted_gives_no_keys(issuer: Issuer) -> None
     with pytest.raises(IssuerUnavailable):
         tokens.verify(token())
     assert issuer.asked == 0
+
+
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{"])
+def test_a_key_set_that_trickles_is_given_up_in_time(certified: tuple[Path, Path], head: bytes) -> None:
+    """Each byte comes in time and the whole never does: whoever waits for the keys waits no longer than is said."""
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(*certified)
+    trusting = ssl.create_default_context(cafile=str(certified[0]))
+    with hostile(trickled(b" " * 40, 0.05, head=head), serving) as server:
+        url = server.url.replace("127.0.0.1", "localhost")
+        keys = UrlKeys(url, tls=trusting, limits=replace(LIMITS, jwks_seconds=0.3))
+        began = time.monotonic()
+        keys.refresh(None)
+        assert time.monotonic() - began < 1.5 and len(server.asked) == 1
+    assert not keys.is_known()
 
 
 def test_while_no_keys_are_known_the_answer_is_no_refusal_of_the_token(
