@@ -20,6 +20,7 @@ import pytest
 from policy_engine import PolicyEngine
 from policy_engine.bootstrap import copy_template
 from policy_engine.errors import InputRefused, StartRefused, StoreUnavailable
+from policy_engine.limits import LIMITS
 from tests.conftest import POLICIES
 
 ALICE: dict[str, Any] = {
@@ -79,6 +80,14 @@ def test_an_event_loop_is_not_kept_waiting(near: PolicyEngine) -> None:
     decided = asyncio.run(ask())
     assert all(decided)
     assert len({decision.id for decision in decided}) == 53
+
+
+def test_more_questions_than_the_log_lets_wait_are_decided(near: PolicyEngine) -> None:
+    """Each of them, in order: from afar they would be, and a full queue is no reason of a subject's."""
+    questions: list[Any] = [{**ALICE, "model": model} for model in ("fable-5", "mythos-5")] * 2_100
+    assert len(questions) > LIMITS.queue_entries_count
+    for found in (near.decide_many(questions), asyncio.run(near.decide_many_async(questions))):
+        assert [bool(each) for each in found] == [True, False] * 2_100
 
 
 def test_an_explanation_is_given_when_it_is_asked_for(near: PolicyEngine) -> None:
