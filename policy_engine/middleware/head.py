@@ -23,6 +23,7 @@ _UNCLEAR_PATH = re.compile(r"(?:^|/)\.{1,2}(?:;[^/]*)?(?:/|\Z)|//|\\|%[0-9a-fA-F
 _LEFT_OUT = re.compile(r"[;?#\x00][^/]*|[\s\x00-\x1f\x7f]")
 """What of a segment of a path some upstreams do not read."""
 
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PRINTABLE = bytes(range(0x20, 0x7F))
 _NOT_SENT: Final[Any] = object()
 
@@ -113,6 +114,12 @@ class Head:
             if value is not None:
                 found[name] = value.decode("latin-1")
         return found
+
+
+def check_header_name(name: str, where: str) -> None:
+    """Raise `InputRefused` for a setting that names no header: no request could ever have it."""
+    if _HEADER_NAME.fullmatch(name) is None:
+        raise InputRefused("must be the name of a header, such as x-user", where=where)
 
 
 def loosely(path: str) -> str:

@@ -15,7 +15,7 @@ from policy_engine.core.bodymodel import BodyProblem, BodyRefused, ModelScan, fi
 from policy_engine.core.formmodel import boundary_of, find_form_model
 from policy_engine.errors import InputRefused
 from policy_engine.limits import LIMITS, Limits
-from policy_engine.middleware.head import Head
+from policy_engine.middleware.head import Head, check_header_name
 
 _JSON = re.compile(r'application/json(?:\s*;\s*charset="?utf-8"?)?', re.IGNORECASE)
 NO_MODEL = "the request names no model, and this route is guarded; name one"
@@ -101,6 +101,7 @@ def from_body(name: str = "model", *, refused: frozenset[str] = frozenset(), for
 
 def from_model_header(name: str) -> ModelSource:
     """Take the model from a header."""
+    check_header_name(name, "the header of the model")
     return ModelSource(header=name)
 
 

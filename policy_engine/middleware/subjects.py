@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from policy_engine.errors import InputRefused, NotAuthenticated
 from policy_engine.limits import LIMITS, Limits
-from policy_engine.middleware.head import Head
+from policy_engine.middleware.head import Head, check_header_name
 
 PERSON, SERVICE = "person", "service"
 SECRET_CHARACTERS = 32
@@ -67,6 +67,7 @@ class TrustedProxy:
             raise InputRefused(f"must have at least {SECRET_CHARACTERS} characters", where="the proxy's secret")
         if self.secret is not None and not (self.secret.isascii() and self.secret.isprintable()):
             raise InputRefused("must be printable ASCII, as headers are", where="the proxy's secret")
+        check_header_name(self.secret_header, "the header of the proxy's secret")
         for address in self.addresses:
             try:
                 ip_network(address)
@@ -103,6 +104,11 @@ class HeaderSubjects:
     type: str = PERSON
     limits: Limits = LIMITS
 
+    def __post_init__(self) -> None:
+        for name in (self.name, self.tenant, self.location):
+            if name is not None:
+                check_header_name(name, "the header that names the caller")
+
     def identify(self, head: Head) -> Subject:
         """Return whom the proxy names. Raises `NotAuthenticated` when it names nobody, or did not send the request."""
         self.proxy.require(head)
@@ -124,6 +130,9 @@ class ProxyHeader:
 
     name: str
     proxy: TrustedProxy
+
+    def __post_init__(self) -> None:
+        check_header_name(self.name, "the header of the proxy")
 
     def __call__(self, head: Head) -> str | None:
         """Return the value, `None` when there is none. Raises `NotAuthenticated` when somebody else sent the header."""

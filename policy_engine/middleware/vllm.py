@@ -21,25 +21,10 @@ from policy_engine.middleware.subjects import Subjects, TrustedProxy, from_heade
 from policy_engine.middleware.tokens import from_jwt
 
 PREFIX = "POLICY_ENGINE_GUARD_"
+BY_TOKEN = ("AUDIENCE", "JWKS", "ALGORITHMS", "TENANT_CLAIM")
+BY_PROXY = ("TENANT_HEADER", "LOCATION_HEADER", "PROXY_SECRET_FILE", "PROXY_ADDRESSES", "PROXY_UNIX_SOCKET")
 NAMES = frozenset(
-    (
-        "ISSUER",
-        "AUDIENCE",
-        "JWKS",
-        "ALGORITHMS",
-        "TENANT_CLAIM",
-        "USER_HEADER",
-        "TENANT_HEADER",
-        "LOCATION_HEADER",
-        "PROXY_SECRET_FILE",
-        "PROXY_ADDRESSES",
-        "PROXY_UNIX_SOCKET",
-        "TENANT",
-        "LOCATION",
-        "MODELS",
-        "EXEMPT",
-        "FORMS",
-    )
+    (*("ISSUER", "USER_HEADER"), *BY_TOKEN, *BY_PROXY, *("TENANT", "LOCATION", "MODELS", "EXEMPT", "FORMS"))
 )
 
 
@@ -106,6 +91,7 @@ def _subjects(own: Mapping[str, str]) -> Subjects:
     if ("ISSUER" in own) == ("USER_HEADER" in own):
         raise StartRefused("name either the issuer of tokens or the user header of a proxy", where=f"{PREFIX}ISSUER")
     if "ISSUER" in own:
+        _require_unset(own, BY_PROXY, "by tokens")
         for name in ("AUDIENCE", "JWKS"):
             if name not in own:
                 raise StartRefused("is needed beside the issuer of tokens", where=PREFIX + name)
@@ -122,9 +108,17 @@ def _subjects(own: Mapping[str, str]) -> Subjects:
         addresses=_listed(own.get("PROXY_ADDRESSES", "")),
         unix_socket=_is_set(own, "PROXY_UNIX_SOCKET"),
     )
+    _require_unset(own, BY_TOKEN, "by a proxy")
     return from_header(
         own["USER_HEADER"], proxy=proxy, tenant=own.get("TENANT_HEADER"), location=own.get("LOCATION_HEADER")
     )
+
+
+def _require_unset(own: Mapping[str, str], names: tuple[str, ...], known: str) -> None:
+    """Raise `StartRefused` for a setting that would not be looked at: whoever set it counts on it."""
+    for name in names:
+        if name in own:
+            raise StartRefused(f"guards nothing where callers are known {known}; leave it out", where=PREFIX + name)
 
 
 def _is_set(own: Mapping[str, str], name: str) -> bool:
@@ -152,7 +146,9 @@ def _pairs(text: str) -> dict[str, str]:
     found = {}
     for each in _listed(text):
         served, separator, known = each.partition("=")
-        if not separator or not served or not known:
-            raise StartRefused("must be pairs such as served-name=catalogue-id", where=f"{PREFIX}MODELS")
+        if not separator or not served or not known or served in found:
+            raise StartRefused(
+                "must be pairs such as served-name=catalogue-id, each name once", where=f"{PREFIX}MODELS"
+            )
         found[served] = known
     return found

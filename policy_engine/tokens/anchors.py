@@ -21,7 +21,7 @@ from policy_engine.errors import InputRefused, StartRefused
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.tokens.identity import is_issuer
 from policy_engine.tokens.keysets import KeySource, key_source
-from policy_engine.tokens.verifying import ALGORITHMS, TYPES
+from policy_engine.tokens.verifying import ALGORITHMS, LEEWAY_SECONDS_MAX, TYPES
 
 MEMBERS: Final = ("issuer", "audience", "jwks", "algorithms", "claim", "types", "leeway_seconds")
 _NEEDED: Final = frozenset(("issuer", "audience", "jwks"))
@@ -31,7 +31,6 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "types": sorted(TYPES),
     "leeway_seconds": 0,
 }
-LEEWAY_SECONDS_MAX: Final = 300
 
 
 @dataclass(frozen=True, slots=True)

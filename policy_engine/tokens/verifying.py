@@ -34,6 +34,9 @@ ALGORITHMS: Final = frozenset(
     ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
 )
 TYPES: Final = frozenset(("jwt", "at+jwt"))
+LEEWAY_SECONDS_MAX: Final = 300
+"""By how much clocks may differ at most; with more, tokens would be good long after their end."""
+
 _MALFORMED: Final = "the token is malformed"
 _COMPACT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 _SECONDS_MAX: Final = 2**40
@@ -80,8 +83,11 @@ class Tokens:
         unknown = frozenset(algorithms) - ALGORITHMS
         if unknown or not algorithms:
             raise InputRefused(f"must be among {', '.join(sorted(ALGORITHMS))}", where="the algorithms of tokens")
-        if not issuer or not audience:
-            raise InputRefused("must both be named", where="the issuer and audience of tokens")
+        named: tuple[object, ...] = (issuer, audience)
+        if not all(isinstance(each, str) and each for each in named):
+            raise InputRefused("must be one text each", where="the issuer and audience of tokens")
+        if not 0 <= leeway_seconds <= LEEWAY_SECONDS_MAX:
+            raise InputRefused(f"must be from 0 to {LEEWAY_SECONDS_MAX} seconds", where="the leeway of tokens")
         self._keys = keys
         self._issuer = issuer
         self._audience = audience

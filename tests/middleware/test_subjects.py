@@ -8,6 +8,7 @@ import pytest
 
 from policy_engine.errors import InputRefused, NotAuthenticated
 from policy_engine.middleware.head import Head
+from policy_engine.middleware.models import from_model_header
 from policy_engine.middleware.subjects import ProxyHeader, Subject, TrustedProxy, from_header
 from tests.middleware.doors import SECRET, App, Local, ask, guarded, headers
 
@@ -59,6 +60,22 @@ def test_a_proxy_that_could_be_anybody_is_refused() -> None:
         with pytest.raises(InputRefused):
             TrustedProxy(**settings)  # type: ignore[arg-type]  # each is wrong in its own way
     assert SECRET not in repr(TrustedProxy(secret=SECRET))
+
+
+@pytest.mark.parametrize("name", ["", "x-us\u00e9r", "x user", "x-user:"])
+def test_a_header_that_no_request_could_have_is_refused_when_it_is_set(name: str) -> None:
+    """Each request would be told no more than that it cannot be decided."""
+    proxy = TrustedProxy(secret=SECRET)
+    for setting in (
+        lambda: from_header(name, proxy=proxy),
+        lambda: from_header("x-user", proxy=proxy, tenant=name),
+        lambda: from_header("x-user", proxy=proxy, location=name),
+        lambda: ProxyHeader(name, proxy),
+        lambda: TrustedProxy(secret=SECRET, secret_header=name),
+        lambda: from_model_header(name),
+    ):
+        with pytest.raises(InputRefused):
+            setting()
 
 
 def test_a_server_on_a_unix_socket_is_told_by_its_scope() -> None:
