@@ -133,6 +133,7 @@ class Limits:
     remote_recheck_seconds: float = 0.5
     guarded_body_seconds: float = 30.0
     guarded_end_seconds: float = 5.0
+    guarded_next_seconds: float = 0.4
     guarded_listing_bytes: int = 4_194_304
     query_parameters_count: int = 100
     migration_seconds: float = 30.0

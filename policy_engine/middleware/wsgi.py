@@ -2,13 +2,14 @@
 
 Rules of the room: as in `asgi`, with what WSGI can do. An answer is cut at its next piece, which is not let out; while
 nothing flows nobody can be told anything in WSGI, so where the server shows its socket (gunicorn, Werkzeug) the
-connection is shut down instead. The decision stands in the environ as `policy_engine.decision`.
+connection is shut down when no piece comes in a moment. The decision stands in the environ as `policy_engine.decision`.
 Left to others: the steps (`waiting`), settings (`guard`).
 """
 
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from http import HTTPStatus
@@ -101,7 +102,7 @@ class _Exchange:
         """Return the application's answer for as long as the hold stands."""
         connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
         if connection is not None:
-            self._hold.on_end(lambda: self._shut_down(connection))
+            self._hold.on_end(lambda: self._ended(connection))
         try:
             result = app(environ, self._start)
         except BaseException:
@@ -137,6 +138,7 @@ class _Exchange:
             if self._hold.ended is not None:
                 yield from self._last(self._hold.ended)
         finally:
+            self._waiting = False
             self._hold.close()
             _close(result)
 
@@ -154,6 +156,15 @@ class _Exchange:
         kept = {name.lower(): value.lower() for name, value in self._headers}
         plain = kept.get("content-encoding", "identity") == "identity" and "content-length" not in kept
         return plain and kept.get("content-type", "").partition(";")[0].strip() == "text/event-stream"
+
+    def _ended(self, connection: socket.socket) -> None:
+        """Hear of the end: where pieces flow the next one carries it to the client, and where none does nothing can."""
+        late = threading.Timer(self._guard.limits.guarded_next_seconds, self._shut_down, (connection,))
+        late.daemon = True
+        try:
+            late.start()
+        except RuntimeError:  # no more threads: at once, then
+            self._shut_down(connection)
 
     def _shut_down(self, connection: socket.socket) -> None:
         if self._waiting:

@@ -270,6 +270,29 @@ def test_the_connection_is_shut_down_while_nothing_flows(running: Any) -> None:
     other.close()
 
 
+def test_a_stream_that_flows_ends_with_the_clients_error_where_the_socket_is_shown(running: Any) -> None:
+    """Its next piece tells the client, so the connection is left as it is."""
+    engine, keys = running
+    own, other = socket.socketpair()
+
+    def flowing(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        for _ in range(100):
+            yield b"data: more\n\n"
+            time.sleep(0.02)
+
+    timer = threading.Timer(0.1, lambda: engage(engine, keys["operator"]))
+    timer.start()
+    found = call(door(engine, flowing), **{"werkzeug.socket": own})
+    timer.join()
+    time.sleep(LIMITS.guarded_next_seconds + 0.1)
+    assert b"model_suspended" in found.body and found.complete
+    own.send(b"!")
+    assert other.recv(1) == b"!"
+    own.close()
+    other.close()
+
+
 def test_flask_is_guarded_by_one_line(engine: Any) -> None:
     """A Flask application gets what is allowed, through its own client."""
     import flask
