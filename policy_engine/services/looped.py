@@ -77,12 +77,15 @@ class LoopCommitter(LoopWaker):
             return
         self._together = len(jobs) > 1
         staged = None if self._way.must_be_patient() else self._stage(jobs)
-        if staged is None:
-            for job in jobs:
-                self._hand_over(job)
-            self.loop.call_soon(self._cycle)
-        else:
-            self._way.commits.submit(self._commit, staged, jobs)
+        if staged is not None:
+            try:
+                self._way.commits.submit(self._commit, staged, jobs)
+                return
+            except RuntimeError:  # closed meanwhile: what was staged is let go, and the patient way says so
+                staged = None
+        for job in jobs:
+            self._hand_over(job)
+        self.loop.call_soon(self._cycle)
 
     def _take(self) -> list[Job]:
         """Take jobs of one state, up to a batch, in the order in which they came."""

@@ -354,6 +354,31 @@ def test_closing_writes_what_is_queued_and_then_refuses(desk: Desk) -> None:
         write(9)
 
 
+def test_closing_while_an_event_loop_writes_refuses_like_any_closing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is staged and can be committed no more was not written, and nobody waits for it or meets another error."""
+    state, staging = desk.store.state(), desk.store.try_stage
+
+    def closed_meanwhile(*arguments: Any) -> Any:
+        staged = staging(*arguments)
+        desk.recorder._closed = True
+        desk.recorder._commits.close()
+        return staged
+
+    async def write(user: str) -> Any:
+        return await desk.recorder.write_async([desk.recorder.decision(desk.evaluation(user), PEP, 1)], state)
+
+    async def one_after_another() -> None:
+        assert isinstance((await write("u1"))[0], Written)
+        monkeypatch.setattr(desk.store, "try_stage", closed_meanwhile)
+        with pytest.raises(StoreUnavailable, match="closed"):
+            await write("u2")
+
+    asyncio.run(one_after_another())
+    assert [each["kind"] for each in entries(desk)].count("decision") == 1
+
+
 def test_notes_are_written_under_the_state_that_holds(desk: Desk) -> None:
     """An entry that rests on no state is made anew until the state stands still."""
     states = []
