@@ -1,7 +1,7 @@
 """The thread in which the commits of event loops wait for the disk, one after the other.
 
-Whoever hands a commit over waits for it, so handing over is one step in C: an executor makes a future for each call
-and takes three locks, which costs as much as a decision's look-ups.
+Whoever hands a commit over waits for it, so handing over takes one lock that nobody holds for long: an executor makes a
+future for each call and takes three, which costs as much as a decision's look-ups.
 Rules of the room: what is handed over is called once, in order; closing waits for all of it. Calls raise nothing.
 Left to others: what is committed (`services.looped`).
 """
@@ -27,9 +27,13 @@ class CommitThread:
 
     def submit(self, call: Callable[..., None], *arguments: Any) -> None:
         """Have a call made. Raises `RuntimeError` once closed."""
-        if self._thread is None or self._closed:
-            self._begin()
-        self._calls.put((call, arguments))
+        with self._lock:  # so that nothing is put behind the end
+            if self._closed:
+                raise RuntimeError("nothing is committed any more: the recorder is closed")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="commits", daemon=True)
+                self._thread.start()
+            self._calls.put((call, arguments))
 
     def close(self) -> None:
         """Make what was handed over and end. Twice is no error."""
@@ -39,14 +43,6 @@ class CommitThread:
         if thread is not None:
             self._calls.put(None)
             thread.join()
-
-    def _begin(self) -> None:
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("nothing is committed any more: the recorder is closed")
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="commits", daemon=True)
-                self._thread.start()
 
     def _run(self) -> None:
         while (made := self._calls.get()) is not None:
