@@ -281,7 +281,7 @@ class Maker:
             [body.key for each in self.made.logs.values() for body in each.bodies.values() if body.key] or [""]
         )
         row = f"{self.random.randrange(20):032x}"
-        count = 0
+        count, revisions = 0, 0
         for each in self.made.logs.values():
             for seq, body in each.bodies.items():
                 if body.key == name and body.sealed:
@@ -289,7 +289,8 @@ class Maker:
                 elif body.key is None:  # a row keeps its ciphertext; its key is gone, so nobody opens it
                     texts = [(key, None if key == row else text) for key, text in body.texts]
                     each.bodies[seq] = replace(body, texts=texts)
-        return {"erases": {"keys": sorted([name, row]), "rows": [["persons", row, 7]], "bodies": count}}
+                    revisions += sum(key == row for key, _ in texts)
+        return {"erases": {"keys": sorted([name, row]), "rows": [["persons", row, revisions]], "bodies": count}}
 
     def pruned(self) -> dict[str, object]:
         """Empty the first bodies of a log."""

@@ -265,6 +265,49 @@ def test_a_body_is_not_hidden_behind_an_erasure(tmp_path: Path) -> None:
         assert len(Bench(tmp_path / str(seed), made).found()) == 1
 
 
+@pytest.mark.parametrize("what", ["a decision", "a row"])
+def test_the_key_of_an_erased_row_hides_nothing_else(what: str, tmp_path: Path) -> None:
+    """A row's key accounts for no decision, and for no more rows than it had revisions: what else is gone is found."""
+    made = honest.make(3, 400)
+    log, end, row = next(
+        (log, seq, key_id)
+        for log in made.logs.values()
+        for seq, entry in enumerate(log.entries)
+        for _, key_id, revision in json.loads(entry).get("erases", {"rows": ()})["rows"]
+        if revision > 0
+    )
+    seq, body = next(
+        (seq, body)
+        for seq, body in log.bodies.items()
+        if seq < end and bool(body.key) == (what == "a decision") and body.sealed and all(text for _, text in body.texts)
+    )
+    assert Bench(tmp_path / "honest", made, bodies=True).found() == []
+    sealed = b"" if body.key else body.sealed
+    log.bodies[seq] = replace(body, key=body.key and row, sealed=sealed, texts=[(row, None), *body.texts[1:]])
+    found = Bench(tmp_path / "hidden", made, bodies=True).found()
+    assert {place.seq for _, place in found} == {seq if what == "a decision" else end}
+
+
+def test_no_row_of_a_change_hides_behind_a_pruning(tmp_path: Path) -> None:
+    """Prunings empty bodies of decisions only: a row that is gone from a range that was pruned is missing."""
+    made = honest.make(5, 400)
+    ranges = [
+        part
+        for log in made.logs.values()
+        for entry in log.entries
+        for part in json.loads(entry).get("prunes", {"ranges": ()})["ranges"]
+    ]
+    log, seq = next(
+        (made.logs[of], seq)
+        for of, first, end in ranges
+        for seq, body in made.logs[of].bodies.items()
+        if first <= seq < end and body.key is None and all(text for _, text in body.texts)
+    )
+    assert Bench(tmp_path / "honest", made, bodies=True).found() == []
+    log.bodies[seq] = replace(log.bodies[seq], texts=[("ff" * 16, None), *log.bodies[seq].texts[1:]])
+    assert [place.seq for _, place in Bench(tmp_path / "hidden", made, bodies=True).found()] == [seq]
+
+
 # The key is stolen
 
 

@@ -1,6 +1,7 @@
 """What lies beside the log in a bundle: the manifest, ciphertexts, opened bodies, receipts, proofs and blobs.
 
-A body that is not there is accounted for by an entry that erased its key or pruned its range, or it is missing.
+A body that is not there is accounted for by an entry that erased its key or pruned its range, or it is missing. The key
+of a register's row accounts for rows of that register and for no decision, and for no more of them than it had.
 """
 
 from __future__ import annotations
@@ -110,12 +111,12 @@ class Beside:
         self._source, self._given, self._find, self._counts = source, given, find, counts
         self._asides: dict[tuple[str, str], _Aside] = {}
         self._receipts: dict[tuple[str, int], list[tuple[str, Receipt]]] = {}
-        self._absent: dict[tuple[str, int, Any], int] = {}
-        self._erased: dict[str, list[tuple[int, tuple[str, int], bool]]] = {}
+        self._absent: dict[tuple[str, int, int, Any], tuple[int, Any]] = {}
+        self._erased: dict[str, list[tuple[int, tuple[str, int], Any]]] = {}
         self._pruned: list[tuple[str, int, int, tuple[str, int]]] = []
         self.damaged: set[str] = set()
         """Logs of which the last batch was not whole."""
-        self._erased_count: Counter[tuple[str, int]] = Counter()
+        self._erased_count: Counter[tuple[tuple[str, int], str | None]] = Counter()
 
     def has(self, log: str) -> bool:
         """Return whether the bundle holds anything for single entries of a log."""
@@ -166,10 +167,11 @@ class Beside:
         erases = members.get("erases") if members.get("kind") == "erased" else None
         prunes = members.get("prunes") if members.get("kind") == "pruned" else None
         if erases:
-            self._erased_count[place] += erases["bodies"]
-            rows = {name for _, name, _ in erases["rows"]}
+            self._erased_count[place, None] += erases["bodies"]
+            rows = {name: register for register, name, _ in erases["rows"]}
             for name in erases["keys"]:
-                self._erased.setdefault(name, []).append((entry.at, place, name not in rows))
+                self._erased.setdefault(name, []).append((entry.at, place, rows.get(name)))
+            self._erased_count.update({(place, name): revision for _, name, revision in erases["rows"]})
         for log, first, end in prunes["ranges"] if prunes else ():
             self._pruned.append((log, int(first), int(end), place))
 
@@ -187,7 +189,7 @@ class Beside:
             return
         name, sealed = lines.of(entry.seq, damaged) or (None, b"")
         if not sealed:
-            self._absent[entry.log, entry.seq, name] = entry.at
+            self._absent[entry.log, entry.seq, 0, name] = entry.at, None
         elif sha256(sealed).hexdigest() != entry.sealed:
             raise Refused("the ciphertext is not the one that the entry names")
         self._counts["ciphertexts"] += bool(sealed)
@@ -197,14 +199,14 @@ class Beside:
         if lines is None:
             return
         rows = None if entry.members is None else entry.members.get("rows")
-        commits = [entry.commit] if rows is None else [row[1] for row in rows]
+        commits = [(None, entry.commit)] if rows is None else rows
         opened = lines.of(entry.seq, damaged) or [(None, None)] * len(commits)
         if len(opened) != len(commits):
             raise Refused("another number of texts was opened than the entry commits to")
-        for (name, text), commit in zip(opened, commits, strict=True):
+        for item, ((name, text), (register, commit)) in enumerate(zip(opened, commits, strict=True)):
             parts = _TEXT.fullmatch(text or b"")
             if text is None:
-                self._absent[entry.log, entry.seq, name] = entry.at
+                self._absent[entry.log, entry.seq, item, name] = entry.at, register
             elif parts is None or sha256(bytes.fromhex(parts[2].decode()) + parts[1]).hexdigest() != commit:
                 raise Refused("an opened text is not the one that the entry committed to")
             self._counts["opened texts"] += text is not None
@@ -229,24 +231,28 @@ class Beside:
 
     def _account(self) -> None:
         """Say of each body that is not there which entry took it away. What no entry says is missing."""
-        claims: Counter[tuple[str, int]] = Counter()
-        for (log, seq, name), at in self._absent.items():
+        claims: Counter[tuple[tuple[str, int], str | None]] = Counter()
+        for (log, seq, _, name), (at, register) in self._absent.items():
             erased = (
-                (place, whole)
-                for then, place, whole in self._erased.get(name, ())
-                if (seq < place[1] if place[0] == log else at < then)
+                place
+                for then, place, of in self._erased.get(name, ())
+                if of == register and (seq < place[1] if place[0] == log else at < then)
             )
-            pruned = (place for of, first, end, place in self._pruned if of == log and first <= seq < end)
-            (place, whole), event = next(erased, (None, False)), next(pruned, None)
+            pruned = (
+                place
+                for of, first, end, place in self._pruned
+                if register is None and of == log and first <= seq < end  # bodies of changes are never pruned
+            )
+            place, event = next(erased, None), next(pruned, None)
             if place is not None:
-                claims[place] += whole and event is None  # rows of changes, and bodies gone before, are not counted
+                claims[place, register and name] += event is None  # bodies gone before are not counted
                 self._counts[f"bodies erased by entry {place[0]}:{place[1]}"] += 1
             elif event is not None:
                 self._counts[f"bodies pruned by event {event[0]}:{event[1]}"] += 1
             else:
                 self._find("the body is missing, and no entry says why", Place(log, seq=seq))
-        for (log, seq), count in claims.items():
-            if count > self._erased_count[log, seq]:
+        for ((log, seq), key_of_row), count in claims.items():
+            if count > self._erased_count[(log, seq), key_of_row]:
                 message = f"{count} bodies are gone under the keys that it erased, and it erased fewer"
                 self._find(message, Place(log, seq=seq))
 
