@@ -77,6 +77,19 @@ def test_a_whole_bundle_verifies(
     assert [path.name for path in tmp_path.iterdir() if "bundle" in path.name] == [name]
 
 
+def test_a_policy_file_that_was_taken_out_is_missing(
+    decided: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each file of a release that a shown entry stored must be in the bundle; one that is not is named by its entry."""
+    with decided.store.view() as view:
+        write_bundle(view, tmp_path / "b", at=decided.store.now())
+    min((tmp_path / "b" / "blobs").iterdir()).unlink()
+    code, found = verified(capsys, tmp_path / "b", "--key", key_of(decided))
+    assert (code, len(found["findings"])) == (6, 1)
+    assert "missing from blobs/" in found["findings"][0]["message"]
+    assert found["findings"][0]["seq"] is not None
+
+
 def test_replayed_by_stock_casbin(decided: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every decision of an unsealed bundle that reached the rules comes out as it was recorded."""
     release = decided.snapshots.current().release

@@ -174,6 +174,9 @@ class Beside:
             self._erased_count.update({(place, name): revision for _, name, revision in erases["rows"]})
         for log, first, end in prunes["ranges"] if prunes else ():
             self._pruned.append((log, int(first), int(end), place))
+        for name in members.get("blobs", ()):
+            if f"blobs/{name}" not in self._source.sizes:
+                raise Refused("a file of a release that it stored is missing from blobs/")
 
     def _aside(self, folder: str, log: str, parse: Callable[[bytes, str], tuple[int, Any]]) -> _Aside | None:
         name = f"{folder}/{log}.jsonl"
