@@ -107,6 +107,10 @@ class StoreUnavailable(PolicyEngineError):
     code = "log.unavailable"
 
 
+class StoreDamaged(StoreUnavailable):
+    """The database answers, and a table, a column, a row or a page of it that must be there is not as it must be."""
+
+
 class EngineUnavailable(StoreUnavailable):
     """An engine that is asked from afar gave no readable answer in time; only what cannot be a deny raises this."""
 

@@ -14,10 +14,10 @@ from policy_engine.cli import exits, output
 from policy_engine.cli.database import vault_of, view_of
 from policy_engine.cli.output import FormOption
 from policy_engine.cli.session import read_settings
+from policy_engine.errors import StoreDamaged
 
 if TYPE_CHECKING:
     from policy_engine.services.verify import Report
-    from policy_engine.store.interfaces import Head
 
 app = typer.Typer(name="audit", help="Read and verify the log.", no_args_is_help=True)
 
@@ -25,14 +25,17 @@ app = typer.Typer(name="audit", help="Read and verify the log.", no_args_is_help
 @app.command("verify")
 def verify(form: FormOption = None) -> None:
     """Recompute the whole log and compare the registers with it. Exits 6 and names each place that does not agree."""
+    from policy_engine.services.verify import NOTE, Finding, Report
     from policy_engine.services.verify import verify as verified
 
     settings = read_settings()
     vault = vault_of(settings)
-    with view_of(settings) as (view, _), output.progress("verifying the log") as report:
-        heads = view.heads()
-        found = verified(view, vault, report)
-    output.emit_record(report_of(found, heads), form)
+    try:
+        with view_of(settings) as (view, _), output.progress("verifying the log") as report:
+            found = verified(view, vault, report)
+    except StoreDamaged as damaged:
+        found = Report((Finding("database", damaged.message),), {}, NOTE)
+    output.emit_record(report_of(found), form)
     output.note(found.note)
     if not found.ok:
         output.note(
@@ -41,12 +44,14 @@ def verify(form: FormOption = None) -> None:
         raise typer.Exit(exits.Code.VERIFICATION_FAILED)
 
 
-def report_of(found: Report, heads: list[Head]) -> dict[str, Any]:
+def report_of(found: Report) -> dict[str, Any]:
     """Return a report as data: whether all agrees, what was counted, where the log ends, and each finding."""
     return {
         "ok": found.ok,
         **found.counts,
-        "heads": [{"log": head.log_id, "entries": head.next_seq, "last_header": head.head_hash} for head in heads],
+        "heads": [
+            {"log": head.log_id, "entries": head.next_seq, "last_header": head.head_hash} for head in found.heads
+        ],
         "gone": dict(found.gone),
         "findings": [str(finding) for finding in found.findings],
         "more_findings": found.more,

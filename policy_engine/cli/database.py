@@ -31,8 +31,8 @@ def vault_of(settings: Settings) -> KeyVault | None:
 def view_of(settings: Settings) -> Iterator[tuple[LogView, Reader]]:
     """Offer everything in the database as of one moment. Raises `StoreUnavailable` when it cannot be read."""
     from policy_engine.store import faults
-    from policy_engine.store.sessions import Reader, make_engine
-    from policy_engine.store.view import StoreView
+    from policy_engine.store.sessions import make_engine
+    from policy_engine.store.view import ReportingReader, StoreView
 
     if settings.on_postgres:
         from policy_engine.store.pgreading import looked_at
@@ -48,7 +48,7 @@ def view_of(settings: Settings) -> Iterator[tuple[LogView, Reader]]:
         with faults.reported():
             connection = engine.raw_connection()
             try:
-                reader = Reader(connection.dbapi_connection)
+                reader = ReportingReader(connection.dbapi_connection)
                 with reader.at_one_moment():
                     yield StoreView(reader), reader
             finally:

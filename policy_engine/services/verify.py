@@ -11,16 +11,17 @@ recomputed for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
-from policy_engine.errors import StoreUnavailable, VerificationFailed
+from policy_engine.errors import StoreDamaged, VerificationFailed
 from policy_engine.ledger.encoding import FIRST_PREVIOUS, Header, header_hash, parse_header, parse_public
 from policy_engine.ledger.merkle import leaf_hash, root
 from policy_engine.ledger.sealing import TAG_BYTES, KeyVault, split_rows
-from policy_engine.services.marks import MarkCheck, Marks
+from policy_engine.services.entrystream import EntryStream
+from policy_engine.services.marks import NO_MARKS, MarkCheck, Marks
 from policy_engine.services.projection import Projection
 from policy_engine.services.timeline import Timeline
 from policy_engine.services.unseal import Unsealer
@@ -42,6 +43,8 @@ NOTE = (
 
 UNOPENED = "Without the key file, sealed parts were not opened, and a register row that was taken out is not missed."
 
+_Found = TypeVar("_Found")
+
 Progress = Callable[[int, int], None]
 """Called with entries verified so far and entries in all."""
 
@@ -61,7 +64,7 @@ class Finding:
 class Report:
     """What verifying found. `counts` says what was checked, `note` what could not be seen.
 
-    `gone` says by which entry sealed parts were erased or pruned, and how many by each.
+    `gone` says by which entry sealed parts were erased or pruned, and how many by each; `heads` where each log ends.
     """
 
     findings: tuple[Finding, ...]
@@ -69,6 +72,7 @@ class Report:
     note: str
     more: int = 0
     gone: Mapping[str, int] = field(default_factory=dict)
+    heads: tuple[Head, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -90,7 +94,8 @@ def verify(view: LogView, vault: KeyVault | None, progress: Progress | None = No
     check.run()
     note = NOTE if vault is not None else f"{NOTE} {UNOPENED}"
     more = max(0, len(check.findings) - FINDINGS_COUNT)
-    return Report(tuple(check.findings[:FINDINGS_COUNT]), check.counts, note, more, check.marks.gone)
+    heads = tuple(check.heads.values())
+    return Report(tuple(check.findings[:FINDINGS_COUNT]), check.counts, note, more, check.marks.gone, heads)
 
 
 class _Verification:
@@ -99,7 +104,8 @@ class _Verification:
     def __init__(self, view: LogView, vault: KeyVault | None, progress: Progress) -> None:
         self._view = view
         self._progress = progress
-        self._marks = Marks.of(view)
+        self.findings: list[Finding] = []
+        self._marks = self._read("marks", lambda: Marks.of(view), NO_MARKS)
         self.marks = MarkCheck(self._marks, self.find)
         self._erased: set[tuple[str, int, int]] = set()
         self._unsealer = None if vault is None else Unsealer(vault, view.data_key, self._marks)
@@ -107,21 +113,28 @@ class _Verification:
         self._timeline = None if view.one_log else Timeline()
         self._commitments: dict[tuple[str, int, int], tuple[str, str]] = {}
         self._blobs: set[str] = set()
-        self._heads = {head.log_id: head for head in view.heads()}
-        self._total = sum(head.next_seq for head in self._heads.values())
+        heads = self._read("heads", view.heads, list[Head]())
+        self.heads = {head.log_id: head for head in heads}
+        self._total = sum(head.next_seq for head in self.heads.values())
         self._tags_indexed = 0
         self._last_at: dict[str, int] = {}
         self._led_to: tuple[int, str | None] = (0, None)
-        self.findings: list[Finding] = []
         self.counts = {"entries": 0, "batches": 0, "bodies": 0, "tags": 0, "rows": 0, "blobs": 0}
 
     def find(self, place: str, message: str) -> None:
         """Note one thing that does not agree."""
         self.findings.append(Finding(place, message))
 
+    def _read(self, place: str, read: Callable[[], _Found], otherwise: _Found) -> _Found:
+        try:
+            return read()
+        except StoreDamaged as damaged:
+            self.find(place, damaged.message)
+            return otherwise
+
     def run(self) -> None:
         """Check everything, the log first: the registers are compared with what it says."""
-        if self._view.one_log and len(self._heads) > 1:
+        if self._view.one_log and len(self.heads) > 1:
             self.find("heads", "the database holds more than one log")
         for place, check in (
             ("log", self._check_log),
@@ -136,15 +149,15 @@ class _Verification:
             ("marks", lambda: self.marks.compare(self._view)),
         ):
             try:
-                check()
-            except (ArithmeticError, AttributeError, LookupError, StoreUnavailable, TypeError, ValueError):
+                self._read(place, check, None)
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
                 self.find(place, "something there is not what this program writes, and hides the rest from it")
         self._progress(self.counts["entries"], self.counts["entries"])
 
     # The log
 
     def _check_log(self) -> None:
-        entries = _Entries(self._view.scan_entries())
+        entries = EntryStream(self._view.scan_entries())
         expected: dict[str, Head] = {}
         for batch in self._view.scan_batches():
             before = expected.get(batch.log_id) or Head(batch.log_id, 0, 0, FIRST_PREVIOUS, 0, 0)
@@ -152,15 +165,15 @@ class _Verification:
         for entry in entries.rest():
             self.find(_entry(entry.log_id, entry.seq), "the entry belongs to no batch")
             self._check_entry(entry, None)
-        for log_id in expected.keys() | self._heads.keys():
-            self._check_head(self._heads.get(log_id), expected.get(log_id), log_id)
+        for log_id in expected.keys() | self.heads.keys():
+            self._check_head(self.heads.get(log_id), expected.get(log_id), log_id)
 
     def _check_changes(self) -> None:
         """Replay the changes of several logs in their one order."""
         if self._timeline is not None:
             self._timeline.replay(self._projection, self.find)
 
-    def _check_batch(self, batch: StoredBatch, before: Head, entries: _Entries) -> Head:
+    def _check_batch(self, batch: StoredBatch, before: Head, entries: EntryStream) -> Head:
         """Check one header and its entries, and return the head as it is after them."""
         self.counts["batches"] += 1
         place = f"batch {batch.batch} of log {batch.log_id}"
@@ -291,6 +304,8 @@ class _Verification:
 
     def _follow_keys(self, entry: StoredEntry, public: Mapping[str, Any]) -> None:
         """Note which rows of a change were erased, and which data keys are in use again."""
+        if "rows" in public and entry.data_key is not None:
+            self.find(_entry(entry.log_id, entry.seq), "its body names a data key, and its rows have each their own")
         place = (entry.log_id, entry.seq)
         keys = [entry.data_key] if "rows" not in public else [key for key, _ in split_rows(entry.sealed or b"")]
         for item, key in enumerate(keys):
@@ -304,7 +319,7 @@ class _Verification:
     def _check_tags(self, entry: StoredEntry, tags: set[bytes]) -> None:
         """Check that the index has the tags of a body that lies before its mark."""
         self.counts["tags"] += len(tags)
-        head = self._heads.get(entry.log_id)
+        head = self.heads.get(entry.log_id)
         if head is None or entry.seq >= head.tagged:
             return
         self._tags_indexed += len(tags)
@@ -343,7 +358,7 @@ class _Verification:
             return
         tags: dict[tuple[str, int], bytes] = {}
         for entry in self._view.scan_entries():
-            head = self._heads.get(entry.log_id)
+            head = self.heads.get(entry.log_id)
             if head is not None and entry.seq < head.tagged:
                 tags[entry.log_id, entry.seq] = entry.tags or b""
         for tag, log_id, seq in self._view.scan_tags():
@@ -369,26 +384,6 @@ class _Verification:
                 self.find(f"blob {hash}", "no entry stored it")
         for hash in sorted(self._blobs - there):
             self.find(f"blob {hash}", "the content is missing")
-
-
-class _Entries:
-    """The stream of entries with a look ahead, so that each batch takes its own."""
-
-    def __init__(self, stream: Iterator[StoredEntry]) -> None:
-        self._stream = stream
-        self._next = next(stream, None)
-
-    def before(self, log_id: str, seq: int) -> Iterator[StoredEntry]:
-        """Yield the entries in front of a place."""
-        while self._next is not None and (self._next.log_id, self._next.seq) < (log_id, seq):
-            entry, self._next = self._next, next(self._stream, None)
-            yield entry
-
-    def rest(self) -> Iterator[StoredEntry]:
-        """Yield what is left."""
-        while self._next is not None:
-            entry, self._next = self._next, next(self._stream, None)
-            yield entry
 
 
 def _entry(log_id: str, seq: int) -> str:

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from policy_engine.errors import StoreUnavailable, VerificationFailed
+from policy_engine.errors import StoreDamaged, StoreUnavailable, VerificationFailed
 from policy_engine.ledger.encoding import FIRST_PREVIOUS, Header, header_hash, parse_header
 from policy_engine.ledger.merkle import leaf_hash, root
 from policy_engine.ledger.sealing import TAG_BYTES
@@ -27,10 +27,10 @@ LOG_ID_BYTES = 8
 
 
 def read_state(reader: Reader) -> State:
-    """Return the state row. Raises `StoreUnavailable` when it is missing: then nothing is known."""
+    """Return the state row. Raises `StoreDamaged` when it is missing: then nothing is known."""
     row = reader.one(statements.READ_STATE)
     if row is None:
-        raise StoreUnavailable("the state row is missing; the database is damaged", where="database")
+        raise StoreDamaged("the state row is missing; the database is damaged", where="database")
     return State(row[0], row[1], row[2], bool(row[3]))
 
 

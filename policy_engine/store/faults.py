@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pysqlite3.dbapi2 as dbapi
 from sqlalchemy.exc import SQLAlchemyError
 
-from policy_engine.errors import StoreUnavailable
+from policy_engine.errors import StoreDamaged, StoreUnavailable
 
 DatabaseError: type[Exception] = dbapi.Error
 """Base of the driver's errors."""
@@ -27,6 +28,9 @@ _SENTENCES = {
     "SQLITE_CORRUPT": "the database file is damaged; stop, keep the file, and restore a verified copy",
     "SQLITE_NOTADB": "the file is no database of this engine; check the path",
 }
+
+_LACKS = re.compile(r"no such (?:table|column): [a-z_.]{1,64}")
+"""What SQLite says of a table or column that is gone. Its name is the program's own."""
 
 BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
 
@@ -48,13 +52,26 @@ def sentence(error: BaseException) -> str:
     for start, text in _SENTENCES.items():
         if name.startswith(start):
             return text
+    lacks = _LACKS.fullmatch(_text(error))
+    if lacks is not None:
+        return f"the database was changed by hand ({lacks[0]}); stop, keep the file, and restore a verified copy"
     return "the database does not answer as it should; see the operator's log"
+
+
+def is_damage(error: BaseException) -> bool:
+    """Return whether the file could be read, and what it holds is not what this program made."""
+    return error_name(error).startswith("SQLITE_CORRUPT") or _LACKS.fullmatch(_text(error)) is not None
+
+
+def _text(error: BaseException) -> str:
+    return str(getattr(error, "orig", None) or error)
 
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Turn errors of the driver into `StoreUnavailable`."""
+    """Turn errors of the driver into `StoreUnavailable`; into `StoreDamaged` where the file itself is wrong."""
     try:
         yield
     except (dbapi.Error, SQLAlchemyError) as error:
-        raise StoreUnavailable(sentence(error), where="database") from error
+        kind = StoreDamaged if is_damage(error) else StoreUnavailable
+        raise kind(sentence(error), where="database") from error

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import TypeVar
 
-from policy_engine.errors import StoreUnavailable
+from policy_engine.errors import StoreDamaged
 from policy_engine.ledger.leaves import Abandoned, Closed, Opened, parse_leaf
 from policy_engine.store import treestatements as statements
 from policy_engine.store.interfaces import State
@@ -52,10 +52,10 @@ class Opening:
 
 
 def read_tree(reader: Reader) -> TreeState:
-    """Return the row about the tree. Raises `StoreUnavailable` when it is missing."""
+    """Return the row about the tree. Raises `StoreDamaged` when it is missing."""
     row = reader.one(statements.READ_TREE)
     if row is None:
-        raise StoreUnavailable("the row of the tree is missing; the database is damaged", where="database")
+        raise StoreDamaged("the row of the tree is missing; the database is damaged", where="database")
     return TreeState(*row)
 
 

@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
-from policy_engine.store import entries, erasuretables, statements
+from policy_engine.store import entries, erasuretables, faults, statements
 from policy_engine.store.erasureinterfaces import ErasedKey, PrunedRange
 from policy_engine.store.indexreading import ReadIndex
 from policy_engine.store.interfaces import Head, State, StoredBatch, StoredEntry, StoredRow
 from policy_engine.store.replicainterfaces import Replica
 from policy_engine.store.replicatables import READ_REPLICAS
-from policy_engine.store.sessions import Reader
+from policy_engine.store.sessions import Query, Reader, Row
 from policy_engine.store.tables import TYPED
 from policy_engine.store.tree import ReadTree
+
+
+class ReportingReader(Reader):
+    """A reader of a file that may be damaged: what cannot be read is said by the query that wanted it.
+
+    So a caller can note it, and go on with what else there is. Raises `StoreDamaged` and `StoreUnavailable`.
+    """
+
+    def one(self, statement: Query, *parameters: object) -> Row | None:
+        """Return the first row, or `None`."""
+        with faults.reported():
+            return super().one(statement, *parameters)
+
+    def all(self, statement: Query, *parameters: object) -> list[Row]:
+        """Return every row."""
+        with faults.reported():
+            return super().all(statement, *parameters)
+
+    def stream(self, statement: Query, *parameters: object) -> Iterator[Any]:
+        """Yield rows as they are read."""
+        with faults.reported():
+            yield from super().stream(statement, *parameters)
 
 
 class StoreView(ReadTree, ReadIndex):

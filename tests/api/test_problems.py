@@ -27,6 +27,7 @@ STATUSES = {
     errors.LogForked: 503,
     errors.ReplicaCutOff: 503,
     errors.RollbackSuspected: 503,
+    errors.StoreDamaged: 503,
     errors.StoreUnavailable: 503,
     errors.VerificationFailed: 500,
 }

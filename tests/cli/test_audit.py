@@ -100,6 +100,38 @@ def test_a_change_behind_the_engines_back_is_found(asked: Shell, statement: str,
     assert "eve" not in ran.err
 
 
+@pytest.mark.parametrize(
+    ("statement", "place"),
+    [
+        ("DROP TABLE entries", "log: "),
+        ("DROP TABLE heads", "heads: "),
+        ("DROP TABLE tree_leaves", "tree: "),
+        ("DROP TABLE orders", "registers: "),
+        ("DROP TABLE erased_keys", "marks: "),
+        ("DROP TABLE state", "state: "),
+        ("ALTER TABLE batches RENAME COLUMN header TO head", "log: "),
+    ],
+)
+def test_a_table_that_is_gone_is_found(asked: Shell, statement: str, place: str) -> None:
+    """Exit 6 and the place, with nothing on stderr but sentences; the rest is still looked at."""
+    tampered(asked, statement)
+    ran = asked("audit", "verify")
+    assert ran.code == Code.VERIFICATION_FAILED and ran.json["ok"] is False
+    assert any(finding.startswith(place) and "changed by hand" in finding for finding in ran.json["findings"])
+    assert "Traceback" not in ran.err and "do not agree" in ran.err
+
+
+def test_a_damaged_file_fails_the_verification(asked: Shell) -> None:
+    """Exit 6 also where SQLite itself finds the file damaged."""
+    with Path(asked.database).open("r+b") as file:
+        file.seek(100)
+        file.write(b"\xff" * 200_000)
+    Path(f"{asked.database}-wal").unlink(missing_ok=True)
+    ran = asked("audit", "verify")
+    assert ran.code == Code.VERIFICATION_FAILED
+    assert any("the database file is damaged" in finding for finding in ran.json["findings"])
+
+
 def test_without_the_key_file_less_is_verified_and_the_note_says_so(asked: Shell) -> None:
     """An auditor with the database alone still finds an edited row."""
     Path(f"{asked.database}.keys").unlink()

@@ -109,6 +109,14 @@ def test_an_honest_log_verifies_with_and_without_the_key(honest: Path) -> None:
     assert without.note == f"{NOTE} {UNOPENED}"
 
 
+def test_a_data_key_named_beside_rows_is_found(database: Path) -> None:
+    """Rows of a change have each their own key: one that is named for all of them was written by nobody here."""
+    report = tampered(database, "UPDATE bodies SET data_key = 'x' WHERE seq = 0")
+    assert [finding.message for finding in report.findings] == [
+        "its body names a data key, and its rows have each their own"
+    ]
+
+
 def test_progress_is_reported(honest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The callback hears of entries done and in all, and of the end."""
     monkeypatch.setattr("policy_engine.services.verify.PROGRESS_ENTRIES", 5)

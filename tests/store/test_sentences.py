@@ -6,7 +6,7 @@ import pysqlite3.dbapi2 as dbapi
 import pytest
 from sqlalchemy import bindparam, select
 
-from policy_engine.errors import StoreUnavailable
+from policy_engine.errors import StoreDamaged, StoreUnavailable
 from policy_engine.store import entries
 from policy_engine.store.faults import is_busy, reported, sentence
 from policy_engine.store.interfaces import Encoded, Head
@@ -44,6 +44,16 @@ def test_each_error_has_a_sentence_with_a_remedy(name: str, words: str) -> None:
     with pytest.raises(StoreUnavailable, match=words) as unavailable, reported():
         raise error
     assert "planted" not in str(unavailable.value)
+
+
+def test_a_table_that_is_gone_is_damage() -> None:
+    """A missing table or column is told by its name, and apart from a database that cannot be reached."""
+    error = dbapi.OperationalError("no such table: entries")
+    with pytest.raises(StoreDamaged, match="no such table: entries"), reported():
+        raise error
+    with pytest.raises(StoreUnavailable, match="does not answer") as other, reported():
+        raise dbapi.OperationalError("no such table: 'planted'")
+    assert not isinstance(other.value, StoreDamaged)
 
 
 def test_an_error_of_another_kind_passes() -> None:

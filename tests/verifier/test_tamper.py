@@ -279,7 +279,10 @@ def test_the_key_of_an_erased_row_hides_nothing_else(what: str, tmp_path: Path) 
     seq, body = next(
         (seq, body)
         for seq, body in log.bodies.items()
-        if seq < end and bool(body.key) == (what == "a decision") and body.sealed and all(text for _, text in body.texts)
+        if seq < end
+        and bool(body.key) == (what == "a decision")
+        and body.sealed
+        and all(text for _, text in body.texts)
     )
     assert Bench(tmp_path / "honest", made, bodies=True).found() == []
     sealed = b"" if body.key else body.sealed
