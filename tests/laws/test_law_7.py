@@ -165,7 +165,7 @@ def test_law_7_a_missing_body_is_not_explained_away(tmp_path: Path) -> None:
     """A body that was taken out is missing unless an entry of the log says that it went, and how many went with it.
 
     Control: verifier/policy_engine_verify/beside.py
-    `if count > self._erased_count[log, seq]:`
+    `if count > self._erased_count[(log, seq), key_of_row]:`
     """
     forged = honest.make(8, 300)
     claims = b"".join(entry for log in forged.logs.values() for entry in log.entries if b'"erases"' in entry)
