@@ -61,8 +61,12 @@ class Filters:
     newest_first: bool = True
 
     def asked(self) -> Question:
-        """Return everything as one question. Raises `InputRefused` for a facet that nothing is found by."""
+        """Return everything as one question. Raises `InputRefused` for a filter that nothing can be found by."""
         own = self.question
+        if self.outcome not in (None, "allow", "deny"):
+            raise InputRefused("is allow or deny", where="outcome")
+        if self.since is not None and self.until is not None and self.until <= self.since:
+            raise InputRefused("the time ends before it begins; give the earlier instant first", where="until")
         names = ("kind", "outcome", "model", "action", "rule", "tenant")
         terms = [term for name in names for term in one_of(name, getattr(self, name))]
         return Question(

@@ -13,7 +13,7 @@ Left to others: the words of the language (`services.questiontext`), finding (`s
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -202,6 +202,20 @@ SEALED: Final[Mapping[str, str]] = {
 """Names of sealed facets, with the name that their tags bear. `individual` is a tenant that is itself a person."""
 
 
+WORDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "us_person": ("yes", "no"),
+    "evidence": ("valid", "declared", "expired", "undated", "conflict", "none", "no-person", "contradictory"),
+}
+"""Sealed facets of few values. Another word is a slip, and would be answered by "none", and that as complete."""
+
+
+def check_words(facet: str, values: Iterable[str], where: str) -> None:
+    """Raise `InputRefused` for a value that a facet never has; the value itself is not repeated."""
+    known = WORDS.get(facet)
+    if known is not None and not set(values) <= set(known):
+        raise InputRefused(f"{facet} is one of {', '.join(known)}", where=where)
+
+
 def one_of(column: str, value: str | None) -> tuple[PublicTerm, ...]:
     """Return the term that a column has one value; none without a value."""
     return () if value is None else (PublicTerm(column, (value,)),)
@@ -212,4 +226,6 @@ def sealed_terms(sealed: Mapping[str, str]) -> tuple[SealedTerm, ...]:
     known = set(SEALED.values())
     if not sealed.keys() <= known:
         raise InputRefused(f"sealed parts are found by {', '.join(sorted(known))} only", where="filter")
+    for facet, value in sealed.items():
+        check_words(facet, (value,), "filter")
     return tuple(SealedTerm(facet, (value,)) for facet, value in sealed.items())

@@ -23,7 +23,16 @@ from policy_engine.core.instants import DAY, ENDLESS, SECOND, parse_instant
 from policy_engine.errors import InputRefused, TooLarge
 from policy_engine.ledger.canonical import INTEGER_MAX
 from policy_engine.limits import LIMITS, Limits
-from policy_engine.services.questions import COLUMNS, LISTS, NUMBERS, SEALED, PublicTerm, Question, SealedTerm
+from policy_engine.services.questions import (
+    COLUMNS,
+    LISTS,
+    NUMBERS,
+    SEALED,
+    PublicTerm,
+    Question,
+    SealedTerm,
+    check_words,
+)
 
 GROUP: Final = "group"
 """The name that asks for the countries of a group, at the time of each entry."""
@@ -173,6 +182,7 @@ def _term(word: _Word, limits: Limits) -> PublicTerm | SealedTerm:
         return SealedTerm("counted", (), values[0])
     if name[0] == "subject" and len(values) > 1:
         _refuse("one person at a time: each look is recorded for the person it is about", at)
+    check_words(SEALED[name[0]], values, f"question, character {at}")
     return SealedTerm(SEALED[name[0]], values)
 
 

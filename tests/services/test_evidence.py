@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from policy_engine.core.decision import Request
+from policy_engine.core.facts import EvidenceLevel
 from policy_engine.errors import (
     InputRefused,
     NotAuthenticated,
@@ -23,6 +24,7 @@ from policy_engine.ledger.encoding import parse_public
 from policy_engine.limits import LIMITS
 from policy_engine.services.evidence import Evidence, Filters, Page
 from policy_engine.services.permissions import LOCAL
+from policy_engine.services.questions import WORDS
 from policy_engine.services.record import Recorder
 from policy_engine.store.interfaces import Change, State, Write
 from policy_engine.store.migrate import copy_template
@@ -246,6 +248,26 @@ def test_only_known_facets_can_be_searched(busy: Desk) -> None:
     """An unknown name among the sealed filters is refused with the names that exist."""
     with pytest.raises(InputRefused, match="subject"):
         busy.evidence.query(AUDITOR, Filters(sealed={"birth_country": "IR"}))
+
+
+@pytest.mark.parametrize(
+    ("filters", "words"),
+    [
+        (Filters(sealed={"evidence": "expird"}), "evidence is one of valid"),
+        (Filters(sealed={"us_person": ""}), "us_person is one of yes, no"),
+        (Filters(outcome="maybe"), "allow or deny"),
+        (Filters(since=2, until=1), "ends before it begins"),
+    ],
+)
+def test_a_filter_that_can_find_nothing_is_refused(busy: Desk, filters: Filters, words: str) -> None:
+    """A slip is told, and never answered by "none, and that is complete"."""
+    with pytest.raises(InputRefused, match=words):
+        busy.evidence.query(AUDITOR, filters)
+
+
+def test_every_level_of_evidence_can_be_asked_for() -> None:
+    """What a person's evidence is declared to be is a word of the question; what is verified is asked as `valid`."""
+    assert {level.value for level in EvidenceLevel} - set(WORDS["evidence"]) == {"verified"}
 
 
 def test_a_body_is_shown_after_its_read_is_durable(busy: Desk) -> None:

@@ -72,6 +72,8 @@ REFUSED: list[tuple[str, int, str]] = [
     ("group:D:5,D:1", 7, "one group at a time"),
     ("-model:*", 8, "leave this out"),
     ("outcome:maybe", 9, "allow or deny"),
+    ("evidence:valid,expird", 10, "evidence is one of valid, declared, expired"),
+    ("us_person:maybe", 11, "us_person is one of yes, no"),
     ("model:a model:b", 9, "alternatives"),
     ("deny allow", 6, "alternatives"),
     ("since", 1, "missing behind"),
