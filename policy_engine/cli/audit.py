@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from policy_engine.cli import exits, output
-from policy_engine.cli.database import vault_of, view_of
+from policy_engine.cli.database import older_copy, vault_of, view_of
 from policy_engine.cli.output import FormOption
 from policy_engine.cli.session import read_settings
 from policy_engine.errors import StoreDamaged
@@ -29,14 +29,17 @@ def verify(form: FormOption = None) -> None:
     from policy_engine.services.verify import verify as verified
 
     settings = read_settings()
-    vault = vault_of(settings)
+    vault, older = vault_of(settings), None
     try:
         with view_of(settings) as (view, _), output.progress("verifying the log") as report:
             found = verified(view, vault, report)
+            older = older_copy(settings, view)
     except StoreDamaged as damaged:
         found = Report((Finding("database", damaged.message),), {}, NOTE)
     output.emit_record(report_of(found), form)
     output.note(found.note)
+    if older is not None:
+        output.note(f"policy-engine: {older}")
     if not found.ok:
         output.note(
             f"policy-engine: the log or the registers do not agree in {len(found.findings) + found.more} places"

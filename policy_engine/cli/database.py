@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from policy_engine.errors import StoreUnavailable
+from policy_engine.errors import StartRefused, StoreDamaged, StoreUnavailable
 
 if TYPE_CHECKING:
     from policy_engine.ledger.sealing import KeyVault
@@ -25,6 +25,26 @@ def vault_of(settings: Settings) -> KeyVault | None:
     if not settings.key_file.exists():
         return None
     return open_vault(settings.key_file, database_is_empty=False, now=0)
+
+
+def older_copy(settings: Settings, view: LogView) -> str | None:
+    """Return a sentence when the epoch file beside a database remembers a newer one, else `None`."""
+    from policy_engine.services.epochfile import EpochFile
+
+    if settings.remembered is None:
+        return None
+    try:
+        found, epoch = EpochFile(settings.remembered).read(), view.state().epoch
+    except StoreDamaged:
+        return None  # said among the findings
+    except StartRefused as refused:
+        return str(refused)
+    if found is None or epoch >= found.epoch:
+        return None
+    return (
+        f"epoch {found.epoch} is remembered on this machine and the database is at {epoch}: it is an older copy, whole "
+        "or not; see `policy-engine audit recover`"
+    )
 
 
 @contextmanager

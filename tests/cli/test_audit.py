@@ -141,6 +141,16 @@ def test_without_the_key_file_less_is_verified_and_the_note_says_so(asked: Shell
     assert asked("audit", "verify").code == Code.VERIFICATION_FAILED
 
 
+def test_an_older_copy_is_told_where_a_newer_epoch_is_remembered(asked: Shell) -> None:
+    """A restored copy agrees with itself; the note says that this machine has seen a newer one."""
+    older = Path(asked.database).read_bytes()
+    assert asked("switch", "engage", "s-1", "--scope", "model=open-1", "--reason", "x").code == Code.OK
+    assert "older copy" not in asked("audit", "verify").err
+    Path(asked.database).write_bytes(older)
+    ran = asked("audit", "verify")
+    assert ran.code == Code.OK and "epoch 2 is remembered" in ran.err and "older copy" in ran.err
+
+
 def test_a_database_that_is_not_there_is_unreachable_and_not_made(shell: Shell, tmp_path: Path) -> None:
     """Exit 7: verifying nothing is not a success."""
     place = tmp_path / "none.db"
