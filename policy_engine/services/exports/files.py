@@ -69,6 +69,8 @@ def digest_of(path: Path) -> str:
 
 
 def _refuse_existing(place: Path, force: bool) -> None:
+    if str(place) == "-":
+        raise InputRefused("means standard output elsewhere, and here a file with its proof sheet; name it", where="-")
     if place.is_dir():
         raise InputRefused("is a folder; name a file in it", where=str(place))
     if not force and place.exists():

@@ -240,6 +240,14 @@ def test_a_place_that_cannot_be_written_is_named(busy: Office, tmp_path: Path) -
         busy.export(tmp_path)
 
 
+def test_a_dash_is_no_file(busy: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody who writes `-` wants a file of that name: it is refused, and nothing is made."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputRefused, match="standard output"):
+        busy.export(Path("-"))
+    assert list(tmp_path.glob("*-*")) == []
+
+
 def test_a_range_given_twice_or_backwards_is_refused(office: Office) -> None:
     """An end of the range has one meaning, and the end comes after the beginning."""
     with pytest.raises(InputRefused, match="--since"):
