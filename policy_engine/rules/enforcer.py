@@ -55,8 +55,9 @@ class CompiledEnforcer:
 
     `functions` are functions of your own by name, each with its purity declared. `matching` and `domain_matching` are,
     by role definition (`g`), functions that tell whether a name or a domain fits a pattern, as
-    `add_named_matching_func` takes them. Raises `LoadRefused` by name for what cannot be compiled, `TooLarge` beyond a
-    limit, and otherwise what Casbin raises while loading.
+    `add_named_matching_func` takes them. Raises `LoadRefused` by name for what cannot be compiled, and for what Casbin
+    stumbles over while loading, where it is an error of Casbin's kind too; `TooLarge` beyond a limit; and what an
+    adapter raises.
     """
 
     def __init__(

@@ -9,6 +9,7 @@ Left to others: turning a conjunct into a term (`rules.compile`).
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ from policy_engine.rules.functions import ANY, PUBLISHED
 
 EQUAL = "equal"
 EQUAL_OR_ANY = "equal-or-any"
+NEEDED_SECTIONS = {"r": "request_definition", "p": "policy_definition", "e": "policy_effect", "m": "matchers"}
+"""The sections that every model has, by the letter of their definitions."""
 PATTERNS = frozenset(
     ("keyMatch", "keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5", "regexMatch", "globMatch", "ipMatch", "timeMatch")
 )
@@ -68,17 +71,26 @@ def _flatten(node: ast.expr) -> list[ast.expr]:
     return [node]
 
 
-def refuse_contexts(model: Any, where: str) -> None:
-    """Refuse second definitions (`r2`), conditional roles and roles of other places by name. Raises `LoadRefused`."""
-    for section in ("r", "p", "e", "m"):
+def refuse_contexts(model: Any, where: str, place: Callable[[str, str], str] | None = None) -> None:
+    """Refuse second definitions (`r2`), conditional roles and roles of other places by name. Raises `LoadRefused`.
+
+    `place` tells, where a file is known, where a definition stands that has this name in the section of this title.
+    """
+
+    def at(title: str, key: str) -> str:
+        return where if place is None else place(title, key)
+
+    for section, title in NEEDED_SECTIONS.items():
         for key in model[section]:
             if key != section:
-                raise LoadRefused(f"a second definition `{key}` is not supported; keep one `{section}`", where=where)
+                message = f"a second definition `{key}` is not supported; keep one `{section}`"
+                raise LoadRefused(message, where=at(title, key))
     for key, roles in (model["g"] or {}).items():
         if roles.params_tokens:
-            raise LoadRefused(f"conditional roles (`{key}`) are not supported; use plain `_` places", where=where)
+            message = f"conditional roles (`{key}`) are not supported; use plain `_` places"
+            raise LoadRefused(message, where=at("role_definition", key))
         if roles.value.count("_") not in (2, 3):
-            raise LoadRefused(f"`{key}` must have two or three places `_`", where=where)
+            raise LoadRefused(f"`{key}` must have two or three places `_`", where=at("role_definition", key))
 
 
 class _Reader:

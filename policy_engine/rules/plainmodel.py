@@ -28,11 +28,12 @@ from policy_engine.rules.stock import read_model
 MODEL_FILE: Final = "model.conf"
 ALLOW_OVERRIDE: Final = "some(where(p_eft==allow))"
 DENY_ONLY: Final = "!some(where(p_eft==deny))"
+SUBJECT_PRIORITY: Final = "subjectPriority(p_eft)||deny"
 EFFECTS: Final = (
     ALLOW_OVERRIDE,
     f"{ALLOW_OVERRIDE}&&{DENY_ONLY}",
     "priority(p_eft)||deny",
-    "subjectPriority(p_eft)||deny",
+    SUBJECT_PRIORITY,
 )
 """The effects that need a matching allow, without their spaces."""
 _SECTIONS: Final = {
@@ -100,7 +101,7 @@ def read_plain_model(content: bytes, limits: Limits) -> PlainModel:
     columns = _defined(held["p"]["p"].tokens, "p", where("p"))
     roles = {key: _places(roles, where(key)) for key, roles in (held["g"] or {}).items()}
     effect = "".join(held["e"]["e"].value.split())
-    _check_effect(effect, where("e"))
+    _check_effect(effect, roles, where("e"))
     names = _names(tokens, columns)
     tree = _parsed(held["m"]["m"].value, where("m"), "the matcher")
     functions, evaluated = _checked(tree, names, frozenset(roles), where("m"), "the matcher")
@@ -165,7 +166,7 @@ def _places(roles: Any, where: str) -> int:
     return len(places)
 
 
-def _check_effect(effect: str, where: str) -> None:
+def _check_effect(effect: str, roles: Mapping[str, int], where: str) -> None:
     if effect == DENY_ONLY:
         message = "this effect allows without a matching allow; write e = some(where (p.eft == allow)) && "
         raise LoadRefused(f"{message}!some(where (p.eft == deny))", where=where)
@@ -173,6 +174,9 @@ def _check_effect(effect: str, where: str) -> None:
         raise LoadRefused(
             "the policy effect is not one of Casbin's own; write e = some(where (p.eft == allow))", where=where
         )
+    if effect == SUBJECT_PRIORITY and "g" not in roles:
+        message = "this effect sorts rows by the roles of `g`, which is not defined; add it under [role_definition]"
+        raise LoadRefused(message, where=where)
 
 
 def _names(tokens: tuple[str, ...], columns: tuple[str, ...]) -> frozenset[str]:

@@ -206,7 +206,7 @@ class _Reader:
 
     def _unknown(self, kind: str) -> str:
         if kind.startswith("\ufeff"):
-            return "the file begins with a byte order mark, which Casbin reads as text; save it as UTF-8 without one"
+            return "the line begins with a byte order mark, which Casbin reads as text; take it out"
         if re.fullmatch(r"g\d*", kind):
             return f"model.conf has no role definition `{kind}`; add `{kind} = _, _` or correct the line"
         known = ", ".join(f"`{name}`" for name in self._sizes)

@@ -24,10 +24,21 @@ from casbin.persist.adapter import _extract_tokens
 from policy_engine.core.roles import NO_DOMAIN, Link
 from policy_engine.errors import LoadRefused, TooLarge
 from policy_engine.limits import Limits
-from policy_engine.rules.matcher import refuse_contexts
+from policy_engine.rules.matcher import NEEDED_SECTIONS, refuse_contexts
 from policy_engine.rules.stock import silence
+from policy_engine.rules.stumbles import (
+    IndexRefused,
+    RuntimeRefused,
+    TypeRefused,
+    definition_place,
+    model_unread,
+    row_unread,
+    unsorted,
+)
 
 Row = Sequence[Any]
+SUBJECT_PRIORITY = "subjectPriority(p_eft) || deny"
+"""The effect under which Casbin sorts rows by the roles of `g`."""
 _SIMPLE = re.compile(r"(?:[^\[\]()]|[\[(][^\[\](),]*[\])])*")
 """A line whose brackets hold no comma and no brackets: every comma of it parts two cells."""
 
@@ -47,12 +58,12 @@ class Policy:
     path: str | None = None
     written: Sequence[int] | None = None
 
-    def place(self, row: Row) -> str:
-        """Return where a `p` row stands: file and line, or what it says where no file is known."""
+    def place(self, row: Row, kind: str = "p") -> str:
+        """Return where a row stands: file and line, or what it says where no file is known."""
         if self.path is not None:
             with open(self.path, "rb") as file:
                 for number, raw in enumerate(file, 1):
-                    if split(raw.decode().strip()) == ["p", *row]:
+                    if split(raw.decode().strip()) == [kind, *row]:
                         return f"{self.path}:{number}"
         return f"policy row {', '.join(map(str, row))[:80]}"
 
@@ -88,9 +99,14 @@ class Policy:
         return [link_of(line, self.places[key]) for line in self.lines.get(key, ())]
 
     @property
+    def matcher_place(self) -> str:
+        """Where the matcher stands: file and line, where a file is known."""
+        return definition_place(self.where, "matchers", "m")
+
+    @property
     def sorts(self) -> bool:
         """Whether Casbin sorts the rows after reading them."""
-        return self.effect == "subjectPriority(p_eft) || deny" or "p_priority" in self.columns
+        return self.effect == SUBJECT_PRIORITY or "p_priority" in self.columns
 
     def as_written(self, held: Sequence[tuple[int, Row]]) -> list[Row]:
         """Return rows, given with their slots, in the order in which they were written."""
@@ -100,16 +116,29 @@ class Policy:
         return [row for _, row in sorted(held, key=lambda at: written[at[0]] if at[0] < len(written) else at[0])]
 
     def ordered(self, rows: Sequence[Row], lines: dict[str, list[Row]]) -> list[Row]:
-        """Return rows in the order of Casbin's scan; the very row objects, so that each can be told from its equals."""
+        """Return rows in the order of Casbin's scan; the very row objects, so that each can be told from its equals.
+
+        Raises `LoadRefused`, which is an error of Casbin's kind too, for rows that Casbin cannot put in order.
+        """
         if not self.sorts:
             return list(rows)
+        if self.effect == SUBJECT_PRIORITY and "g" not in self.places:
+            message = "this effect sorts rows by the roles of `g`, which is not defined; add it under [role_definition]"
+            raise TypeRefused(message, where=definition_place(self.where, "policy_effect", "e"))
         model = copy.deepcopy(self.model)
         model.clear_policy()
         model["p"]["p"].policy = list(rows)
         for key, held in lines.items():
             model["g"][key].policy = held
-        model.sort_policies_by_subject_hierarchy()
-        model.sort_policies_by_priority()
+        try:
+            model.sort_policies_by_subject_hierarchy()
+            model.sort_policies_by_priority()
+        except Exception as error:
+            columns = [column.removeprefix("p_") for column in self.columns]
+            refusal = unsorted(error, rows, columns, lines, self.place)
+            if refusal is None:
+                raise
+            raise refusal from None
         return list(model["p"]["p"].policy)
 
 
@@ -121,19 +150,14 @@ def link_of(line: Row, places: int) -> Link:
 
 
 def load(model: Any, policy: Any, limits: Limits) -> Policy:
-    """Return model and policy. Raises `LoadRefused` for what cannot be compiled, else what Casbin raises."""
+    """Return model and policy. Raises `LoadRefused` for what cannot be compiled or read, else what Casbin raises."""
     silence()
+    if not _taken(model, policy):
+        message = "Invalid parameters for enforcer: pass two paths as text, or a casbin.Model and an adapter"
+        raise RuntimeRefused(message)
     where = model if isinstance(model, str) else "model"
-    if isinstance(model, str):
-        held = CoreEnforcer.new_model(model)
-    elif isinstance(policy, str) or not isinstance(model, Model):
-        raise RuntimeError("Invalid parameters for enforcer.")
-    else:
-        held = model
-    if policy is not None and not isinstance(policy, str | Adapter):
-        raise RuntimeError("Invalid parameters for enforcer.")
+    held = _model(model) if isinstance(model, str) else model
     _check(held, where)
-    get_effector(held["e"]["e"].value)
     if policy is None or (not isinstance(policy, str) and hasattr(policy, "is_filtered") and policy.is_filtered()):
         return Policy(held, where, list(held["p"]["p"].policy), {})
     held = copy.deepcopy(held)
@@ -143,28 +167,56 @@ def load(model: Any, policy: Any, limits: Limits) -> Policy:
     else:
         policy.load_policy(held)
     rows = held["p"]["p"].policy
+    path = policy if isinstance(policy, str) else None
     if len(rows) > limits.rules_count:
-        raise TooLarge(f"the policy has more than {limits.rules_count} rules (rules_count); split it", where=where)
+        message = f"the policy has more than {limits.rules_count} rules (rules_count); split it"
+        raise TooLarge(message, where=path or where)
     lines = {key: list(roles.policy) for key, roles in (held["g"] or {}).items()}
-    for key, places in {key: roles.value.count("_") for key, roles in (held["g"] or {}).items()}.items():
-        for line in lines[key]:
-            link_of(line, places)
-    found = Policy(held, where, rows, lines, policy if isinstance(policy, str) else None)
+    found = Policy(held, where, rows, lines, path)
     ordered = found.ordered(rows, lines)
+    _check_links(found)
     if all(first is second for first, second in zip(rows, ordered, strict=True)):
         return replace(found, rows=ordered)
     place_of = {id(row): place for place, row in enumerate(rows)}
     return replace(found, rows=ordered, written=[place_of[id(row)] for row in ordered])
 
 
-_SECTIONS = (("r", "request_definition"), ("p", "policy_definition"), ("e", "policy_effect"), ("m", "matchers"))
+def _taken(model: Any, policy: Any) -> bool:
+    """Return whether `casbin.Enforcer` takes the two: a path with a path or an adapter, or a model with an adapter."""
+    if isinstance(model, str):
+        return policy is None or isinstance(policy, str | Adapter)
+    return isinstance(model, Model) and (policy is None or isinstance(policy, Adapter))
+
+
+def _model(path: str) -> Any:
+    try:
+        return CoreEnforcer.new_model(path)
+    except (UnicodeDecodeError, RuntimeError) as error:
+        raise model_unread(error, path) from None
+
+
+def _check_links(policy: Policy) -> None:
+    for key, places in policy.places.items():
+        for line in policy.lines[key]:
+            if len(line) < places:
+                message = (
+                    f"grouping policy elements do not meet role definition: the `{key}` line has {len(line)} values "
+                    f"where the model defines {places}; correct it"
+                )
+                raise RuntimeRefused(message, where=policy.place(line, key))
 
 
 def _check(model: Any, where: str) -> None:
-    for section, title in _SECTIONS:
+    for section, title in NEEDED_SECTIONS.items():
         if section not in (model[section] or {}):
             raise LoadRefused(f"the section [{title}] is missing; add it with a line `{section} = ...`", where=where)
-    refuse_contexts(model, where)
+    refuse_contexts(model, where, lambda title, key: definition_place(where, title, key))
+    effect = model["e"]["e"].value
+    try:
+        get_effector(effect)
+    except RuntimeError as error:
+        message = f"{error}: {effect[:80]} is none of Casbin's; write e = some(where (p.eft == allow))"
+        raise RuntimeRefused(message, where=definition_place(where, "policy_effect", "e")) from None
 
 
 def split(line: str) -> list[str] | None:
@@ -178,18 +230,22 @@ def split(line: str) -> list[str] | None:
 def _read(path: str, model: Any, limits: Limits) -> None:
     """Append the lines of a file as Casbin's file adapter does; a line without brackets is simply split at commas."""
     if not os.path.isfile(path):
-        raise RuntimeError("invalid file path, file path cannot be empty")
+        raise RuntimeRefused("invalid file path: there is no such policy file; correct the path", where=path)
     if os.stat(path).st_size > limits.policy_bytes:
         message = f"the policy is longer than {limits.policy_bytes} bytes (policy_bytes); split it"
         raise TooLarge(message, where=path)
     known = {key: held.policy for section in ("p", "g") for key, held in (model[section] or {}).items()}
     with open(path, "rb") as file:
-        for raw in file:
-            tokens = split(raw.decode().strip())
+        for number, raw in enumerate(file, 1):
+            try:
+                tokens = split(raw.decode().strip())
+            except (UnicodeDecodeError, IndexError) as error:
+                raise row_unread(error, f"{path}:{number}") from None
             if tokens is None:
                 continue
             rows = known.get(tokens[0])
             if rows is not None:
                 rows.append(tokens[1:])
             elif not tokens[0]:
-                raise IndexError("string index out of range")
+                message = "the line has no kind, such as `p`, before its first comma; correct it"
+                raise IndexRefused(message, where=f"{path}:{number}")

@@ -71,10 +71,13 @@ class Rulebook:
             frozenset(declared) - policy.places.keys(),
         )
         evaluation = _evaluation(policy, functions)
-        shapes = Shapes(policy.matcher, names, policy.where) if evaluation.expands else None
-        layout = None
-        if shapes is None:
-            layout = Layout(parse(policy.matcher, names, policy.where), names, policy.places)
+        try:
+            shapes = Shapes(policy.matcher, names, policy.where) if evaluation.expands else None
+            layout = None
+            if shapes is None:
+                layout = Layout(parse(policy.matcher, names, policy.where), names, policy.places)
+        except LoadRefused as refused:
+            raise LoadRefused(refused.message, where=policy.matcher_place) from None
         return cls(
             policy,
             declared,

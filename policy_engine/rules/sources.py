@@ -7,6 +7,7 @@ A file's size is asked for before it is read. Left to others: what the text mean
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import re
@@ -65,9 +66,12 @@ def read_within(file: Path, name: str, most_bytes: int) -> bytes:
 
 
 def decode(path: str, content: bytes, most_bytes: int) -> str:
-    """Return the text of a file. Raises `LoadRefused` when it is too long or not UTF-8."""
+    """Return the text of a file. Raises `LoadRefused` when it is too long, not UTF-8 or begins with an order mark."""
     if len(content) > most_bytes:
         raise LoadRefused(f"the file is longer than {most_bytes} bytes; split it", where=path)
+    if content.startswith(codecs.BOM_UTF8):
+        message = "the file begins with a byte order mark, which would be read as text; save it as UTF-8 without one"
+        raise LoadRefused(message, where=f"{path}:1")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:

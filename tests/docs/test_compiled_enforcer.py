@@ -220,12 +220,14 @@ def test_each_pattern_is_refused_in_these_words(function: str, pattern: str, sho
 
 
 def test_an_effect_that_casbin_does_not_have_raises_as_in_casbin(folder: Path) -> None:
-    """The page quotes Casbin's own sentence."""
+    """The page quotes Casbin's own words, and says that the refusal is of both kinds and has a line."""
     text = Path("model.conf").read_text(encoding="utf-8").replace("some(", "most(")
     Path("other.conf").write_text(text, encoding="utf-8")
     for enforcer in (casbin.Enforcer, CompiledEnforcer):
-        with pytest.raises(RuntimeError, match=r"^unsupported effect$"):
+        with pytest.raises(RuntimeError, match=r"^(other\.conf:11: )?unsupported effect"):
             enforcer("other.conf", "policy.csv")
+    with pytest.raises(LoadRefused, match=r"^other\.conf:11: unsupported effect: most\(where"):
+        CompiledEnforcer("other.conf", "policy.csv")
 
 
 def mistakes() -> None:

@@ -1,0 +1,115 @@
+"""What Casbin stumbles over while it reads a model or a policy, said in one sentence with file and line.
+
+Rules of the room: Casbin raises bare errors (`IndexError: pop from empty list`). What is raised here in their place is
+a `LoadRefused` and an error of Casbin's kind too, so that whoever catches what Casbin raises catches it still. A file
+is read once more to find a line, and only when there is something to refuse.
+Left to others: when Casbin stumbles (`rules.policy`), what a served folder is refused beyond that (`rules.plainmodel`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from policy_engine.errors import LoadRefused
+from policy_engine.rules.circles import closing_line
+
+Row = Sequence[Any]
+_PARSE_LINE = re.compile(r"line (\d+) ,")
+
+
+class RuntimeRefused(LoadRefused, RuntimeError):
+    """A refusal where Casbin raises `RuntimeError`."""
+
+
+class IndexRefused(LoadRefused, IndexError):
+    """A refusal where Casbin raises `IndexError`."""
+
+
+class TypeRefused(LoadRefused, TypeError):
+    """A refusal where Casbin raises `TypeError`."""
+
+
+class ValueRefused(LoadRefused, ValueError):
+    """A refusal where Casbin raises `ValueError`, such as one about text that is not UTF-8."""
+
+
+def model_unread(error: UnicodeDecodeError | RuntimeError, path: str) -> LoadRefused:
+    """Return the refusal for a model file in which Casbin found no text or no definition."""
+    if isinstance(error, UnicodeDecodeError):
+        return ValueRefused("the file is not UTF-8; save it as UTF-8", where=path)
+    with open(path, encoding="utf-8") as file:
+        if file.read(1) == "\ufeff":
+            message = "the file begins with a byte order mark, which Casbin reads as text; save it as UTF-8 without one"
+            return RuntimeRefused(message, where=f"{path}:1")
+    found = _PARSE_LINE.search(str(error))
+    message = "the line is no section and no `name = value`; correct or remove it"
+    return RuntimeRefused(message, where=f"{path}:{found[1]}" if found else path)
+
+
+def definition_place(path: str, section: str, key: str) -> str:
+    """Return `file:line` of the definition that Casbin takes, of several the last; the path where that cannot be told.
+
+    What is no ordinary file, such as a pipe, is not read again.
+    """
+    place, inside, continued = path, False, False
+    if not os.path.isfile(path):
+        return place
+    with open(path, encoding="utf-8") as file:
+        for number, raw in enumerate(file, 1):
+            line = raw.strip()
+            if not line or line[0] in "#;":
+                continued = False
+            elif line[0] == "[" and line[-1] == "]":
+                inside, continued = line[1:-1] == section, False
+            else:
+                if inside and not continued and line.partition("=")[0].strip() == key:
+                    place = f"{path}:{number}"
+                continued = line[-1] == "\\"
+    return place
+
+
+def row_unread(error: UnicodeDecodeError | IndexError, where: str) -> LoadRefused:
+    """Return the refusal for a line of a policy file that Casbin cannot split into cells."""
+    if isinstance(error, UnicodeDecodeError):
+        return ValueRefused("the line is not UTF-8; save the file as UTF-8", where=where)
+    message = "the brackets of the line do not match, and Casbin splits at commas outside of brackets; correct it"
+    return IndexRefused(message, where=where)
+
+
+def unsorted(
+    error: Exception,
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    lines: Mapping[str, Sequence[Row]],
+    place: Callable[[Row, str], str],
+) -> LoadRefused | None:
+    """Return the refusal for rows that Casbin cannot put in order, `None` where it is not known why.
+
+    `columns` are named as the policy names them; `place` tells where a row of a kind stands.
+    """
+    if isinstance(error, RuntimeError) and "cycle" in str(error):
+        links = lines.get("g", ())
+        closing = closing_line("g", [("g", *line) for line in links])
+        message = "cycle dependency in subject hierarchy: this `g` line makes a subject its own role, directly or "
+        where = None if closing is None else place(links[closing - 1], "g")
+        return RuntimeRefused(f"{message}through others; take one link out", where=where)
+    if isinstance(error, IndexError):
+        row = min(rows, key=len)
+        message = f"the row has {len(row)} values where `p` defines {len(columns)}, and none to sort it by; correct it"
+        return IndexRefused(message, where=place(row, "p"))
+    if not isinstance(error, TypeError | ValueError) or "priority" not in columns:
+        return None
+    at = columns.index("priority")
+    if not all(isinstance(row[at], str) for row in rows):
+        return None
+    odd = next((row for row in rows if _is_number(row[at]) is not _is_number(rows[0][at])), rows[0])
+    message = "priorities are whole numbers in some rows and not in others, which have no order; write numbers"
+    return (TypeRefused if isinstance(error, TypeError) else ValueRefused)(message, where=place(odd, "p"))
+
+
+def _is_number(text: str) -> bool:
+    """Return whether Casbin reads a priority as a number; one with other digits, such as `²`, it cannot read."""
+    return text.isdecimal()
