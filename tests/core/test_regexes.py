@@ -357,3 +357,23 @@ def test_what_automata_remember_is_bounded() -> None:
         assert automaton.MEMORIES.spent <= LIMITS.regex_moves_count + 200
     assert regex("aa" * 2 + "c")
     assert not regex("ac")
+
+
+def test_a_long_text_without_the_words_of_a_pattern_takes_no_steps_of_its_automaton(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What `re` would see at a glance is not walked through: the words of a match must stand there in their order."""
+    regex = compile_regex(".*foo(a|b)+.*ba(?:r){2}[0-9]")
+    asked: list[str] = []
+    real = automaton.Automaton.matches
+
+    def matches(self: automaton.Automaton, text: str, start: int = 0) -> bool:
+        asked.append(text[:3])
+        return real(self, text, start)
+
+    monkeypatch.setattr(automaton.Automaton, "matches", matches)
+    long = "x" * 100_000
+    for text in (long, f"{long}foo", f"barr1{long}fooa", f"foo{long}bar1"):
+        assert not regex(text) and not asked
+    assert regex(f"{long}foobbarr1") and asked == ["xxx"]
+    assert not regex(f"fooa{long}barr1", 1) and asked == ["xxx"]
