@@ -5,7 +5,8 @@ Rules of the room:
   support is refused by name when it is built, never when it is asked.
 - The index narrows, the scan confirms: rows are found by the request's values; rows and values that the index cannot
   read are judged by Casbin's own evaluator, in Casbin's order, and no more of them than Casbin would have visited.
-- Frozen: `updated` returns another enforcer, which shares what did not change.
+- Frozen: `updated` returns another enforcer, which shares what did not change. Rows are copied when they come in from
+  others' hands and when they go out.
 Left to others: taking a matcher apart (`rules.selectors`), rows under one matcher (`rules.rowgroups`), what an effect
 makes of rows (`core.effects`), strictness about packs and served folders (`rules.release`, `rules.plain`).
 """
@@ -99,7 +100,7 @@ class CompiledEnforcer:
         if not self._rows.count:
             return self._rows.answer_without_rows(rvals), []
         allowed, slot = self._answer(rvals)
-        return allowed, [] if slot is None else self._lines[slot]
+        return allowed, [] if slot is None else self._lines[slot][:]
 
     def batch_enforce(self, rvals: Iterable[Sequence[Any]]) -> list[bool]:
         """Return the answers to several requests, in order."""
@@ -108,7 +109,7 @@ class CompiledEnforcer:
     def explain(self, *rvals: Any) -> list[Row]:
         """Return every matching row, in the order of Casbin's scan. Raises where any row of the policy raises."""
         self._check(rvals)
-        return [self._lines[slot] for slot in self._matching(rvals)]
+        return [self._lines[slot][:] for slot in self._matching(rvals)]
 
     def _check(self, rvals: Sequence[Any]) -> None:
         if rvals and isinstance(rvals[0], casbin.core_enforcer.EnforceContext):

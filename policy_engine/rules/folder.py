@@ -11,16 +11,22 @@ from pathlib import Path
 
 from policy_engine.core.plain import POLICY_FILE, AnyRelease, PlainRelease
 from policy_engine.core.release import Release
-from policy_engine.errors import InputRefused
+from policy_engine.errors import InputRefused, LoadRefused
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.rules import release as packed
+from policy_engine.rules.facets import PATH as FACETS_FILE
 from policy_engine.rules.packs import FOLDER as PACKS
 from policy_engine.rules.plain import load_plain, read_plain_folder
+from policy_engine.rules.plainmodel import MODEL_FILE
 
 
 def is_plain(files: Mapping[str, bytes]) -> bool:
     """Return whether files are those of a plain Casbin folder."""
-    return POLICY_FILE in files and not any(path.startswith(PACKS) for path in files)
+    return POLICY_FILE in files and not _packed(files)
+
+
+def _packed(files: Mapping[str, bytes]) -> bool:
+    return any(path.startswith(PACKS) for path in files)
 
 
 def read_folder(path: Path | str) -> dict[str, bytes]:
@@ -38,6 +44,9 @@ def load_release(
 
     `previous` is a release that the new one may be built from, where they differ little.
     """
+    if MODEL_FILE in files and FACETS_FILE not in files and POLICY_FILE not in files and not _packed(files):
+        message = "there are no rules: add policy.csv, which makes this a plain Casbin folder, or packs/"
+        raise LoadRefused(message, where=POLICY_FILE)
     if is_plain(files):
         return load_plain(files, previous=previous if isinstance(previous, PlainRelease) else None, limits=limits)
     return packed.load_release(files, previous=previous if isinstance(previous, Release) else None, limits=limits)

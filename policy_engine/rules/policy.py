@@ -158,15 +158,16 @@ def load(model: Any, policy: Any, limits: Limits) -> Policy:
     where = model if isinstance(model, str) else "model"
     held = _model(model) if isinstance(model, str) else model
     _check(held, where)
+    held = copy.deepcopy(held)
     if policy is None or (not isinstance(policy, str) and hasattr(policy, "is_filtered") and policy.is_filtered()):
         return Policy(held, where, list(held["p"]["p"].policy), {})
-    held = copy.deepcopy(held)
     held.clear_policy()
     if isinstance(policy, str):
         _read(policy, held, limits)
     else:
         policy.load_policy(held)
-    rows = held["p"]["p"].policy
+    # An adapter may keep its rows and change them later; those of a file are nobody else's.
+    rows = held["p"]["p"].policy if isinstance(policy, str) else [row[:] for row in held["p"]["p"].policy]
     path = policy if isinstance(policy, str) else None
     if len(rows) > limits.rules_count:
         message = f"the policy has more than {limits.rules_count} rules (rules_count); split it"

@@ -379,3 +379,25 @@ def test_a_pattern_without_end_is_refused_by_file_and_line(tmp_path: Path) -> No
         CompiledEnforcer(str(tmp_path / "model.conf"), str(tmp_path / "policy.csv"))
     with pytest.raises(LoadRefused, match=r"^policy\.csv:4: this regular expression may take unbounded time"):
         load_plain({name: (tmp_path / name).read_bytes() for name in ("model.conf", "policy.csv")})
+
+
+def test_nobody_can_change_an_enforcer_by_a_row_that_went_in_or_came_out() -> None:
+    """Rows that an adapter keeps, that a model holds and that answers name are others' to change; nothing follows."""
+    row = ["a", "data", "read", "allow"]
+
+    class Keeping(StringAdapter):  # type: ignore[misc]  # casbin has no types
+        def load_policy(self, model: Any) -> None:
+            model["p"]["p"].policy.append(row)
+
+    text = conf("r.sub == p.sub && r.obj == p.obj && r.act == p.act", g="")
+    model = read_model(text, "model")
+    model["p"]["p"].policy.append(row)
+    for compiled in (CompiledEnforcer(read_model(text, "model"), Keeping("")), CompiledEnforcer(model)):
+        row[:] = ["b", "data", "read", "deny"]
+        model["m"]["m"].value = "True"
+        named = compiled.enforce_ex("a", "data", "read")[1]
+        named[0] = compiled.explain("a", "data", "read")[0][1] = "mine"  # type: ignore[index]  # a list, as in stock
+        assert compiled.enforce_ex("a", "data", "read") == (True, ["a", "data", "read", "allow"])
+        assert compiled.updated().explain("a", "data", "read") == [["a", "data", "read", "allow"]]
+        assert not compiled.enforce("b", "data", ["read"])
+        row[:] = ["a", "data", "read", "allow"]

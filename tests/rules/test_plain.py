@@ -179,6 +179,8 @@ def test_a_foreign_file_is_no_part_of_it() -> None:
     """Files that are given by name, over HTTP too, are those of a plain folder and no others."""
     assert refused(folder(x_txt="y")).startswith("x.txt: the file is no part of a plain Casbin folder")
     assert refused({"policy.csv": b"p"}) == "model.conf: the file is missing; add it"
+    with pytest.raises(LoadRefused, match=r"^policy.csv: there are no rules: add policy.csv, which makes this a plain"):
+        load_release({"model.conf": MODEL.encode()})
 
 
 def test_the_hash_is_over_all_its_files() -> None:
