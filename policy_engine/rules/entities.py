@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from math import isinf
 from typing import Any, Final
 
 from policy_engine.errors import LoadRefused
@@ -39,8 +40,14 @@ def read_entities(content: bytes, limits: Limits) -> Entities:
 
 
 def _entity(line: str, where: str, limits: Limits) -> tuple[tuple[str, str], Mapping[str, Any]]:
+    def number(text: str) -> float:
+        found = float(text)
+        if isinf(found):  # no log could hold it, so that each decision about the entity would be denied as an outage
+            raise LoadRefused("a number is larger than JSON readers hold (1.8e308); write a smaller one", where=where)
+        return found
+
     try:
-        value = json.loads(line, object_pairs_hook=_once, parse_constant=_refuse)
+        value = json.loads(line, object_pairs_hook=_once, parse_constant=_refuse, parse_float=number)
         line.encode()
         json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):

@@ -36,7 +36,7 @@ _PATH = re.compile(r"(subject|resource|action|context)(\.[A-Za-z_][A-Za-z0-9_]*)
 
 
 class _Token(Strict):
-    from_: str
+    from_: str = Field(alias="from")
     kind: Literal["scalar", "set", "instant"]
     values: list[str] | None = None
 
@@ -104,10 +104,6 @@ class Facets:
 def read_facets(content: bytes, names: tuple[str, ...], limits: Limits) -> Facets:
     """Return the facets of a release whose model names these request tokens. Raises `LoadRefused`."""
     file = read_toml(PATH, content, limits.pack_bytes)
-    tokens = file.data.get("tokens")
-    for entry in tokens.values() if isinstance(tokens, dict) else ():
-        if isinstance(entry, dict) and "from" in entry:
-            entry["from_"] = entry.pop("from")
     read = read_strict(file, file.data, _Facets)
     for name in read.tokens:
         if name not in names:

@@ -38,7 +38,7 @@ _OBJECTS = re.compile("(subject|resource|action)([.]properties)?|context")
 
 
 class _Token(Strict):
-    from_: str
+    from_: str = Field(alias="from")
     kind: Literal["scalar", "set", "object"]
 
 
@@ -60,9 +60,10 @@ def read_tokens(
     if content is not None:
         file = read_toml(FACETS_FILE, content, limits.pack_bytes)
         named = file.data.get("tokens")
-        for entry in named.values() if isinstance(named, dict) else ():
-            if isinstance(entry, dict) and "from" in entry:
-                entry["from_"] = entry.pop("from")
+        for name, entry in named.items() if isinstance(named, dict) else ():
+            if not isinstance(entry, dict):
+                message = f'a source is written {name} = {{ from = "context.{name}", kind = "scalar" }}; correct it'
+                raise LoadRefused(message, where=file.where("tokens", None, name))
         read = read_strict(file, file.data, _Facets)
         for name in read.tokens:
             if name not in model.tokens:

@@ -108,7 +108,7 @@ class TomlFile:
             return start + 1
         pattern = re.compile(rf"(^|[\s{{,])[\"']?{re.escape(key)}[\"']?\s*=")
         first = start if after is None else self.line(table, index, after) - 1
-        return next((at + 1 for at in range(first, end) if pattern.search(self.lines[at])), start + 1)
+        return next((at + 1 for at in range(first, end) if pattern.search(self.lines[at])), first + 1)
 
     def where(self, table: str, index: int | None = None, key: str | None = None, *, after: str | None = None) -> str:
         """Return `file:line` of a table or key."""
@@ -127,7 +127,7 @@ def read_toml(path: str, content: bytes, most_bytes: int) -> TomlFile:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         found = _LINE.search(str(error))
-        where = f"{path}:{found.group(1)}" if found else path
+        where = f"{path}:{found.group(1) if found else len(text.splitlines()) or 1}"  # no line: at the end
         message = 'this is no TOML; every text stands in quotes (a bare NO is no word, "NO" is Norway)'
         raise LoadRefused(f"{message}: {str(error).partition(' (at')[0].lower()}", where=where) from None
     return TomlFile(path, text, data)
@@ -144,7 +144,7 @@ def read_strict(file: TomlFile, data: dict[str, Any], shape: type[Read]) -> Read
         index = next((part for part in parts if isinstance(part, int)), None)
         table = names[0] if names else ""
         key = names[-1] if len(names) > 1 else None
-        where = file.where(table, index, key)
+        where = file.where(table, index, key, after=names[1] if len(names) > 2 else None)
         raise LoadRefused(_mend(first["type"], ".".join(names), first["msg"]), where=where) from None
 
 
@@ -153,6 +153,8 @@ def _mend(kind: str, name: str, message: str) -> str:
         return f"`{name}` is no key that is known here; correct or remove it"
     if kind == "missing":
         return f"`{name}` is missing; add it"
+    if kind == "model_type":
+        return f"`{name}` is no table of names and values; write it as {{ name = value }}"
     if kind in ("string_type", "list_type", "dict_type", "bool_type", "int_type"):
         return f"`{name}` has the wrong type ({message.lower()}); texts and codes stand in quotes"
     return f"`{name}` is not accepted: {message.lower()}"
