@@ -151,7 +151,7 @@ def _settings(given: dict[str, Any]) -> Settings:
     except ValidationError as refused:
         first = refused.errors(include_url=False, include_input=False, include_context=False)[0]
         named = "_".join(str(part) for part in first["loc"]) or "settings"
-        raise InputRefused(str(first["msg"]), where=named) from None
+        raise InputRefused(str(first["msg"]).removeprefix("Value error, "), where=named) from None
 
 
 def _forked(request: Request) -> Decision:

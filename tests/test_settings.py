@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from policy_engine.errors import StartRefused
+from policy_engine.cli.session import read_settings
+from policy_engine.errors import InputRefused, StartRefused
 from policy_engine.settings import Settings
 
 
@@ -31,6 +32,28 @@ def test_other_databases_are_refused(url: str) -> None:
 def test_a_shown_database_has_no_password(url: str, shown: str) -> None:
     """What is printed and logged names scheme, host and database, and nothing that lets anybody in."""
     assert Settings(database=url).shown_database == shown
+
+
+@pytest.mark.parametrize("code", ["us", "USA", "US-", "us-east-1", " US"])
+def test_a_serving_region_that_no_model_can_name_is_refused(code: str) -> None:
+    """A misspelt region would deny every request that names none, and nothing would say so at the start."""
+    with pytest.raises(ValidationError, match="ISO 3166"):
+        Settings(serving_region=code)
+    assert [Settings(serving_region=good).serving_region for good in ("US", "US-CA", "")] == ["US", "US-CA", ""]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "where"),
+    [
+        ("serving_region", "USA", "POLICY_ENGINE_SERVING_REGION: must be a country"),
+        ("blocked_by", "no address", "POLICY_ENGINE_BLOCKED_BY, POLICY_ENGINE_DOCS_URL: blocked_by must be"),
+    ],
+)
+def test_a_refused_setting_is_named_as_it_is_set(name: str, value: str, where: str) -> None:
+    """The sentence begins with the variable to mend and holds no words of the library that read it."""
+    with pytest.raises(InputRefused) as refused:
+        read_settings(**{name: value})
+    assert str(refused.value).startswith(where)
 
 
 def test_who_may_change() -> None:

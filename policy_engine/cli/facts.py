@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from policy_engine.cli import output
+from policy_engine.cli.options import BYTE_ORDER_MARK, unreadable
 from policy_engine.cli.output import FormOption
 from policy_engine.cli.session import opened
 from policy_engine.errors import InputRefused, TooLarge
@@ -124,10 +125,12 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
     try:
         with nullcontext(sys.stdin) if str(file) == "-" else file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
+                if number == 1 and line.startswith(BYTE_ORDER_MARK):
+                    raise InputRefused("begins with a byte order mark; save it as UTF-8 without one", where=str(file))
                 if line.strip():
                     yield _row(line, f"{file}:{number}")
-    except (OSError, UnicodeDecodeError):
-        raise InputRefused("cannot be read as a text file in UTF-8", where=str(file)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputRefused(unreadable(error), where=str(file)) from None
 
 
 def _row(line: str, where: str) -> dict[str, Any]:

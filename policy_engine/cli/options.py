@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from policy_engine.core.instants import format_instant, of_datetime, parse_instant
 from policy_engine.errors import InputRefused, TooLarge
 from policy_engine.limits import LIMITS
+
+BYTE_ORDER_MARK: Final = "\ufeff"
 
 
 class SubjectType(StrEnum):
@@ -71,8 +73,15 @@ def text_of(file: Path, where: str) -> str:
         if file.stat().st_size > LIMITS.pack_bytes:
             raise TooLarge(f"is larger than {LIMITS.pack_bytes} bytes", where=where)
         return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise InputRefused("cannot be read as a text file in UTF-8", where=where) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputRefused(unreadable(error), where=where) from None
+
+
+def unreadable(error: OSError | UnicodeDecodeError) -> str:
+    """Return why a file could not be read as text, and what to do."""
+    if isinstance(error, UnicodeDecodeError):
+        return "is not UTF-8; save it as UTF-8"
+    return f"cannot be read ({error.strerror or type(error).__name__}); check its name and its rights"
 
 
 def toml_of(file: Path) -> dict[str, Any]:
@@ -80,10 +89,16 @@ def toml_of(file: Path) -> dict[str, Any]:
 
     A date-time without a zone is refused: nobody knows which instant it means.
     """
+    text = text_of(file, str(file))
+    if text.startswith(BYTE_ORDER_MARK):
+        raise InputRefused("begins with a byte order mark; save it as UTF-8 without one", where=str(file))
     try:
-        return {name: _json(item, f"{file}: {name}") for name, item in tomllib.loads(text_of(file, str(file))).items()}
-    except (tomllib.TOMLDecodeError, RecursionError):
-        raise InputRefused("is not TOML; see https://toml.io for its form", where=str(file)) from None
+        return {name: _json(item, f"{file}: {name}") for name, item in tomllib.loads(text).items()}
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        reason, _, place = str(error).partition(" (at ")
+        line = place.partition(",")[0].removeprefix("line ")
+        where = f"{file}:{line}" if line.isdecimal() else str(file)
+        raise InputRefused(f"is not TOML ({reason.lower()}); texts stand in quotes", where=where) from None
 
 
 def _json(value: Any, where: str) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from policy_engine.cli import exits, output
+from policy_engine.cli.options import unreadable
 from policy_engine.cli.output import Form, FormOption
 from policy_engine.cli.session import Session, opened, read_settings
 from policy_engine.errors import InputRefused, NotFound
@@ -215,10 +216,12 @@ def _own_cases() -> list[Path]:
 
 def _read(read: Any, path: Path) -> Iterable[Case]:
     try:
-        cases: Iterable[Case] = read(path)
-        return cases
-    except OSError:
-        raise InputRefused("cannot be read", where=str(path)) from None
+        cases: list[Case] = read(path)
+    except OSError as error:
+        raise InputRefused(unreadable(error), where=str(path)) from None
+    if not cases:
+        raise InputRefused("holds no case, so nothing would be tested", where=str(path))
+    return cases
 
 
 def _failure(result: Result) -> str:

@@ -52,8 +52,10 @@ def read_settings(**given: Any) -> Settings:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as refused:
         first = refused.errors(include_url=False, include_input=False)[0]
-        name = "_".join(str(part) for part in first["loc"])
-        raise InputRefused(str(first["msg"]), where=f"POLICY_ENGINE_{name.upper()}") from None
+        name = "_".join(str(part) for part in first["loc"]) or "BLOCKED_BY, POLICY_ENGINE_DOCS_URL"
+        raise InputRefused(
+            str(first["msg"]).removeprefix("Value error, "), where=f"POLICY_ENGINE_{name.upper()}"
+        ) from None
 
 
 @contextmanager

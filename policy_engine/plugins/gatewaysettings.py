@@ -108,7 +108,9 @@ def gateway_settings() -> GatewaySettings:
     except ValidationError as error:
         first = error.errors()[0]
         name = "_".join(str(part) for part in first["loc"]).upper()
-        raise StartRefused(str(first["msg"]).lower(), where=f"POLICY_ENGINE_{name}") from None
+        raise StartRefused(
+            str(first["msg"]).removeprefix("Value error, ").lower(), where=f"POLICY_ENGINE_{name}"
+        ) from None
     try:
         _ = settings.wording
     except ValueError as error:

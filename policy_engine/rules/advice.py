@@ -67,13 +67,15 @@ def advised(rules: Sequence[PackRule], columns: Columns) -> Advised:
     return Advised(rules, allows, frozenset(denies), frozenset(rule.meta.lift for rule in rules))
 
 
-def warnings_of(packs: Sequence[Advised], facets: Facets, catalogue: Catalogue) -> tuple[str, ...]:
-    """Return the warnings of a release that loads, each beginning with file and line."""
+def warnings_of(
+    packs: Sequence[Advised], facets: Facets, catalogue: Catalogue, codes: frozenset[str]
+) -> tuple[str, ...]:
+    """Return the warnings of a release that loads, each beginning with its file; `codes` are its tables' places."""
     denies = frozenset().union(*(pack.denies for pack in packs))
     return (
         *(warning for pack in packs for warning in _unrequired(pack, denies)),
         *_unused_lifts(packs, facets),
-        *_catalogue(catalogue),
+        *_catalogue(catalogue, codes),
     )
 
 
@@ -115,14 +117,19 @@ def _unused_lifts(packs: Sequence[Advised], facets: Facets) -> list[str]:
     return [f"{facets.file.path}: no rule can be lifted by `{key}`" for key in unused]
 
 
-def _catalogue(catalogue: Catalogue) -> list[str]:
+def _catalogue(catalogue: Catalogue, codes: frozenset[str]) -> list[str]:
     found: list[str] = []
+    if not catalogue.models:
+        found.append("models.toml: there is no model, so everything is denied; add a [[model]]")
     for model in catalogue.models.values():
         for name, value in (("tier", model.tier), ("status", model.status)):
             if value is None:
                 found.append(f"models.toml: `{model.id}` has no {name} and is denied")
         if not model.permitted_serving_regions:
             found.append(f"models.toml: `{model.id}` may be served nowhere and is denied")
+        if codes and (unknown := sorted(model.permitted_serving_regions - codes)):
+            named = ", ".join(f"`{region}`" for region in unknown)
+            found.append(f"models.toml: `{model.id}` names serving regions that no table knows, so never met: {named}")
         if model.nationality_test is None and (model.tier or 0) >= int(_EVIDENCE_FROM_TIER):
             found.append(f"models.toml: `{model.id}` names no nationality test and denies everyone but US persons")
         for name, target in (("fallback", model.fallback), ("superseded_by", model.superseded_by)):

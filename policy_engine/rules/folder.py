@@ -30,11 +30,18 @@ def _packed(files: Mapping[str, bytes]) -> bool:
 
 
 def read_folder(path: Path | str) -> dict[str, bytes]:
-    """Return the files of a policies folder that make its release, of either kind. Raises `LoadRefused`."""
+    """Return the files of a policies folder that make its release, of either kind.
+
+    Raises `LoadRefused`, also for a folder that this process may not look into.
+    """
     root = Path(path)
-    if (root / POLICY_FILE).exists() and not (root / PACKS).exists():
-        return read_plain_folder(root)
-    return packed.read_folder(root)
+    try:
+        if (root / POLICY_FILE).exists() and not (root / PACKS).exists():
+            return read_plain_folder(root)
+        return packed.read_folder(root)
+    except OSError as error:
+        message = f"it cannot be read ({type(error).__name__}); check it and its rights"
+        raise LoadRefused(message, where=str(error.filename or path)) from None
 
 
 def load_release(

@@ -99,7 +99,7 @@ def load_release(files: Mapping[str, bytes], *, previous: Release | None = None,
         boundaries=tuple(sorted(bound for bound in bounds if -ENDLESS < bound < ENDLESS)),
         engine_reasons=facets.reasons,
         lift_keys=lifts - {""},
-        warnings=warnings_of(packs, facets, basis.catalogue),
+        warnings=warnings_of(packs, facets, basis.catalogue, read.ground.tables.codes),
         basis=basis,
     )
 

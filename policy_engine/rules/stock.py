@@ -8,6 +8,7 @@ Left to others: what the lines mean (`rules.compile`), which lines there are (`r
 from __future__ import annotations
 
 import logging
+import re
 from importlib import metadata
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from policy_engine.errors import LoadRefused, StartRefused
 from policy_engine.rules.functions import add_functions
 
 LEGACY_DISTRIBUTION: Final = "casbin"
+_UNREAD: Final = re.compile(r"parse the content error : line (\d+)")
 
 
 class _Deaf(logging.Filter):
@@ -55,6 +57,11 @@ def read_model(text: str, where: str) -> Any:
     try:
         model.load_model_from_text(text)
     except Exception as error:  # noqa: BLE001  Casbin raises bare RuntimeError, IndexError and others
+        if found := _UNREAD.match(str(error)):
+            message = (
+                "Casbin cannot read this line; write `name = ...`, each line of it but the last with a backslash behind"
+            )
+            raise LoadRefused(message, where=f"{where}:{found.group(1)}") from None
         message = f"Casbin cannot read this model ({type(error).__name__}); compare it with the sample's model.conf"
         raise LoadRefused(message, where=where) from None
     for section, title in (("r", "request_definition"), ("p", "policy_definition"), ("e", "policy_effect")):

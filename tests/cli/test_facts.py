@@ -76,12 +76,16 @@ def test_an_import_is_read_strictly_from_a_file(shell: Shell, tmp_path: object) 
     from pathlib import Path
 
     folder = Path(str(tmp_path))
-    assert shell("facts", "import", folder / "missing.jsonl", key="operator").code == Code.USAGE
+    ran = shell("facts", "import", folder / "missing.jsonl", key="operator")
+    assert ran.code == Code.USAGE and "No such file" in ran.err
     for text in ("[]", '{"id": "a", "id": "b"}', "{", "NaN"):
         (folder / "rows.jsonl").write_text(f'{{"register": "tenants", "id": "t", "type": "lab"}}\n{text}\n')
         ran = shell("facts", "import", folder / "rows.jsonl", key="operator")
         assert ran.code == Code.USAGE and "rows.jsonl:2" in ran.err
-    (folder / "rows.jsonl").write_text('{"register": "tenants", "id": "t", "type": "enterprise"}\n')
+    row = '{"register": "tenants", "id": "t", "type": "enterprise"}\n'
+    (folder / "rows.jsonl").write_text(row, encoding="utf-8-sig")
+    assert "byte order mark" in shell("facts", "import", folder / "rows.jsonl", key="operator").err
+    (folder / "rows.jsonl").write_text(row)
     assert shell("facts", "import", folder / "rows.jsonl", key="operator").json["changed"] == 1
 
 

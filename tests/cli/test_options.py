@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,21 @@ def test_a_bad_order_file_is_refused_with_its_name(tmp_path: Path, text: str) ->
     with pytest.raises(InputRefused) as refused:
         read_order(file)
     assert refused.value.where is not None and refused.value.where.startswith(str(file))
+
+
+def test_what_is_wrong_with_an_order_file_is_said(tmp_path: Path) -> None:
+    """A mistake of form has its line; a file that is not there is not called badly encoded; a mark is named."""
+    file = tmp_path / "order.toml"
+    file.write_text('kind = "directive"\nid = "letter\n')
+    with pytest.raises(InputRefused, match=r"order\.toml:2: is not TOML \(illegal character"):
+        toml_of(file)
+    file.write_bytes(BOM_UTF8 + b'kind = "directive"\n')
+    with pytest.raises(InputRefused, match="byte order mark"):
+        toml_of(file)
+    with pytest.raises(InputRefused, match="No such file or directory"):
+        toml_of(tmp_path / "missing")
+    with pytest.raises(InputRefused, match="Is a directory"):
+        toml_of(tmp_path)
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:

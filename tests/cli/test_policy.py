@@ -130,6 +130,9 @@ def test_without_files_the_folders_own_cases_are_decided(shell: Shell, folder: P
     (folder / "cases" / "own.jsonl").write_text(json.dumps(CASE))
     assert shell("policy", "test", policies=folder).out == "1 passed, 0 failed\n"
     assert shell("policy", "test", "--cases", folder / "missing.jsonl").code == Code.USAGE
+    (folder / "cases" / "own.jsonl").write_text("\n")  # as an editor or a failed copy leaves it
+    ran = shell("policy", "test", policies=folder)
+    assert ran.code == Code.USAGE and "holds no case" in ran.err and ran.out == ""
 
 
 def test_the_active_release_is_shown_and_listed(shell: Shell) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from codecs import BOM_UTF8
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from policy_engine.errors import LoadRefused
 from policy_engine.limits import Limits
+from policy_engine.rules.folder import read_folder as read_any_folder
 from policy_engine.rules.lint import lint
 from policy_engine.rules.release import load_release, read_folder, with_catalogue
 from tests.rules.sample import FOLDER, changed, files, release, rule, with_rule
@@ -25,6 +27,11 @@ def refusal(changed_files: Mapping[str, bytes]) -> LoadRefused:
     with pytest.raises(LoadRefused) as caught:
         load_release(changed_files)
     return caught.value
+
+
+def marked(path: str) -> dict[str, bytes]:
+    """Return the sample's files with a byte order mark before one of them, as spreadsheets write it."""
+    return {**files(), path: BOM_UTF8 + files()[path]}
 
 
 RULES = {
@@ -104,6 +111,15 @@ def test_the_good_rule_of_these_tests_loads() -> None:
 
 
 FILES = {
+    "a model with a byte order mark": (marked(MODEL), MODEL, "begins with a byte order mark"),
+    "facets with a byte order mark": (marked(FACETS), FACETS, "begins with a byte order mark"),
+    "a table with a byte order mark": (marked(EAR), EAR, "begins with a byte order mark"),
+    "a pack with a byte order mark": (marked(P3), P3, "begins with a byte order mark"),
+    "a definition that does not go on": (
+        changed(MODEL, "unknown, \\\n    scr", "unknown,\n    scr"),
+        f"{MODEL}:8",
+        "backslash",
+    ),
     "missing effect column": (changed(MODEL, "p = id, eft, ", "p = id, "), MODEL, "effect column `eft` is missing"),
     "missing id column": (changed(MODEL, "p = id, eft, ", "p = eft, "), MODEL, "column `id` is missing"),
     "column twice": (changed(MODEL, "p = id, eft, ", "p = id, eft, id, "), MODEL, "names a column twice"),
@@ -380,6 +396,17 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         read_folder(tmp_path)
 
 
+def test_a_folder_that_may_not_be_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that this process may not look into is a refusal that names the place, and no fault of ours."""
+
+    def closed(path: Path) -> Iterator[Path]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", closed)
+    with pytest.raises(LoadRefused, match=r"packs: it cannot be read \(PermissionError\)"):
+        read_any_folder(FOLDER)
+
+
 def test_with_catalogue_takes_no_other_change() -> None:
     """Sharing compiled rules is refused when anything but the catalogue differs."""
     with pytest.raises(LoadRefused, match="more than the catalogue"):
@@ -425,6 +452,8 @@ WARNINGS = {
     "a model without status": (changed("models.toml", 'status = "available"\n', ""), "`fable-5` has no status"),
     "a model served nowhere": (changed("models.toml", '["US", "CA", "GB", "DE"]', "[]"), "served nowhere"),
     "a model without test": (changed("models.toml", 'nationality_test = "EAR"\n', ""), "no nationality test"),
+    "a model served where nobody is": (changed("models.toml", '["US", "CA"', '["US", "UK"'), "`fable-5` names serving"),
+    "no models": ({**files(), "models.toml": b""}, "there is no model"),
     "a fallback nobody knows": (
         changed("models.toml", 'fallback = "open-1"', 'fallback = "open-2"'),
         "the fallback of `opus-4-8`",
