@@ -175,7 +175,8 @@ class Guard:
             return unauthenticated(dialect, f"{error.message}.")
         if isinstance(error, InputRefused):
             return malformed(dialect, _sentence(error))
-        log.error("guard.failed", cause=type(error).__name__, known=isinstance(error, PolicyEngineError))
+        code = error.code if isinstance(error, PolicyEngineError) else "internal"
+        log.error("guard.failed", cause=type(error).__name__, code=code)
         return unavailable(dialect)
 
 

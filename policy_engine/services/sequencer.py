@@ -96,7 +96,7 @@ class Sequencer:
             try:
                 self.integrate()
             except (StoreUnavailable, VerificationFailed) as error:
-                log.warning("sequencer.close", problem=str(error))
+                log.warning("sequencer.close", reason=str(error))
         self._on_close()
 
     def _run(self) -> None:
@@ -106,7 +106,7 @@ class Sequencer:
                 self.integrate()
                 self._store.look_after_logs()
             except StoreUnavailable as error:
-                log.warning("sequencer.waits", problem=error.message)
+                log.warning("sequencer.waits", reason=error.message)
             except VerificationFailed:
                 return  # `trouble` says why
             except Exception as error:  # a fault of ours: the log goes on without new checkpoints
@@ -153,7 +153,7 @@ class Sequencer:
 
     def _refuse(self, problem: str) -> None:
         self.trouble = problem
-        log.error("sequencer.refused", problem=problem)
+        log.error("sequencer.refused", reason=problem)
 
     def _step(self) -> tuple[StoredCheckpoint | None, bool]:
         """Integrate up to a number of leaves; return the checkpoint, and whether there was more, or somebody was first.

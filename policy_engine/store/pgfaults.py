@@ -38,6 +38,7 @@ _SENTENCES = (
     (NOT_DURABLE, "the server does not make commits durable; set fsync, full_page_writes and synchronous_commit to on"),
 )
 
+_AWAY_CLASSES = ("57P", "53300")
 REFUSED_CLASSES = ("22", "23", "42", "54", "55P03", "53100", "PE")
 """Errors that a statement was refused with: the transaction is undone, and nothing of it is in doubt."""
 
@@ -51,6 +52,11 @@ def state_of(error: BaseException) -> str:
 def is_refused(error: BaseException) -> bool:
     """Return whether the server answered that it undid a statement: nothing is in doubt."""
     return state_of(error).startswith(REFUSED_CLASSES)
+
+
+def is_away(error: BaseException) -> bool:
+    """Return whether the server was not there to ask, so that trying again may help and nothing else was wrong."""
+    return sentence(error) == _UNREACHABLE or state_of(error).startswith(_AWAY_CLASSES)
 
 
 def sentence(error: BaseException) -> str:

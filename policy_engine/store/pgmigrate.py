@@ -10,8 +10,8 @@ from __future__ import annotations
 import psycopg
 from sqlalchemy import Connection, Engine, NullPool, create_engine
 
-from policy_engine.errors import StartRefused
-from policy_engine.store.pgfaults import sentence, state_of
+from policy_engine.errors import StartRefused, StoreUnavailable
+from policy_engine.store.pgfaults import is_away, sentence, state_of
 from policy_engine.store.pgsessions import SCHEMA_NAME, connect
 
 OWNER = "policy_engine_owner"
@@ -79,7 +79,7 @@ def refusal(error: Exception) -> StartRefused:
 def read_schema(database: str, newest: str) -> bool:
     """Return whether the database is empty (no entry was ever written).
 
-    Raises `StartRefused` when it is not at the schema of this program, or cannot be reached.
+    Raises `StartRefused` when it is not at the schema of this program, `StoreUnavailable` when it cannot be reached.
     """
     try:
         with connect(database, _PATIENCE_SECONDS) as connection:
@@ -95,4 +95,5 @@ def read_schema(database: str, newest: str) -> bool:
             empty = connection.execute("SELECT NOT EXISTS (SELECT 1 FROM policy_engine.heads)").fetchone()
             return empty == (True,)
     except psycopg.Error as error:
-        raise StartRefused(sentence(error), where="database") from error
+        refused = StoreUnavailable if is_away(error) else StartRefused
+        raise refused(sentence(error), where="database") from error

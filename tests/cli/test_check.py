@@ -131,3 +131,18 @@ def test_another_instant_is_hypothetical_and_needs_audit_read(shell: Shell) -> N
     ran = shell(*words, key="operator")
     assert ran.code == Code.DENY and ran.json["context"]["hypothetical"] is True
     assert ran.json["context"]["valid_for_ms"] == 0
+
+
+def test_a_database_that_is_away_ends_with_7(shell: Shell) -> None:
+    """Nothing was wrong with the call, so a script may try it again; no code of a refusal."""
+    ran = shell(
+        "check",
+        "--subject",
+        "alice",
+        "--model",
+        "fable-5",
+        "--action",
+        "infer",
+        database="postgresql:///x?host=/nowhere",
+    )
+    assert ran.code == Code.UNREACHABLE and "cannot be reached" in ran.err and ran.out == ""

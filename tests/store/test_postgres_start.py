@@ -11,7 +11,8 @@ import structlog
 
 from policy_engine.errors import InputRefused, NotPermitted, StartRefused, StoreUnavailable
 from policy_engine.store import pgsafety
-from policy_engine.store.migrate import install
+from policy_engine.store.migrate import SCHEMA, install
+from policy_engine.store.pgmigrate import read_schema
 from policy_engine.store.pgsessions import connect
 from policy_engine.store.postgres import PostgresStore
 from tests.postgresql import Server, expendable, wait_until_up
@@ -196,9 +197,12 @@ def test_a_missing_standby_is_warned_of(postgres_database: PostgresDatabase, mon
 def test_a_server_that_cannot_be_had_is_told(server: Server, change: dict[str, str], words: str) -> None:
     """A wrong host, database or user is one sentence with a remedy, and the password is not in it."""
     wrong = Server({**server.parts, **change})
+    url = wrong.url(change.get("dbname", "postgres"), change.get("user", "pe_writer"))
     with pytest.raises((StoreUnavailable, StartRefused), match=words) as told:
-        PostgresStore(wrong.url(change.get("dbname", "postgres"), change.get("user", "pe_writer")), VAULT)
+        PostgresStore(url, VAULT)
     assert "made-up" not in str(told.value)
+    with pytest.raises(StoreUnavailable, match=words):  # unreachable, which is not the same as refused
+        read_schema(url, SCHEMA)
 
 
 def test_a_url_that_is_none_is_refused() -> None:

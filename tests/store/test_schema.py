@@ -90,6 +90,23 @@ def test_the_command_line_of_alembic_migrates(tmp_path: Path) -> None:
     assert "restore a verified copy" in down.stderr
 
 
+def test_a_new_database_is_its_owners_alone(tmp_path: Path) -> None:
+    """Registers hold facts in clear, so nobody else may read the file, nor those beside it; an old file stays as is."""
+    path = tmp_path / "new.db"
+    before = os.umask(0o022)
+    try:
+        prepare(path)
+        store = SqliteStore(path, VAULT)
+        modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.glob("new.db*")}
+        store.close()
+    finally:
+        os.umask(before)
+    assert "new.db" in modes and set(modes.values()) == {0o600}
+    path.chmod(0o640)
+    prepare(path)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 def test_an_existing_database_is_not_migrated_again(tmp_path: Path) -> None:
     """Preparing tells an empty database from one with entries, and changes neither."""
     path = tmp_path / "log.db"

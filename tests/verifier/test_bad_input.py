@@ -258,13 +258,13 @@ def test_findings_have_an_end(
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (["--key", "no key"], "cannot be read"),
+        (["--key", "no key"], "no key cannot be read"),
         (["--key", "a+00000000+AAAA"], "33 bytes"),
         (["--key", MADE.witness_key], "not that of a witness"),
         (["--witness", MADE.key], "the key of a witness"),
         ([*KEY, "--quorum", "1"], "more witnesses than are given"),
-        ([*KEY, "--since", "absent"], "cannot be read"),
-        ([*KEY, "--receipt", "absent"], "cannot be read"),
+        ([*KEY, "--since", "absent"], "absent cannot be read"),
+        ([*KEY, "--receipt", "absent"], "absent cannot be read"),
     ],
 )
 def test_wrong_calls(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], word: str) -> None:

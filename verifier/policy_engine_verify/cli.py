@@ -46,7 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _sentence(error: Refused | OSError) -> str:
-    return str(error) if isinstance(error, Refused) else f"a file cannot be read ({error.strerror})"
+    return (
+        str(error) if isinstance(error, Refused) else f"{error.filename or 'a file'} cannot be read ({error.strerror})"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
