@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from policy_engine.core.factparse import storable
+from policy_engine.core.factparse import optional_instant, storable
 from policy_engine.core.instants import ENDLESS, format_instant, parse_instant
 from policy_engine.core.orderparse import parse_directive, parse_licence
 from policy_engine.core.orders import Licence, loosens
@@ -138,14 +138,16 @@ def split_amendment(
     return held, new
 
 
-def read_order(row: Row) -> Order:
-    """Return the order of a register row."""
+def read_order(row: Row, at: int) -> Order:
+    """Return the order of a register row as it stands at an instant: one whose own end has come is `ended`."""
     document = row.document
+    until = optional_instant(document["body"].get("until"), "until")
+    over = document["status"] == IN_FORCE and until is not None and until <= at
     return Order(
         id=row.id,
         kind=document["kind"],
         body=document["body"],
-        status=document["status"],
+        status=ENDED if over else document["status"],
         received_at=parse_instant(document["received_at"]),
         received_by=document["received_by"],
         text_hash=document["text_hash"],

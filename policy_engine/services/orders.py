@@ -201,13 +201,14 @@ class Orders:
     def list(self, principal: Principal, *, kind: str | None = None, status: str | None = None) -> tuple[Order, ...]:
         """Return orders in order of id; a person with one of `READERS`, whose key is not bounded, may read them."""
         require_unbounded(acting_person(self._store, principal, *READERS))
-        orders = [read_order(row) for row in self._store.rows("orders")]
+        now = self._store.now()
+        orders = [read_order(row, now) for row in self._store.rows("orders")]
         return tuple(order for order in orders if kind in (None, order.kind) and status in (None, order.status))
 
     def show(self, principal: Principal, id: str) -> Order:
         """Return one order. Raises `NotFound`."""
         require_unbounded(acting_person(self._store, principal, *READERS))
-        return read_order(self._row(id))
+        return read_order(self._row(id), self._store.now())
 
     def _writer(self, principal: Principal) -> tuple[Caller, str]:
         caller = acting_person(self._store, principal, "orders:write")

@@ -76,6 +76,19 @@ def test_a_directive_is_in_force_from_its_receipt(house: House) -> None:
     assert house.kinds()[-1] == "order.received"
 
 
+def test_an_order_whose_own_end_has_come_is_shown_as_ended(house: House) -> None:
+    """It lets nobody through any more, so a list of what is in force must not name it; the instant itself counts."""
+    start = house.clock()
+    grant = {**GRANT, "from": format_instant(start), "until": format_instant(start + 5_000_000)}
+    house.orders.receive(house["olga"], "grant", grant)
+    found = []
+    for passed in (4_999_999, 1):
+        house.clock.at += passed
+        listed = house.orders.list(house["olga"], status="in_force")
+        found.append((house.orders.show(house["olga"], "g1").status, [order.id for order in listed]))
+    assert found == [("in_force", ["g1"]), ("ended", [])]
+
+
 def test_without_a_text_the_document_is_hashed(house: House) -> None:
     """An order without wording keeps the hash of its own canonical document."""
     house.orders.receive(house["olga"], "directive", DIRECTIVE)
