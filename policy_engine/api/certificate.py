@@ -65,7 +65,7 @@ class Certificate:
             self._newest = {protocol: self._read(protocol) for protocol in self._newest}
             self._seen = stamps
         except PolicyEngineError as refused:
-            log.error("certificate.not-read", setting=refused.where, message=refused.message)
+            log.error("certificate.not-read", where=refused.where, message=refused.message)
         else:
             log.info("certificate.renewed")
 
