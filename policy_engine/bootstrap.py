@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from policy_engine.errors import Conflict, LogForked
-from policy_engine.filling import WORLD_FOLDER, Genesis, SampleKey, fill
+from policy_engine.filling import Genesis, SampleKey, fill, has_world
 from policy_engine.ledger.note import KEY_BYTES
 from policy_engine.rules import check_distribution
 from policy_engine.rules.folder import read_folder
@@ -173,7 +173,7 @@ def _opened(
         check_fillable(settings)
     now = clock() if clock is not None else 0
     vault = open_vault(settings.key_file, database_is_empty=empty, now=now, with_log_key=not settings.on_postgres)
-    sample = empty and genesis is None and (settings.policies / WORLD_FOLDER).is_dir()
+    sample = empty and genesis is None and has_world(settings)
     with _closed_on_error(_open(settings, vault, clock, releases, sample=sample)) as engine:
         if empty:
             engine.recovery.check_begun()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from policy_engine.rules.folder import read_folder
+from policy_engine.rules.folder import read_folder, readable
 from policy_engine.services.keys import KeyRequest, Keys
 from policy_engine.services.publish import Publish
 from policy_engine.services.snapshot import Snapshots
@@ -32,6 +32,12 @@ class SampleKey:
     label: str
     principal: str
     secret: str
+
+
+def has_world(settings: Settings) -> bool:
+    """Return whether the policies folder holds a sample world. Raises `LoadRefused` where nobody may look."""
+    with readable(settings.policies):
+        return (settings.policies / WORLD_FOLDER).is_dir()
 
 
 class Fillable(Protocol):
@@ -73,7 +79,7 @@ def fill(engine: Fillable, genesis: Genesis | None) -> tuple[SampleKey, ...]:
         writes += given
     else:
         files = read_folder(engine.settings.policies)
-        sample = (engine.settings.policies / WORLD_FOLDER).is_dir()
+        sample = has_world(engine.settings)
         if sample:
             rows, keys = _world(engine)
             writes += rows

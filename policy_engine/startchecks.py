@@ -7,7 +7,7 @@ Left to others: opening (`bootstrap`), where a sample may be shown (`loopback`).
 from __future__ import annotations
 
 from policy_engine.errors import StartRefused
-from policy_engine.filling import WORLD_FOLDER
+from policy_engine.filling import has_world
 from policy_engine.loopback import check_loopback
 from policy_engine.rules.folder import read_folder
 from policy_engine.services.releases import ReleaseLoader
@@ -17,7 +17,7 @@ from policy_engine.store.interfaces import Store
 
 def check_world(settings: Settings) -> None:
     """Refuse a folder with a sample world where others reach it."""
-    if (settings.policies / WORLD_FOLDER).is_dir():
+    if has_world(settings):
         check_loopback(settings, "the policies folder holds a sample world (world/)")
 
 

@@ -13,6 +13,8 @@ from policy_engine.core.factparse import parse_person, parse_tenant, split_prove
 from policy_engine.core.facts import EvidenceLevel
 from policy_engine.core.instants import DAY, format_instant, parse_instant
 from policy_engine.errors import LoadRefused
+from policy_engine.filling import has_world
+from policy_engine.settings import Settings
 from policy_engine.world import SOURCE, load_world
 
 WORLD = Path(__file__).parent.parent / "policies" / "world"
@@ -152,3 +154,14 @@ def test_a_key_may_be_bounded_to_tenants(tmp_path: Path) -> None:
     """`tenants: null` means all; a list bounds the key."""
     key = {"label": "k", "principal": {"id": "k", "kind": "person"}, "scopes": ["decide"], "tenants": ["t"]}
     assert load_world(folder(tmp_path, keys=[key]), AT).keys[0].tenants == ("t",)
+
+
+def test_a_policies_folder_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a world is in it cannot be known then; that is a refusal which names it, and no fault of ours."""
+
+    def closed(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", closed)
+    with pytest.raises(LoadRefused, match=r"the folder cannot be read \(PermissionError\)"):
+        has_world(Settings(policies=tmp_path))

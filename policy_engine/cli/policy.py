@@ -73,8 +73,8 @@ def test(
     """
     from policy_engine.cases import read_cases, run_cases
 
-    paths = [*(cases or ()), *(more or ())] or _own_cases()
     files = _files(None)
+    paths = [*(cases or ()), *(more or ())] or _own_cases()
     found = [case for path in paths for case in _read(read_cases, path)]
     failed: list[Result] = []
     with output.progress("deciding cases") as report:

@@ -6,7 +6,9 @@ refused as such. Left to others: reading each kind (`rules.release`, `rules.plai
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from policy_engine.core.plain import POLICY_FILE, AnyRelease, PlainRelease
@@ -35,13 +37,21 @@ def read_folder(path: Path | str) -> dict[str, bytes]:
     Raises `LoadRefused`, also for a folder that this process may not look into.
     """
     root = Path(path)
-    try:
+    with readable(root):
         if (root / POLICY_FILE).exists() and not (root / PACKS).exists():
             return read_plain_folder(root)
         return packed.read_folder(root)
+
+
+@contextmanager
+def readable(root: Path) -> Iterator[None]:
+    """Turn what the system refuses while a policies folder is looked at into `LoadRefused`."""
+    try:
+        yield
     except OSError as error:
-        message = f"it cannot be read ({type(error).__name__}); check it and its rights"
-        raise LoadRefused(message, where=str(error.filename or path)) from None
+        closed = str(error.filename or root) if os.access(root, os.X_OK) else str(root)
+        message = f"the folder cannot be read ({type(error).__name__}); check it and its rights"
+        raise LoadRefused(message, where=closed) from None
 
 
 def load_release(

@@ -403,7 +403,7 @@ def test_a_folder_that_may_not_be_read_is_refused(monkeypatch: pytest.MonkeyPatc
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "iterdir", closed)
-    with pytest.raises(LoadRefused, match=r"packs: it cannot be read \(PermissionError\)"):
+    with pytest.raises(LoadRefused, match=r"packs: the folder cannot be read \(PermissionError\)"):
         read_any_folder(FOLDER)
 
 
