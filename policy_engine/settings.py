@@ -6,7 +6,6 @@ file names here, never the secret, except the caller's own key (`POLICY_ENGINE_K
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +16,6 @@ from policy_engine.core.wording import Detail, Wording
 from policy_engine.errors import StartRefused
 from policy_engine.limits import LIMITS
 
-_PLACE = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3})?")
 _POSTGRES = ("postgresql://", "postgresql+psycopg://")
 
 
@@ -31,12 +29,6 @@ def _postgres(url: SecretStr) -> SecretStr:
     if not url.get_secret_value().startswith(_POSTGRES):
         raise ValueError("must be a URL such as postgresql://OPERATOR@HOST/DATABASE")
     return url
-
-
-def _place(code: str) -> str:
-    if code and not _PLACE.fullmatch(code):
-        raise ValueError("must be a country (US) or a region of one (US-CA), as ISO 3166 writes it")
-    return code
 
 
 def _statuses(text: str) -> str:
@@ -83,7 +75,7 @@ class Settings(BaseSettings):
     """The file of issuers whose tokens (JWT) are taken from callers over HTTP; without one none is."""
     key: SecretStr | None = None
     """The API key the command line acts as; without one it is the service principal `local`."""
-    serving_region: Annotated[str, AfterValidator(_place)] | None = None
+    serving_region: str | None = None
     """Used where a request names no serving region."""
     host: str = "127.0.0.1"
     port: int = Field(default=8181, ge=0, le=65_535)
