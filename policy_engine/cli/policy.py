@@ -72,8 +72,10 @@ def test(
     Without files, the cases in the policies folder are decided.
     """
     from policy_engine.cases import read_cases, run_cases
+    from policy_engine.rules.folder import require_packs
 
     files = _files(None)
+    require_packs(files, "decision cases")
     paths = [*(cases or ()), *(more or ())] or _own_cases()
     found = [case for path in paths for case in _read(read_cases, path)]
     failed: list[Result] = []
