@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from policy_engine.core.lookup import Cells
+from policy_engine.core.columns import Cells
 from policy_engine.core.terms import EVERY_ROW, Check, Kinds, Selector, merged_kinds
 
 

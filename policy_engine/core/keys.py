@@ -101,7 +101,8 @@ class RoleKey:
         return roles.among(values[self.position], domain, present)
 
     def holds(self, values: Sequence[Any], cell: Any) -> bool:
-        return cell in self.accepts(values, (cell,))
+        roles: Roles = values[self.roles]
+        return roles.has(values[self.position], NO_DOMAIN if self.domain is None else values[self.domain], cell)
 
 
 class AddressKey:

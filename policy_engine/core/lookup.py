@@ -3,116 +3,33 @@
 Rules of the room:
 - Columns that are compared with one value each are the first steps: rows lie under the tuple of values that they name.
   Rows without a condition in some of them (`FREE`) lie under fewer values, so there is one look-up for each way in
-  which rows name columns; where those ways are many, columns are dealt into two halves, and what one half finds is
-  looked up among what the other finds.
+  which rows name columns; where those ways are many, columns are dealt into two halves, the telling ones first. What
+  the first half finds is compared in the columns of the second if it is little, else looked up among what those find.
 - A key that accepts several values (the roles of a subject, the beginnings of a path) is one more step, taken over the
   values accepted or over the values present, whichever are fewer.
 - A leaf is one place, a few of them, ascending, or `Many`, with what an effect needs to know of them all at once.
 - Frozen: a change returns another lookup that shares what did not change.
-Left to others: which terms of a matcher are keys (`rules.selectors`), what rows found are asked (`core.selection`).
+Left to others: keys of columns (`core.columns`), which terms of a matcher are keys (`rules.selectors`), what rows found
+are asked (`core.selection`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from operator import itemgetter
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
+from policy_engine.core.columns import FREE, Cells, Half, Key, Ways, dealt, parted
 from policy_engine.core.effects import Leaf, Words, places_of
 from policy_engine.core.postings import spread
 
-
-class _Free:
-    """The cell of a row without a condition in a column."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "FREE"
-
-
-FREE: Final = _Free()
 Found = tuple[int, ...] | int
-Cells = tuple[Any, ...]
+_COMPARED_MAX: Final = 4
+"""Up to so many different seconds under one first are compared one by one: that touches less memory than to look up."""
+_Pair = tuple[Callable[[Any], Any], Any]
+"""What makes the key of the second half of values, and the key that rows have.
 
-
-class Key(Protocol):
-    """What a keyed column is compared with. `single`: exactly the value at `position`; else what `accepts` gives.
-
-    `plain`: the lookup keeps a row's cell as it is.
-    """
-
-    single: bool
-    plain: bool
-    position: int
-
-    @property
-    def kinds(self) -> Mapping[int, frozenset[type]]:
-        """The types that the key can read, by position of the request's values."""
-        ...
-
-    def cell(self, cell: Any) -> Any:
-        """Return what the lookup keeps for a row's cell."""
-        ...
-
-    def accepts(self, values: Sequence[Any], present: Collection[Any]) -> Collection[Any]:
-        """Return the cells that match the request's values, all of those present and maybe others."""
-        ...
-
-    def holds(self, values: Sequence[Any], cell: Any) -> bool:
-        """Return whether one cell matches."""
-        ...
-
-
-_WAYS_MAX: Final = 8
-"""From more ways than this in which rows name columns, the columns are dealt into two halves."""
-_Ways = dict[int, dict[Any, Any]]
-"""By which columns of a half have a condition (as bits): the values named -> what lies there."""
-_Step = tuple[Callable[[Any], Any], Callable[[Any], Any]]
-"""A look-up, and what makes its key of a request's values."""
-
-
-class _Half:
-    """Some of the columns that are compared with one value: `at` are their places among a row's cells."""
-
-    __slots__ = ("at", "positions")
-
-    def __init__(self, keys: Sequence[Key], at: Sequence[int]) -> None:
-        self.at = tuple(at)
-        self.positions = tuple(keys[place].position for place in at)
-
-    def presence(self, cells: Cells) -> int:
-        """Return in which of the columns a row has a condition, as bits."""
-        return sum(1 << bit for bit, place in enumerate(self.at) if cells[place] is not FREE)
-
-    def key(self, cells: Cells, presence: int) -> Any:
-        """Return the key of a row, as `steps` makes it of values."""
-        held = [cells[place] for bit, place in enumerate(self.at) if presence >> bit & 1]
-        return held[0] if len(held) == 1 else tuple(held)
-
-    def keyed(self, columns: Sequence[Sequence[Any]], count: int) -> Iterable[tuple[int, Sequence[int], Sequence[Any]]]:
-        """Yield for each way in which rows name the columns: its bits, the rows' places, and their keys."""
-        held = [columns[place] for place in self.at]
-        for presence, places in _parted(held, count).items():
-            picked = [
-                column if len(places) == count else [column[place] for place in places]
-                for bit, column in enumerate(held)
-                if presence >> bit & 1
-            ]
-            keys = picked[0] if len(picked) == 1 else list(zip(*picked, strict=True)) or [()] * len(places)
-            yield presence, places, keys
-
-    def steps(self, ways: _Ways) -> tuple[_Step, ...]:
-        """Return how a request's values are looked up."""
-        return tuple([(held.get, self._getter(presence)) for presence, held in ways.items()])
-
-    def _getter(self, presence: int) -> Callable[[Any], Any]:
-        positions = [position for bit, position in enumerate(self.positions) if presence >> bit & 1]
-        return itemgetter(*positions) if positions else _nothing
-
-
-def _nothing(values: Any) -> Any:
-    return ()
+Compared seconds are a tuple of these, the number and what lies there; of several there is a list.
+"""
 
 
 def _freeze(node: dict[Any, Any], depth: int, words: Words) -> None:
@@ -121,6 +38,14 @@ def _freeze(node: dict[Any, Any], depth: int, words: Words) -> None:
             _freeze(below, depth - 1, words)
         elif type(below) is list:
             node[key] = words.leaf(tuple(below))
+
+
+def _compare(node: dict[Any, Any], pairs: Sequence[_Pair]) -> None:
+    """Where few different seconds lie under a first, have them compared."""
+    for key, below in node.items():
+        if len(below) <= _COMPARED_MAX:
+            seconds = [(*pairs[number], number, item) for number, item in below.items()]
+            node[key] = seconds[0] if len(seconds) == 1 else seconds
 
 
 class Lookup:
@@ -133,16 +58,18 @@ class Lookup:
         count = len(columns[0])
         singles = [at for at, key in enumerate(keys) if key.single]
         self._many = tuple(at for at, key in enumerate(keys) if not key.single)
-        halves = _dealt(singles, columns, count)
-        self._first = _Half(keys, halves[0])
-        self._second = _Half(keys, halves[1]) if halves[1] else None
-        self._numbers: _Ways = {}
-        seconds = self._numbered(columns, count)
+        halves = dealt(singles, columns, count)
+        self._first = Half(keys, halves[0])
+        self._second = Half(keys, halves[1]) if halves[1] else None
+        self._numbers: Ways = {}
+        pairs: list[_Pair] = []
+        seconds = self._numbered(columns, count, pairs)
         firsts = list(self._first.keyed(columns, count))
-        self._tables: dict[int, _Ways] = {}
-        parted = _parted([columns[at] for at in self._many], count)
-        alike = next(iter(parted), 0)
-        manys = {place: held for held, places in parted.items() for place in places} if len(parted) > 1 else None
+        self._tables: dict[int, Ways] = {}
+        ways_of_many = parted([columns[at] for at in self._many], count)
+        alike = next(iter(ways_of_many), 0)
+        different = len(ways_of_many) > 1
+        manys = {place: held for held, places in ways_of_many.items() for place in places} if different else None
         for presence, places, named in firsts:
             for place, key in zip(places, named, strict=True):
                 many = alike if manys is None else manys[place]
@@ -154,21 +81,26 @@ class Lookup:
             depth = (0 if seconds is None else 1) + many.bit_count()
             for node in ways.values():
                 _freeze(node, depth, words)
+                if seconds is not None:
+                    _compare(node, pairs)
         self._set_steps()
 
-    def _numbered(self, columns: Sequence[Sequence[Any]], count: int) -> list[int] | None:
-        """Return a number for what each row names in the second half, the same for the same values."""
+    def _numbered(self, columns: Sequence[Sequence[Any]], count: int, pairs: list[_Pair]) -> list[int] | None:
+        """Return a number for what each row names in the second half, the same for the same values.
+
+        `pairs` gets, by number, what makes the key of values and the key.
+        """
         if self._second is None:
             return None
         numbers = [0] * count
-        next_number = 0
         for presence, places, named in self._second.keyed(columns, count):
             known: dict[Any, int] = {}
+            getter = self._second.getter(presence)
             for place, key in zip(places, named, strict=True):
                 number = known.get(key)
                 if number is None:
-                    number = known[key] = next_number
-                    next_number += 1
+                    number = known[key] = len(pairs)
+                    pairs.append((getter, key))
                 numbers[place] = number
             self._numbers[presence] = known
         return numbers
@@ -178,28 +110,34 @@ class Lookup:
             (self._first.steps(ways), tuple(at for bit, at in enumerate(self._many) if many >> bit & 1))
             for many, ways in self._tables.items()
         ]
-        self._steps = tuple(firsts), () if self._second is None else self._second.steps(self._numbers)
+        self._steps = tuple(firsts), None if self._second is None else self._second.steps(self._numbers)
 
     def leaves(self, values: Sequence[Any]) -> list[Leaf]:
         """Return the leaves whose rows' keyed columns all match."""
         leaves: list[Leaf] = []
         tables, seconds = self._steps
-        numbers: list[int] = []
-        for get, key_of in seconds:
-            number = get(key_of(values))
-            if number is not None:
-                numbers.append(number)
+        numbers: list[int] | None = None
         for steps, many in tables:
             for get, key_of in steps:
                 node = get(key_of(values))
                 if node is None:
                     continue
-                if not seconds:
+                if seconds is None:
                     below: list[Any] = [node]
-                elif len(node) < len(numbers):
-                    below = [item for number, item in node.items() if number in numbers]
+                elif type(node) is tuple:
+                    second, key, _, item = node
+                    if second(values) != key:
+                        continue
+                    below = [item]
+                elif type(node) is list:
+                    below = [item for second, key, _, item in node if second(values) == key]
                 else:
-                    below = [item for item in map(node.get, numbers) if item is not None]
+                    if numbers is None:
+                        numbers = [number for get, key_of in seconds if (number := get(key_of(values))) is not None]
+                    if len(node) < len(numbers):
+                        below = [item for number, item in node.items() if number in numbers]
+                    else:
+                        below = [item for item in map(node.get, numbers) if item is not None]
                 if many:
                     for item in below:
                         self._walk(item, many, values, leaves)
@@ -229,8 +167,8 @@ class Lookup:
 
     def _walk(self, node: Any, many: tuple[int, ...], values: Sequence[Any], leaves: list[Leaf]) -> None:
         key = self._keys[many[0]]
-        accepted = key.accepts(values, node)
-        if len(node) < len(accepted):
+        accepted = () if len(node) == 1 else key.accepts(values, node)
+        if len(node) == 1 or len(node) < len(accepted):
             below = [item for cell, item in node.items() if key.holds(values, cell)]
         else:
             below = [node[cell] for cell in accepted if cell in node]
@@ -269,7 +207,11 @@ class Lookup:
         path += [cells[at] for bit, at in enumerate(self._many) if many >> bit & 1]
         nodes = [root]
         for step in path[:-1]:
-            below = nodes[-1][step] = dict(nodes[-1].get(step, {}))
+            held = nodes[-1].get(step, {})
+            held = [held] if type(held) is tuple else held
+            below = nodes[-1][step] = (
+                {number: item for _, _, number, item in held} if type(held) is list else dict(held)
+            )
             nodes.append(below)
         leaf = words.changed(nodes[-1].get(path[-1], ()), place, adding=adding)
         nodes[-1][path[-1]] = leaf
@@ -280,7 +222,7 @@ class Lookup:
         if not root:
             del ways[presence]
 
-    def _number(self, second: _Half, cells: Cells) -> int:
+    def _number(self, second: Half, cells: Cells) -> int:
         """Return the number of what a row names in the second half, giving it one at first sight."""
         presence = second.presence(cells)
         known = self._numbers.get(presence, {})
@@ -302,27 +244,3 @@ def _put(node: dict[Any, Any], path: Sequence[Any], place: int) -> None:
         node[last] = [held, place]
     else:
         held.append(place)
-
-
-def _dealt(singles: Sequence[int], columns: Sequence[Sequence[Any]], count: int) -> tuple[list[int], list[int]]:
-    """Return the columns in two halves, the second empty where rows name them in few ways."""
-    if len(_parted([columns[at] for at in singles], count)) <= _WAYS_MAX:
-        return list(singles), []
-    free = [at for at in singles if any(cell is FREE for cell in columns[at])]
-    return [at for at in singles if at not in free[1::2]], free[1::2]
-
-
-def _parted(columns: Sequence[Sequence[Any]], count: int) -> dict[int, Sequence[int]]:
-    """Return the places of rows by which columns they have a condition in, as bits."""
-    whole = (1 << len(columns)) - 1
-    free = [at for at, column in enumerate(columns) if any(cell is FREE for cell in column)]
-    if not free:
-        return {whole: range(count)} if count else {}
-    presence = [whole] * count
-    for at in free:
-        bit = 1 << at
-        presence = [held ^ bit if cell is FREE else held for held, cell in zip(presence, columns[at], strict=True)]
-    parted: dict[int, list[int]] = {}
-    for place, held in enumerate(presence):
-        parted.setdefault(held, []).append(place)
-    return dict(parted)

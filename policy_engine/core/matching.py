@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final, Protocol
 
-from policy_engine.core.lookup import Cells
+from policy_engine.core.columns import Cells
 from policy_engine.core.postings import Postings
 from policy_engine.core.roles import NO_DOMAIN, Roles
 from policy_engine.core.terms import ADDRESSES, TEXT, Column, Kinds, Term, accepting, named
@@ -130,8 +130,9 @@ class HasRole(Term):
         return self.postings.of_any(self.reach(values, self.postings.named()))
 
     def test(self, values: Sequence[Any], slot: int) -> bool:
-        cell = self.column.cells[slot]
-        return cell in self.reach(values, (cell,))
+        roles: Roles = values[self.roles]
+        domain = NO_DOMAIN if self.domain is None else values[self.domain]
+        return roles.has(values[self.position], domain, self.column.cells[slot])
 
     def changed(self, add: Mapping[int, Cells], remove: Mapping[int, Cells]) -> HasRole:
         postings = self.postings.changed(*accepting(self.column.at, add, remove, named))
@@ -158,7 +159,7 @@ class HasRoleThere(Term):
     def test(self, values: Sequence[Any], slot: int) -> bool:
         role, domain = self.column.cells[slot]
         roles: Roles = values[self.roles]
-        return role in roles.among(values[self.position], domain, (role,))
+        return roles.has(values[self.position], domain, role)
 
     def changed(self, add: Mapping[int, Cells], remove: Mapping[int, Cells]) -> HasRoleThere:
         postings = self.postings.changed(*accepting(self.column.at, add, remove, _role_there))

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from policy_engine.core.columns import FREE, Cells
 from policy_engine.core.index import Term as Inverted
-from policy_engine.core.lookup import FREE, Cells
 from policy_engine.core.postings import Postings
 from policy_engine.core.roles import Roles
 from policy_engine.core.terms import COLLECTIONS, EVERY_ROW, SCALARS, TEXT, Column, Kinds, Term, accepting, named

@@ -60,6 +60,14 @@ class Roles:
         """
         return self.reach(name, domain)
 
+    def has(self, name: Hashable, domain: Hashable, role: Hashable) -> bool:
+        """Return whether a name has a role in the domain, or is it. Raises `TypeError` for unhashable names."""
+        links = self._links.get(domain)
+        held = None if links is None else links.get(name)
+        if held is None:
+            return role == name
+        return role in held or role in self.reach(name, domain)
+
     def there(self, name: Hashable, cells: Iterable[Hashable]) -> list[Hashable]:
         """Return the (role, domain) that a name has beside itself; of domains that no line holds, those in cells."""
         return [
@@ -106,6 +114,9 @@ class Roles:
 
 
 def _reach(links: _Links, name: Hashable) -> frozenset[Hashable]:
+    roles = links[name]
+    if links.keys().isdisjoint(roles):  # most names lie one link from their roles, and those lead nowhere
+        return frozenset((name, *roles))
     reached: set[Hashable] = {name}
     edge: set[Hashable] = {name}
     for _ in range(ROLE_STEPS_COUNT):

@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from policy_engine.core.columns import FREE, Cells, Key
 from policy_engine.core.effects import Leaf, Words
-from policy_engine.core.lookup import FREE, Cells, Found, Key, Lookup
+from policy_engine.core.lookup import Found, Lookup
 from policy_engine.core.postings import spread
 from policy_engine.core.terms import COLLECTIONS, SCALARS, Selector, merged_kinds
 

@@ -17,7 +17,7 @@ from ipaddress import IPv4Address, IPv6Address
 from operator import ge, gt, le, lt
 from typing import Any, Final, Protocol
 
-from policy_engine.core.lookup import FREE, Cells
+from policy_engine.core.columns import FREE, Cells
 from policy_engine.core.postings import Postings, spread
 
 SCALARS: Final[frozenset[type]] = frozenset((str, int, float, bool, type(None)))

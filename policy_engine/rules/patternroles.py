@@ -90,6 +90,10 @@ class PatternRoles(Roles):
                 self._fitted[domain, role] = found
         return found
 
+    def has(self, name: Hashable, domain: Hashable, role: Hashable) -> bool:
+        """Return whether a name has a role in the domain, or is it. Raises `TypeError` for unhashable names."""
+        return role in self.among(name, domain, (role,))
+
     def there(self, name: Hashable, cells: Iterable[Hashable]) -> list[Hashable]:
         """Return the (role, domain) among cells that a name has: patterns may reach into any domain."""
         wanted: dict[Hashable, list[Hashable]] = {}

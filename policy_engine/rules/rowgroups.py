@@ -12,9 +12,10 @@ import ast
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from policy_engine.core.columns import FREE
 from policy_engine.core.effects import Words
 from policy_engine.core.keys import EqualKey, HeldKey
-from policy_engine.core.lookup import FREE, Found
+from policy_engine.core.lookup import Found
 from policy_engine.core.postings import ascending
 from policy_engine.core.roles import Roles
 from policy_engine.core.selection import Columns, Selection

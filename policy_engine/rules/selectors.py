@@ -18,8 +18,8 @@ from ipaddress import ip_network
 from typing import Any, Final
 
 from policy_engine.core import joined, matching, published, terms
+from policy_engine.core.columns import FREE, Key
 from policy_engine.core.keys import AddressKey, EqualKey, HeldKey, PrefixKey, RoleKey, ValuesKey
-from policy_engine.core.lookup import FREE, Key
 from policy_engine.core.terms import Column, Selector
 from policy_engine.errors import LoadRefused
 from policy_engine.rules.compile import published_term

@@ -1,0 +1,135 @@
+"""Columns that are compared with one value each: in which ways rows name them, and the keys that look them up.
+
+Rules of the room: a row without a condition in a column (`FREE`) names fewer columns, so there is one look-up for each
+way in which rows name them. Where those ways are many, columns are dealt into two halves.
+Left to others: what lies under a key (`core.lookup`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any, Final, Protocol
+
+
+class _Free:
+    """The cell of a row without a condition in a column."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "FREE"
+
+
+FREE: Final = _Free()
+Cells = tuple[Any, ...]
+
+
+class Key(Protocol):
+    """What a keyed column is compared with. `single`: exactly the value at `position`; else what `accepts` gives.
+
+    `plain`: the lookup keeps a row's cell as it is.
+    """
+
+    single: bool
+    plain: bool
+    position: int
+
+    @property
+    def kinds(self) -> Mapping[int, frozenset[type]]:
+        """The types that the key can read, by position of the request's values."""
+        ...
+
+    def cell(self, cell: Any) -> Any:
+        """Return what the lookup keeps for a row's cell."""
+        ...
+
+    def accepts(self, values: Sequence[Any], present: Collection[Any]) -> Collection[Any]:
+        """Return the cells that match the request's values, all of those present and maybe others."""
+        ...
+
+    def holds(self, values: Sequence[Any], cell: Any) -> bool:
+        """Return whether one cell matches."""
+        ...
+
+
+_WAYS_MAX: Final = 8
+"""From more ways than this in which rows name columns, the columns are dealt into two halves."""
+Ways = dict[int, dict[Any, Any]]
+"""By which columns of a half have a condition (as bits): the values named -> what lies there."""
+Step = tuple[Callable[[Any], Any], Callable[[Any], Any]]
+"""A look-up, and what makes its key of a request's values."""
+
+
+class Half:
+    """Some of the columns that are compared with one value: `at` are their places among a row's cells."""
+
+    __slots__ = ("at", "positions")
+
+    def __init__(self, keys: Sequence[Key], at: Sequence[int]) -> None:
+        self.at = tuple(at)
+        self.positions = tuple(keys[place].position for place in at)
+
+    def presence(self, cells: Cells) -> int:
+        """Return in which of the columns a row has a condition, as bits."""
+        return sum(1 << bit for bit, place in enumerate(self.at) if cells[place] is not FREE)
+
+    def key(self, cells: Cells, presence: int) -> Any:
+        """Return the key of a row, as `steps` makes it of values."""
+        held = [cells[place] for bit, place in enumerate(self.at) if presence >> bit & 1]
+        return held[0] if len(held) == 1 else tuple(held)
+
+    def keyed(self, columns: Sequence[Sequence[Any]], count: int) -> Iterable[tuple[int, Sequence[int], Sequence[Any]]]:
+        """Yield for each way in which rows name the columns: its bits, the rows' places, and their keys."""
+        held = [columns[place] for place in self.at]
+        for presence, places in parted(held, count).items():
+            picked = [
+                column if len(places) == count else [column[place] for place in places]
+                for bit, column in enumerate(held)
+                if presence >> bit & 1
+            ]
+            keys = picked[0] if len(picked) == 1 else list(zip(*picked, strict=True)) or [()] * len(places)
+            yield presence, places, keys
+
+    def steps(self, ways: Ways) -> tuple[Step, ...]:
+        """Return how a request's values are looked up."""
+        return tuple([(held.get, self.getter(presence)) for presence, held in ways.items()])
+
+    def getter(self, presence: int) -> Callable[[Any], Any]:
+        """Return what makes the key of a request's values."""
+        positions = [position for bit, position in enumerate(self.positions) if presence >> bit & 1]
+        return itemgetter(*positions) if positions else _nothing
+
+
+def _nothing(values: Any) -> Any:
+    return ()
+
+
+def dealt(singles: Sequence[int], columns: Sequence[Sequence[Any]], count: int) -> tuple[list[int], list[int]]:
+    """Return the columns in two halves, the second empty where rows name them in few ways.
+
+    The first half has the columns that every row names, and of the others those with the most different cells, as
+    long as the ways of rows to name them stay few: what it finds is little then.
+    """
+    free = [at for at in singles if any(cell is FREE for cell in columns[at])]
+    first = [at for at in singles if at not in free]
+    for at in sorted(free, key=lambda at: -len(set(columns[at]))):
+        if len(parted([columns[each] for each in (*first, at)], count)) <= _WAYS_MAX:
+            first.append(at)
+    return sorted(first), [at for at in singles if at not in first]
+
+
+def parted(columns: Sequence[Sequence[Any]], count: int) -> dict[int, Sequence[int]]:
+    """Return the places of rows by which columns they have a condition in, as bits."""
+    whole = (1 << len(columns)) - 1
+    free = [at for at, column in enumerate(columns) if any(cell is FREE for cell in column)]
+    if not free:
+        return {whole: range(count)} if count else {}
+    presence = [whole] * count
+    for at in free:
+        bit = 1 << at
+        presence = [held ^ bit if cell is FREE else held for held, cell in zip(presence, columns[at], strict=True)]
+    parted: dict[int, list[int]] = {}
+    for place, held in enumerate(presence):
+        parted.setdefault(held, []).append(place)
+    return dict(parted)
