@@ -108,13 +108,20 @@ def _nothing(values: Any) -> Any:
 def dealt(singles: Sequence[int], columns: Sequence[Sequence[Any]], count: int) -> tuple[list[int], list[int]]:
     """Return the columns in two halves, the second empty where rows name them in few ways.
 
-    The first half has the columns that every row names, and of the others those with the most different cells, as
-    long as the ways of rows to name them stay few: what it finds is little then.
+    The first half has the columns that every row names, and of the others those with the most different cells, as long
+    as the ways of rows to name them stay few, or are no more than those of the columns that are left: what it finds is
+    little then.
     """
+
+    def ways(places: Sequence[int]) -> int:
+        return len(parted([columns[at] for at in places], count))
+
     free = [at for at in singles if any(cell is FREE for cell in columns[at])]
+    free.sort(key=lambda at: -len(set(columns[at])))
     first = [at for at in singles if at not in free]
-    for at in sorted(free, key=lambda at: -len(set(columns[at]))):
-        if len(parted([columns[each] for each in (*first, at)], count)) <= _WAYS_MAX:
+    for at in free:
+        ways_with = ways([*first, at])
+        if ways_with <= _WAYS_MAX or ways_with <= ways([each for each in free if each not in first]):
             first.append(at)
     return sorted(first), [at for at in singles if at not in first]
 
