@@ -112,11 +112,15 @@ def dealt(singles: Sequence[int], columns: Sequence[Sequence[Any]], count: int) 
     as the ways of rows to name them stay few, or are no more than those of the columns that are left: what it finds is
     little then.
     """
+    seen = set(_presences([columns[at] for at in singles], count))
 
     def ways(places: Sequence[int]) -> int:
-        return len(parted([columns[at] for at in places], count))
+        bits = sum(1 << bit for bit, at in enumerate(singles) if at in places)
+        return len({held & bits for held in seen})
 
-    free = [at for at in singles if any(cell is FREE for cell in columns[at])]
+    if len(seen) <= _WAYS_MAX:
+        return list(singles), []
+    free = [at for bit, at in enumerate(singles) if any(not held >> bit & 1 for held in seen)]
     free.sort(key=lambda at: -len(set(columns[at])))
     first = [at for at in singles if at not in free]
     for at in free:
@@ -128,15 +132,25 @@ def dealt(singles: Sequence[int], columns: Sequence[Sequence[Any]], count: int) 
 
 def parted(columns: Sequence[Sequence[Any]], count: int) -> dict[int, Sequence[int]]:
     """Return the places of rows by which columns they have a condition in, as bits."""
-    whole = (1 << len(columns)) - 1
-    free = [at for at, column in enumerate(columns) if any(cell is FREE for cell in column)]
-    if not free:
-        return {whole: range(count)} if count else {}
-    presence = [whole] * count
-    for at in free:
-        bit = 1 << at
-        presence = [held ^ bit if cell is FREE else held for held, cell in zip(presence, columns[at], strict=True)]
-    parted: dict[int, list[int]] = {}
-    for place, held in enumerate(presence):
-        parted.setdefault(held, []).append(place)
-    return dict(parted)
+    return grouped(_presences(columns, count))
+
+
+def grouped(held: Sequence[int]) -> dict[int, Sequence[int]]:
+    """Return the places by what is held there, ascending."""
+    alike = set(held)
+    if len(alike) == 1:
+        return {alike.pop(): range(len(held))}
+    found: dict[int, list[int]] = {each: [] for each in alike}
+    for place, each in enumerate(held):
+        found[each].append(place)
+    return dict(found)
+
+
+def _presences(columns: Sequence[Sequence[Any]], count: int) -> list[int]:
+    """Return for each row in which columns it has a condition, as bits."""
+    presences = [(1 << len(columns)) - 1] * count
+    for at, column in enumerate(columns):
+        if any(cell is FREE for cell in column):
+            bit = 1 << at
+            presences = [held ^ bit if cell is FREE else held for held, cell in zip(presences, column, strict=True)]
+    return presences

@@ -15,10 +15,10 @@ are asked (`core.selection`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from policy_engine.core.columns import FREE, Cells, Half, Key, Ways, dealt, parted
+from policy_engine.core.columns import FREE, Cells, Half, Key, Ways, dealt, grouped, parted
 from policy_engine.core.effects import Leaf, Words, places_of
 from policy_engine.core.postings import spread
 
@@ -64,19 +64,20 @@ class Lookup:
         self._numbers: Ways = {}
         pairs: list[_Pair] = []
         seconds = self._numbered(columns, count, pairs)
-        firsts = list(self._first.keyed(columns, count))
         self._tables: dict[int, Ways] = {}
-        ways_of_many = parted([columns[at] for at in self._many], count)
-        alike = next(iter(ways_of_many), 0)
-        different = len(ways_of_many) > 1
-        manys = {place: held for held, places in ways_of_many.items() for place in places} if different else None
-        for presence, places, named in firsts:
-            for place, key in zip(places, named, strict=True):
-                many = alike if manys is None else manys[place]
-                node = self._tables.setdefault(many, {}).setdefault(presence, {})
-                path = [key] if seconds is None else [key, seconds[place]]
-                path += [columns[at][place] for bit, at in enumerate(self._many) if many >> bit & 1]
-                _put(node, path, place)
+        alike = parted([columns[at] for at in self._many], count)
+        manys = {place: held for held, places in alike.items() for place in places} if len(alike) > 1 else {}
+        for presence, places, named in self._first.keyed(columns, count):
+            steps = [named] if seconds is None else [named, [seconds[place] for place in places]]
+            parts: dict[int, Sequence[int]] = {held: range(len(places)) for held in alike}
+            if manys:
+                parts = grouped([manys[place] for place in places])
+            for many, chosen in parts.items():
+                node = self._tables.setdefault(many, {})[presence] = {}
+                taken = steps if len(chosen) == len(places) else [[step[at] for at in chosen] for step in steps]
+                held = places if len(chosen) == len(places) else [places[at] for at in chosen]
+                below = [[columns[at][place] for place in held] for bit, at in enumerate(self._many) if many >> bit & 1]
+                _put_all(node, zip(*taken, *below, strict=True), held)
         for many, ways in self._tables.items():
             depth = (0 if seconds is None else 1) + many.bit_count()
             for node in ways.values():
@@ -233,14 +234,20 @@ class Lookup:
         return int(self._numbers[presence][key])
 
 
-def _put(node: dict[Any, Any], path: Sequence[Any], place: int) -> None:
-    for step in path[:-1]:
-        node = node.setdefault(step, {})
-    last = path[-1]
-    held = node.get(last)
-    if held is None:
-        node[last] = place
-    elif type(held) is int:
-        node[last] = [held, place]
-    else:
-        held.append(place)
+def _put_all(node: dict[Any, Any], paths: Iterable[Sequence[Any]], places: Sequence[int]) -> None:
+    """Put each place under the steps of its path; several under one path are a list."""
+    for path, place in zip(paths, places, strict=True):
+        within = node
+        for step in path[:-1]:
+            below = within.get(step)
+            if below is None:
+                below = within[step] = {}
+            within = below
+        last = path[-1]
+        held = within.get(last)
+        if held is None:
+            within[last] = place
+        elif type(held) is int:
+            within[last] = [held, place]
+        else:
+            held.append(place)

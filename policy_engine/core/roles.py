@@ -2,8 +2,8 @@
 
 Rules of the room:
 - A name reaches itself, and whatever lies at most nine links away; circles end by themselves.
-- What a name reaches is found when it is first asked for and kept for names that have links, never for others, so
-  that made-up names leave nothing behind.
+- What a name reaches over more than one link is found when it is first asked for and kept; made-up names leave nothing
+  behind.
 - Frozen: a change returns another graph that shares what did not change.
 Left to others: names that stand for patterns (`rules.patternroles`), reading the lines (`rules.policy`).
 """
@@ -42,12 +42,15 @@ class Roles:
 
     def reach(self, name: Hashable, domain: Hashable = NO_DOMAIN) -> frozenset[Hashable]:
         """Return the name itself and every role that it has in the domain. Raises `TypeError` for unhashable names."""
+        links = self._links.get(domain)
+        held = None if links is None else links.get(name)
+        if links is None or held is None:
+            return frozenset((name,))
+        if links.keys().isdisjoint(held):  # most names lie one link from their roles, and those lead nowhere
+            return frozenset((name, *held))
         key = (name, domain)
         found = self._kept.get(key)
         if found is None:
-            links = self._links.get(domain)
-            if links is None or name not in links:
-                return frozenset((name,))
             found = _reach(links, name)
             if len(found) <= _KEPT_REACH_COUNT and len(self._kept) < _KEPT_NAMES_COUNT:
                 self._kept[key] = found
@@ -114,9 +117,6 @@ class Roles:
 
 
 def _reach(links: _Links, name: Hashable) -> frozenset[Hashable]:
-    roles = links[name]
-    if links.keys().isdisjoint(roles):  # most names lie one link from their roles, and those lead nowhere
-        return frozenset((name, *roles))
     reached: set[Hashable] = {name}
     edge: set[Hashable] = {name}
     for _ in range(ROLE_STEPS_COUNT):

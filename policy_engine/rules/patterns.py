@@ -16,6 +16,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final
 
 from policy_engine.core.regexes import literal_prefix
@@ -136,8 +137,8 @@ def _matching(expression: str, *, cut: bool = False) -> Bound:
     prefix, rest = found.group(1), expression[found.end() :]
     if rest and rest[0] in "*+?{":
         prefix, rest = prefix[:-1], prefix[-1:] + rest
-    pieces = _SEGMENTS.sub(SEGMENT, rest) if SEGMENT not in rest else rest
-    if SEGMENT not in rest and _PIECES.fullmatch(pieces):
+    pieces = _shared_pieces(rest) if len(rest) <= _SHARED_CHARACTERS else _pieces(rest)
+    if pieces is not None:
         if not cut and _boundless(pieces):
             return Beginning(prefix)
         return Pieces(prefix, pieces, cut=cut)
@@ -147,6 +148,17 @@ def _matching(expression: str, *, cut: bool = False) -> Bound:
         return Expression(prefix, shared(rest), len(prefix), cut=cut)
     except re.error:
         return Expression("", shared(expression), 0, cut=cut)  # says where in the whole of it the trouble is
+
+
+def _pieces(rest: str) -> str | None:
+    """Return what follows a plain beginning as plain pieces, `None` where it is more than that."""
+    pieces = _SEGMENTS.sub(SEGMENT, rest)
+    return pieces if SEGMENT not in rest and _PIECES.fullmatch(pieces) else None
+
+
+_SHARED_CHARACTERS: Final = 256
+_shared_pieces: Final = lru_cache(1_024)(_pieces)
+"""Thousands of cells differ in their beginnings and go on alike."""
 
 
 def _boundless(pieces: str) -> bool:

@@ -222,10 +222,15 @@ def _check(model: Any, where: str) -> None:
 
 def split(line: str) -> list[str] | None:
     """Return the cells of a line as Casbin splits them, `None` for a blank line or a comment."""
-    if _SIMPLE.fullmatch(line):
-        return None if not line or line[0] == "#" else [cell.strip() for cell in line.split(",")]
-    tokens: list[str] | None = _extract_tokens(line)
-    return tokens
+    if not line or line[0] == "#":
+        return None
+    if any(map(line.__contains__, "()[]")) and _SIMPLE.fullmatch(line) is None:
+        tokens: list[str] | None = _extract_tokens(line)
+        return tokens
+    plain = line.replace(", ", ",")
+    if " " not in plain and plain.isprintable():  # no other white space is printable, so there is none to strip
+        return plain.split(",")
+    return [cell.strip() for cell in line.split(",")]
 
 
 def _read(path: str, model: Any, limits: Limits) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from policy_engine.core.columns import FREE
@@ -43,6 +44,11 @@ class RowRefused(LoadRefused):
         self.place = place
         self.row = row
         super().__init__(message, where=where)
+
+
+def _asking(row: Row) -> bool:
+    """Say of a row of a cell that is never free that it asks something."""
+    return False
 
 
 class Layout:
@@ -85,7 +91,8 @@ class Layout:
         if not alike:
             said = [repr(value) for value in said]  # 1, 1.0 and True are equal, and not the same to every expression
         # Every value is read with the last row that says it, and refused with the first.
-        read = {value: self._read(cell, row, evaluation) for value, row in dict(zip(said, rows, strict=True)).items()}
+        reading = self._reading(cell, evaluation)
+        read = {value: reading(row) for value, row in dict(zip(said, rows, strict=True)).items()}
         column = [read[value] for value in said]
         if any(type(found) is LoadRefused for found in read.values()):
             place = next(place for place, found in enumerate(column) if type(found) is LoadRefused)
@@ -94,40 +101,54 @@ class Layout:
             unfit.update(place for place, found in enumerate(column) if found is NotFit)
         return column
 
-    def _read(self, cell: Cell, row: Row, evaluation: Evaluation) -> Any:
-        """Return the cell of a row, `NotFit` itself, or why it is refused."""
-        try:
-            return self._cell(cell, row, evaluation)
-        except NotFit:
-            return NotFit
-        except LoadRefused as refused:
-            return LoadRefused(refused.message)
+    def _reading(self, cell: Cell, evaluation: Evaluation) -> Callable[[Row], Any]:
+        """Return what reads the cell of a row: it gives the cell, `NotFit` itself, or why the row is refused."""
+        free = _asking if cell.free is None else self._valuing(cell.free, evaluation)
+        values = [self._valuing(node, evaluation) for node in cell.nodes]
+        only = values[0] if len(values) == 1 else None
+
+        def read(row: Row) -> Any:
+            try:
+                is_free = free(row)
+                if type(is_free) is not bool:
+                    return NotFit
+                found = [value(row) for value in values] if only is None else only(row)
+                return FREE if is_free else cell.read(found)
+            except NotFit:
+                return NotFit
+            except LoadRefused as refused:
+                return LoadRefused(refused.message)
+
+        return read
 
     def _places(self, cell: Cell) -> list[int]:
         nodes = [*cell.nodes, *([] if cell.free is None else [cell.free])]
         named = {part.id for node in nodes for part in ast.walk(node) if isinstance(part, ast.Name)}
         return [place for name, place in self.names.columns.items() if name in named]
 
-    def _cell(self, cell: Cell, row: Row, evaluation: Evaluation) -> Any:
-        free = cell.free is not None and self._value(cell.free, row, evaluation)
-        if type(free) is not bool:
-            raise NotFit
-        values = [self._value(node, row, evaluation) for node in cell.nodes]
-        return FREE if free else cell.read(values[0] if len(values) == 1 else values)
+    def _valuing(self, node: ast.expr, evaluation: Evaluation) -> Callable[[Row], Any]:
+        """Return what gives the value of an expression over a row, or raises `NotFit`; made once for all rows."""
 
-    def _value(self, node: ast.expr, row: Row, evaluation: Evaluation) -> Any:
+        def evaluated(row: Row) -> Any:
+            try:
+                return evaluation.of(node, dict(zip(self.names.columns, row, strict=False)))
+            except Exception:  # noqa: BLE001  a row that raises by itself is asked one by one, and raises then
+                raise NotFit from None
+
         if isinstance(node, ast.Name):
-            return row[self.names.columns[node.id]]
+            return itemgetter(self.names.columns[node.id])
         if isinstance(node, ast.Constant):
-            return node.value
-        if isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], ast.Eq):
-            sides = [self._value(side, row, evaluation) for side in (node.left, node.comparators[0])]
-            if all(type(side) in SCALARS for side in sides):
-                return sides[0] == sides[1]
-        try:
-            return evaluation.of(node, dict(zip(self.names.columns, row, strict=False)))
-        except Exception:  # noqa: BLE001  a row that raises by itself is asked one by one, and raises then
-            raise NotFit from None
+            held = node.value
+            return lambda row: held
+        if not isinstance(node, ast.Compare) or len(node.ops) != 1 or not isinstance(node.ops[0], ast.Eq):
+            return evaluated
+        left, right = (self._valuing(side, evaluation) for side in (node.left, node.comparators[0]))
+
+        def compared(row: Row) -> Any:
+            first, second = left(row), right(row)
+            return first == second if type(first) in SCALARS and type(second) in SCALARS else evaluated(row)
+
+        return compared
 
     def built(self, part: Part, columns: Columns) -> Selector:
         """Return the term of a part over these columns."""
