@@ -6,8 +6,10 @@ file names here, never the secret, except the caller's own key (`POLICY_ENGINE_K
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -159,3 +161,21 @@ class Settings(BaseSettings):
                 where="POLICY_ENGINE_KEYS",
             )
         return self.keys if self.keys is not None else Path(f"{self.database_path}.keys")
+
+
+_READ_ELSEWHERE: Final = ("URL", "PROBE_CREDENTIAL")
+_BEGINNINGS_READ_ELSEWHERE: Final = ("GUARD_", "GATEWAY_")
+"""What doors of their own read: the client, the probe, model servers and gateways; they refuse others."""
+
+
+def unread_variables(environment: Iterable[str]) -> list[tuple[str, str | None]]:
+    """Return the variables that begin as settings do and are none, each with the setting that is spelt most alike."""
+    prefix = str(Settings.model_config["env_prefix"])
+    known = [*map(str.upper, Settings.model_fields), *_READ_ELSEWHERE]
+    unread = []
+    for variable in sorted(each for each in environment if each.upper().startswith(prefix)):
+        name = variable.upper().removeprefix(prefix)
+        if name not in known and not name.startswith(_BEGINNINGS_READ_ELSEWHERE):
+            near = get_close_matches(name, known, 1)
+            unread.append((variable, f"{prefix}{near[0]}" if near else None))
+    return unread

@@ -56,7 +56,9 @@ class Door:
         """What the doors for proxies ask, those beside this one included."""
         self._checks, self._data = CheckApp(self.checker), DataApp(self.checker)
         self._feed = revocation_feed(engine, limits)
-        self._probes = Envelope(Probes(lambda: read_condition(engine)), keys, limits)
+        self.condition = partial(read_condition, engine)
+        """Reads whether decisions can be made; the health check of gRPC says the same as `/readyz`."""
+        self._probes = Envelope(Probes(self.condition), keys, limits)
         self._management = Loaded(partial(_load_management, engine, metrics, self._feed))
         large = {"/v1/releases": LargeBody("policy:write", limits.table_bytes)}
         self._managed = Envelope(self._management, keys, limits, large)

@@ -84,7 +84,8 @@ def server(engine: Engine, *, host: str, port: int) -> Server:
     if settings.grpc_port is not None:
         shared = settings.workers > 1
         tls = None if certificate is None else certificate.context(HTTP_2)
-        beside = Listening(door.checker, settings.grpc_host, settings.grpc_port, shared=shared, tls=tls)
+        where = settings.grpc_host, settings.grpc_port
+        beside = Listening(door.checker, door.condition, *where, shared=shared, tls=tls)
     config = uvicorn.Config(
         door,
         host=host,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 import tempfile
@@ -71,6 +72,7 @@ def doctor(form: FormOption = None) -> None:
 
 def _checks(settings: Settings) -> Iterator[Check]:
     yield _python()
+    yield _variables()
     yield _sqlite()
     yield _casbin()
     folder = _folder(settings)
@@ -81,6 +83,17 @@ def _checks(settings: Settings) -> Iterator[Check]:
 def _python() -> Check:
     health = Health.OK if sys.version_info >= (3, 11) else Health.BROKEN
     return Check("python", health, f"{platform.python_version()} ({sys.executable})")
+
+
+def _variables() -> Check:
+    """Name what is set and nothing reads, for a setting that is misspelt is none; its value is not shown."""
+    from policy_engine.settings import unread_variables
+
+    unread = unread_variables(os.environ)
+    if not unread:
+        return Check("settings", Health.OK, "every variable that begins with POLICY_ENGINE_ is a setting")
+    named = [f"{name} (is it {near}?)" if near else name for name, near in unread]
+    return Check("settings", Health.NOTE, f"nothing reads {', '.join(named)}; correct or remove it")
 
 
 def _sqlite() -> Check:

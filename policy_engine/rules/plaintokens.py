@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from policy_engine.core.plain import BASIC
+from policy_engine.core.plain import BASIC, REASONS
 from policy_engine.core.release import DERIVED, ReasonText, Token
 from policy_engine.core.views import OBJECT, SCALAR
 from policy_engine.errors import LoadRefused
@@ -69,6 +69,10 @@ def read_tokens(
             if name not in model.tokens:
                 message = f"`{name}` is no request token of model.conf; add it to `r = ...` or remove it here"
                 raise LoadRefused(message, where=file.where("tokens", None, name))
+        for code in read.reasons:
+            if code not in REASONS:
+                message = f"`{code}` is no reason that the engine gives here; it gives {', '.join(REASONS)}"
+                raise LoadRefused(message, where=file.where("reasons", None, code))
     tokens = tuple(_token(name, read.tokens.get(name), file, model) for name in model.tokens)
     reasons = {code: ReasonText(reason.label or code, reason.message) for code, reason in read.reasons.items()}
     return tokens, reasons

@@ -32,12 +32,23 @@ def test_a_healthy_sample_is_healthy_and_called_a_sample(shell: Shell) -> None:
     assert {states.pop(name) for name in ("sample", "witnesses", "epoch file", "drill")} == {"note"}
     assert set(states.values()) == {"ok"}
     assert set(states) == {
-        "python", "sqlite", "casbin", "policies folder", "database", "key file", "active release", "approvers", "log",
-        "log key", "tree", "replicas", "cells", "suspensions",
+        "python", "settings", "sqlite", "casbin", "policies folder", "database", "key file", "active release",
+        "approvers", "log", "log key", "tree", "replicas", "cells", "suspensions",
     }  # fmt: skip
     assert "1 entries" in found(ran, "log") and "audit verify" in found(ran, "log") and "alice" not in ran.out
     assert "policy-engine.local/" in found(ran, "tree") and "0 batches pending" in found(ran, "tree")
     assert "note" in shell("doctor", "-o", "table").out
+
+
+def test_a_misspelt_setting_is_named_and_its_value_is_not_shown(shell: Shell) -> None:
+    """Nothing reads it, so whoever wrote it goes without what it should bring."""
+    others = {"guard_issuer": "x", "gateway_location": "x", "probe_credential": "x", "url": "https://engine.example"}
+    assert health(shell("doctor", **others))["settings"] == "ok"
+    ran = shell("doctor", epochfile="/secret/place", xyz="1")
+    assert health(ran)["settings"] == "note" and ran.code == Code.OK
+    said = found(ran, "settings")
+    assert "POLICY_ENGINE_EPOCHFILE (is it POLICY_ENGINE_EPOCH_FILE?), POLICY_ENGINE_XYZ;" in said
+    assert "secret" not in ran.out
 
 
 def test_without_a_database_nothing_is_made(shell: Shell, tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
-"""The real Envoy before gRPC over TLS, configured as the page on proxies says."""
+"""The real Envoy before gRPC over TLS, and with a health check, configured as the page on proxies says."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from time import sleep
 
 import pytest
 
@@ -27,6 +28,15 @@ def socket_of(authority: Path) -> str:
         assert old in text, old
         text = text.replace(old, new)
     return str(text)
+
+
+def test_envoy_asks_those_that_say_that_they_can_decide(tmp_path: Path, behind: Upstream) -> None:
+    """The health check that the page shows, without which Envoy would ask nobody: it takes no engine on trust."""
+    (text,) = re.findall(r"```yaml\n( {4}health_checks:.*?)```", PAGE.read_text(), re.DOTALL)
+    changes = {CLUSTER: CLUSTER + text}
+    with serving(tmp_path, grpc_port=0) as engine, gateway("envoy", engine, behind, tmp_path, changes) as envoy:
+        assert any(envoy.served("alice") or sleep(0.2) for _ in range(50))
+        assert not envoy.served("eve")
 
 
 @pytest.mark.parametrize("trusted", [True, False], ids=["its authority", "another authority"])

@@ -10,12 +10,15 @@ from typing import Any
 import grpc as grpcio
 import pytest
 from envoy.service.auth.v3 import external_auth_pb2 as auth
+from google.protobuf.wrappers_pb2 import StringValue
 
 from policy_engine.api.app import Door
 from policy_engine.api.checks.envoy import Checks
 from policy_engine.api.checks.frames import Call, CallRefused, Metadata, Status
+from policy_engine.api.checks.health import Health
 from policy_engine.api.checks.listening import Listening, require_possible
 from policy_engine.api.checks.table import REMOVED
+from policy_engine.api.condition import Condition
 from policy_engine.core.dialects import Wording
 from policy_engine.errors import StartRefused, StoreUnavailable
 from policy_engine.settings import Settings
@@ -154,6 +157,39 @@ def test_gRPC_s_own_client_is_answered_by_the_served_door(guarded: Served) -> No
         assert check(check_request(facts), metadata=key).status.code == 0
 
 
+def test_health_is_told_to_anyone_as_readiness_is(guarded: Served) -> None:
+    """For the server and the service that there is, to gRPC's own client, without a key; nothing else is told."""
+    with grpcio.insecure_channel(f"127.0.0.1:{guarded.server.beside.port}") as channel:
+        check = channel.unary_unary("/grpc.health.v1.Health/Check", request_serializer=StringValue.SerializeToString)
+        raw = channel.unary_unary("/grpc.health.v1.Health/Check")
+        watch = channel.unary_stream("/grpc.health.v1.Health/Watch")
+        for service in ("", "envoy.service.auth.v3.Authorization"):
+            assert check(StringValue(value=service), timeout=10) == b"\x08\x01"
+        for call, request, code in (
+            (check, StringValue(value="another.Service"), grpcio.StatusCode.NOT_FOUND),
+            (raw, b"\x0a\x02\xff\xff", grpcio.StatusCode.INVALID_ARGUMENT),
+            (lambda request, timeout: next(watch(request, timeout=timeout)), b"", grpcio.StatusCode.UNIMPLEMENTED),
+        ):
+            with pytest.raises(grpcio.RpcError) as refused:
+                call(request, timeout=10)
+            assert refused.value.code() == code  # type: ignore[attr-defined]  # of a call it is one
+
+
+def test_an_engine_that_cannot_decide_is_not_serving() -> None:
+    """Each call that came together has its own answer; the state is read once for all of them."""
+    read: list[int] = []
+
+    def away() -> Condition:
+        read.append(1)
+        return Condition(reasons=(("log.unavailable", "The log is away."),))
+
+    health = Health(away, ("a.Service",))
+    calls: list[Call] = [(b"", ()), (b"\x0a\x09a.Service", ()), (b"\x0a\x01x", ())]
+    first, second, third = asyncio.run(health.answer(calls))
+    assert (first, second, len(read)) == (b"\x08\x02", b"\x08\x02", 1)
+    assert isinstance(third, CallRefused) and third.status is Status.NOT_FOUND
+
+
 def test_plaintext_beyond_loopback_is_refused_unless_the_network_is_said_to_be_private() -> None:
     """The key would be heard by whoever listens."""
     for host in ("0.0.0.0", "192.0.2.1", "engine.example", "::"):
@@ -177,9 +213,9 @@ def test_an_address_that_is_taken_is_refused_and_can_be_shared_on_purpose() -> N
     """One process has the port, unless it is told to share it with its own kind."""
 
     async def both(shared: bool) -> tuple[int, int]:
-        first = Listening(checker(), "127.0.0.1", 0, shared=shared)
+        first = Listening(checker(), Condition, "127.0.0.1", 0, shared=shared)
         await first.begin()
-        second = Listening(checker(), "127.0.0.1", first.port, shared=shared)
+        second = Listening(checker(), Condition, "127.0.0.1", first.port, shared=shared)
         try:
             await second.begin()
             return first.port, second.port

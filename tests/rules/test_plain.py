@@ -324,6 +324,11 @@ TOKENS_MODEL = MODEL.replace("r = sub, obj, act", "r = sub, obj, act, ip").repla
         ),
         ("[tokens]\nip", "facets.toml:2", "this is no TOML"),
         ('[tokens]\n[reasons]\n"rules.error" = "no"', "facets.toml:3", "`reasons.rules.error` is no table"),
+        (
+            '[reasons]\n"rules.error" = { message = "No." }\n"rules.eror" = { message = "No." }',
+            "facets.toml:3",
+            "`rules.eror` is no reason that the engine gives here; it gives policy.allow, policy.deny, no-rule-allows",
+        ),
         ('[tokens]\nport = { from = "context.ip", kind = "scalar" }', "facets.toml:2", "`port` is no request token"),
         ("[reference]\nx = 1", "facets.toml:1", "`reference` is no key"),
     ],

@@ -1,8 +1,8 @@
-"""What a connection and the method that it serves need of each other: calls, and the streams that they come on.
+"""What a connection and the methods that it serves need of each other: calls, and the streams that they come on.
 
 Rules of the room: a method answers calls together that came together, each with bytes or with a refusal, and never
 raises for what a caller sent.
-Left to others: frames and state (`connection`), what a call means (`envoy`).
+Left to others: frames and state (`connection`), what a call means (`envoy`, `health`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from policy_engine.limits import Limits
 
 
 class Method(Protocol):
-    """The method that is served, under its path."""
+    """A method that is served, under its path. `acquaints`: who is answered has shown a key, and is no stranger."""
 
     path: bytes
+    acquaints: bool
 
     def bytes_max(self, metadata: Metadata) -> int:
         """Return how long the message of a call with this metadata may be."""
@@ -43,16 +44,17 @@ class Stream:
     window: int
     deadline: float
     metadata: Metadata | None = None
+    method: Method | None = None
     data: bytearray = field(default_factory=bytearray)
     asked: bool = False
 
 
-def require_bounds(stream: Stream, metadata: Metadata, method: Method, limits: Limits) -> None:
+def require_bounds(stream: Stream, method: Method, limits: Limits) -> None:
     """Raise `CallRefused` for a message that is too long for who sends it, and for more than one."""
     length = frames.length_of_message(stream.data)
     if length is None:
         return
-    if length > limits.grpc_stranger_bytes and length > method.bytes_max(metadata):
+    if length > limits.grpc_stranger_bytes and length > method.bytes_max(stream.metadata or ()):
         raise CallRefused(Status.RESOURCE_EXHAUSTED, "the message is too long")
     if len(stream.data) > frames.MESSAGE_HEAD_BYTES + length:
         raise CallRefused(Status.INVALID_ARGUMENT, "a call has one message")

@@ -1,4 +1,4 @@
-"""One HTTP/2 connection that serves one unary gRPC method, on the event loop that decides.
+"""One HTTP/2 connection that serves unary gRPC methods, on the event loop that decides.
 
 gRPC's own server hands every call from a thread of its own to the loop; beside deciding and committing that costs more
 than the decision (decision 0019). A check is one small message each way, so this is all that it needs of HTTP/2.
@@ -9,13 +9,13 @@ Rules of the room:
 - Who was never answered, as nobody is without a key, makes way for others: strangers cannot keep a proxy out.
 - A message that does not arrive in time is dropped with its stream, and so is a connection that never begins.
 - A stream that the other side has given up is decided to its end and answered to nobody: its entry stands.
-Left to others: bytes of frames (`frames`), what a call means (`envoy`), listening (`listening`).
+Left to others: bytes of frames (`frames`), what a call means (`envoy`, `health`), listening (`listening`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import structlog
@@ -36,9 +36,9 @@ log = structlog.get_logger(__name__)
 class Connection(asyncio.Protocol):
     """The server's side of one connection. `everyone` holds the open ones."""
 
-    def __init__(self, method: Method, everyone: set[Connection], limits: Limits = LIMITS) -> None:
+    def __init__(self, methods: Iterable[Method], everyone: set[Connection], limits: Limits = LIMITS) -> None:
         self._limits = limits
-        self._method = method
+        self._methods = {method.path: method for method in methods}
         self._everyone = everyone
         self._loop = asyncio.get_running_loop()
         self._blocks = HeaderBlocks(limits.grpc_headers_bytes)
@@ -175,7 +175,8 @@ class Connection(asyncio.Protocol):
             pseudo = dict(metadata)
             if not pseudo.get("content-type", b"").startswith(b"application/grpc"):
                 return self._refuse(stream, frames.NO_GRPC)
-            if pseudo.get(":method") != b"POST" or pseudo.get(":path") != self._method.path:
+            stream.method = self._methods.get(pseudo.get(":path", b""))
+            if pseudo.get(":method") != b"POST" or stream.method is None:
                 return self._refuse(stream, CallRefused(Status.UNIMPLEMENTED, "there is no such method here"))
         if ends:
             self._ask(stream)
@@ -188,12 +189,12 @@ class Connection(asyncio.Protocol):
         if self._held > self._limits.grpc_received_bytes:
             raise Fault(Code.FLOW_CONTROL_ERROR)
         stream = self._streams.get(frame.stream)
-        if stream is None or stream.asked or stream.metadata is None:
+        if stream is None or stream.asked or stream.method is None:
             return self._release(size)  # of a stream that is over
         stream.data += frames.content(frame)
         self._release(size - len(frames.content(frame)))
         try:
-            require_bounds(stream, stream.metadata, self._method, self._limits)
+            require_bounds(stream, stream.method, self._limits)
         except CallRefused as refused:
             return self._refuse(stream, refused)
         if frame.flags & frames.END_STREAM:
@@ -260,20 +261,24 @@ class Connection(asyncio.Protocol):
         self._asked.append(stream)
 
     def _begin(self) -> None:
-        """Begin to answer what has been asked, together: it came together."""
-        asked, self._asked = self._asked, []
-        calls = [(bytes(each.data[frames.MESSAGE_HEAD_BYTES :]), each.metadata or ()) for each in asked]
-        for each in asked:
-            self._let_go(each)
-        self._under_way += len(asked)
-        task = self._loop.create_task(self._serve(asked, calls))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        """Begin to answer what has been asked of each method, together: it came together."""
+        everything, self._asked = self._asked, []
+        for method in self._methods.values():
+            asked = [each for each in everything if each.method is method]
+            if not asked:
+                continue
+            calls = [(bytes(each.data[frames.MESSAGE_HEAD_BYTES :]), each.metadata or ()) for each in asked]
+            for each in asked:
+                self._let_go(each)
+            self._under_way += len(asked)
+            task = self._loop.create_task(self._serve(method, asked, calls))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, streams: Sequence[Stream], calls: Sequence[Call]) -> None:
-        with self._method.under_way():
+    async def _serve(self, method: Method, streams: Sequence[Stream], calls: Sequence[Call]) -> None:
+        with method.under_way():
             try:
-                answers = await self._method.answer(calls)
+                answers = await method.answer(calls)
                 pairs = list(zip(streams, answers, strict=True))
             except Exception as error:  # the last line of defence: nothing of a fault leaves
                 log.error("check.failed", exc_info=error)
@@ -281,6 +286,8 @@ class Connection(asyncio.Protocol):
                 pairs = [(stream, fault) for stream in streams]
             finally:
                 self._under_way -= len(streams)
+            if method.acquaints and not all(isinstance(answer, CallRefused) for _, answer in pairs):
+                self.known = True
             await self._hand_on(pairs)
 
     async def _hand_on(self, pairs: Sequence[tuple[Stream, bytes | CallRefused]]) -> None:
@@ -291,7 +298,6 @@ class Connection(asyncio.Protocol):
             if isinstance(answer, CallRefused):
                 self._refuse(stream, answer)
             elif stream.id in self._streams:
-                self.known = True
                 data = frames.message(answer)
                 if len(data) > min(self._window, stream.window, frames.FRAME_BYTES_MAX):
                     waiting.append(self._send(stream, data))

@@ -49,6 +49,7 @@ class Checks:
     """The method `Check`."""
 
     path = f"/{SERVICE}/{METHOD}".encode("ascii")
+    acquaints = True
 
     def __init__(self, checker: Checker) -> None:
         self._checker = checker

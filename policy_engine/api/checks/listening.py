@@ -2,14 +2,15 @@
 
 Rules of the room: without TLS it listens on loopback alone, unless a setting says that the network is private; with it
 the certificate is that of the HTTP server. When the service ends, calls under way are answered first.
-Left to others: a connection (`connection`), what is answered (`envoy`). What the extra brings is imported where a port
-is set, nowhere else.
+Left to others: a connection (`connection`), what is answered (`envoy`, `health`). What the extra brings is imported
+where a port is set, nowhere else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from policy_engine.errors import StartRefused
@@ -18,6 +19,7 @@ from policy_engine.loopback import is_loopback
 if TYPE_CHECKING:
     from policy_engine.api.checks.checking import Checker
     from policy_engine.api.checks.connection import Connection
+    from policy_engine.api.condition import Condition
     from policy_engine.settings import Settings
 
 GRACE_SECONDS: Final = 5.0
@@ -29,10 +31,19 @@ class Listening:
     """The server, begun and ended with the HTTP server."""
 
     def __init__(
-        self, checker: Checker, host: str, port: int, *, shared: bool = False, tls: ssl.SSLContext | None = None
+        self,
+        checker: Checker,
+        ready: Callable[[], Condition],
+        host: str,
+        port: int,
+        *,
+        shared: bool = False,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`shared` lets several processes listen on one port; without `tls` it listens in clear."""
+        """`ready` reads whether decisions can be made. `shared` lets several processes listen on one port; without
+        `tls` it listens in clear."""
         self._checker = checker
+        self._ready = ready
         self._tls = tls
         self._host = host
         self._wanted = port
@@ -45,12 +56,13 @@ class Listening:
     async def begin(self) -> None:
         """Listen. Raises `StartRefused` when the address cannot be had."""
         from policy_engine.api.checks.connection import Connection
-        from policy_engine.api.checks.envoy import Checks
+        from policy_engine.api.checks.envoy import SERVICE, Checks
+        from policy_engine.api.checks.health import Health
 
-        checks = Checks(self._checker)
+        methods = (Checks(self._checker), Health(self._ready, (SERVICE,)))
         try:
             self._server = await asyncio.get_running_loop().create_server(
-                lambda: Connection(checks, self._connections, self._checker.limits),
+                lambda: Connection(methods, self._connections, self._checker.limits),
                 self._host,
                 self._wanted,
                 backlog=BACKLOG,
