@@ -94,6 +94,7 @@ def main() -> int:
                     lines += _measure(part, folder, quick=arguments.quick, say=say)
             except STOPS as error:
                 failures.append(f"{part}: {error}")
+            about["pace_ns"].append(report.pace())
     about |= {
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(monotonic() - began, 1),
@@ -106,7 +107,8 @@ def main() -> int:
     report.save(OUT / "bench.json", lines, about)
     print(
         f"{about['processor']}, {about['cores']} cores, Python {about['python']}, {about['file_system']}, "
-        f"fdatasync {about['fdatasync_us']['p50']:,} us"
+        f"fdatasync {about['fdatasync_us']['p50']:,} us, a turn of a loop "
+        f"{min(about['pace_ns'])} to {max(about['pace_ns'])} ns"
     )
     print(report.table(lines))
     print(f"All figures: {(OUT / 'bench.json').relative_to(servers.ROOT)}")

@@ -5,16 +5,20 @@ three sides in turn: the bare application, what the door cannot do without (chec
 append), and the guarded application; judged is the median of what the rounds leave to the door. All of the door runs in
 that thread but its watcher, which looks ten times a second whatever is asked. Latency is that of one request after
 another, less the bare application's, less what the store's own transaction took in the same requests; what checking the
-token and deciding take of the rest stands beside it. The event loop is the one that uvicorn uses.
+token and deciding take of the rest stands beside it, and what it costs to have anything done in another thread, which
+is what keeps the loop free of the disk. The event loop is the one that uvicorn uses.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import statistics
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from queue import SimpleQueue
 from time import perf_counter, thread_time
 from typing import TYPE_CHECKING, Any
 
@@ -49,10 +53,10 @@ def measure(folder: Path, policies: Path, *, quick: bool, say: Callable[[str], N
     with PolicyEngine.open(policies, database=f"sqlite:///{folder / 'middleware.db'}") as engine:
         rounds, requests = (ROUNDS_QUICK, REQUESTS_QUICK) if quick else (ROUNDS, REQUESTS)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_lines(engine, rounds, requests))
+            return runner.run(_lines(engine, folder, rounds, requests))
 
 
-async def _lines(engine: Any, rounds: int, requests: int) -> list[Line]:
+async def _lines(engine: Any, folder: Path, rounds: int, requests: int) -> list[Line]:
     from policy_engine.middleware import PolicyEngineMiddleware
     from policy_engine.middleware.head import Head
 
@@ -77,14 +81,16 @@ async def _lines(engine: Any, rounds: int, requests: int) -> list[Line]:
     chunk = statistics.median(ours - theirs for ours, theirs in chunks)
     latency = {f"{name}_us": round(value, 1) for name, value in took.items()}
     added = took["door"] - took["bare"] - took["store"]
+    handed = await _handed_over(folder, rounds * requests // 4)
     return [
         _line("middleware, CPU beyond token, decide and append", own, BOUND_CPU, detail),
         _line("middleware, one streamed chunk", chunk, BOUND_CHUNK, {"chunks": CHUNKS}),
         _line("middleware, added latency beyond a commit", added, BOUND_LATENCY, latency),
+        _line("of it, handing one write to a thread and back", handed, None, {}),
     ]
 
 
-def _line(name: str, figure: float, bound: float, detail: dict[str, Any]) -> Line:
+def _line(name: str, figure: float, bound: float | None, detail: dict[str, Any]) -> Line:
     return Line(name, "us", figure, None, figure, bound, at_most=True, detail=detail)
 
 
@@ -111,6 +117,31 @@ async def _latency(engine: Any, sides: Mapping[str, Callable[[], Awaitable[objec
             await side()
             times[name].append(perf_counter() - began)
     return {name: statistics.median(each) * 1e6 for name, each in (*times.items(), ("store", store))}
+
+
+async def _handed_over(folder: Path, count: int) -> float:
+    """Return the median microseconds that a bare durable write costs beyond itself when a thread makes it."""
+    loop, calls, times, inside = asyncio.get_running_loop(), SimpleQueue[Any](), [], list[float]()
+
+    def work() -> None:
+        with (folder / "handed.probe").open("wb", buffering=0) as out:
+            while (done := calls.get()) is not None:
+                began = perf_counter()
+                out.write(bytes(4096))
+                os.fdatasync(out.fileno())
+                inside.append(perf_counter() - began)
+                loop.call_soon_threadsafe(done.set_result, None)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    for _ in range(count):
+        done, began = loop.create_future(), perf_counter()
+        calls.put(done)
+        await done
+        times.append(perf_counter() - began)
+    calls.put(None)
+    thread.join()
+    return (statistics.median(times) - statistics.median(inside)) * 1e6
 
 
 async def _chunk(streaming: Any, sent: list[tuple[bytes, bytes]]) -> tuple[float, float]:

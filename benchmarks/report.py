@@ -14,6 +14,8 @@ from typing import Any
 
 BUSY_LOAD = 0.7
 BUSY_DISK_MICROSECONDS = 1_000
+PACE_CHANGED = 1.3
+PACE_TURNS = 200_000
 PACKAGES = (
     "policy-engine",
     "pycasbin",
@@ -80,6 +82,7 @@ def machine(folder: Path) -> dict[str, Any]:
         "load_average": round(os.getloadavg()[0], 2),
         "file_system": _said("stat", "-f", "-c", "%T", str(folder)),
         "fdatasync_us": _fdatasync(folder),
+        "pace_ns": [pace()],
         "commit": _said("git", "rev-parse", "HEAD"),
         "changed": bool(_said("git", "status", "--porcelain", "--untracked-files=no")),
         "wrk": (_said("wrk", "--version") or "").split(" Copyright")[0],
@@ -101,7 +104,22 @@ def busy(about: dict[str, Any]) -> str | None:
         return (
             f"the machine was busy before the run (load {load}, fdatasync p90 {disk['p90']:,} us): run it again alone"
         )
+    paces = about["pace_ns"]
+    if max(paces) > PACE_CHANGED * min(paces):
+        return (
+            f"the processor's speed changed during the run (a turn of a loop took {min(paces)} to {max(paces)} ns): "
+            "others share it, and only figures beside each other can be compared"
+        )
     return None
+
+
+def pace() -> float:
+    """Return the nanoseconds of one turn of a loop in this Python: how fast the processor is at the moment."""
+    began = perf_counter_ns()
+    total = 0
+    for number in range(PACE_TURNS):
+        total += number * number % 7
+    return round((perf_counter_ns() - began) / PACE_TURNS, 1)
 
 
 def _fdatasync(folder: Path, count: int = 200) -> dict[str, int]:
