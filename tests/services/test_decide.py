@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from pysqlite3 import dbapi2
 
 from policy_engine.core.decision import Evaluation, Request
 from policy_engine.core.facts import Location
+from policy_engine.core.instants import parse_instant
 from policy_engine.services.decide import (
     ATTEMPTS_COUNT,
     DENY_ON_FIRST_DENY,
@@ -20,7 +22,9 @@ from policy_engine.services.decide import (
 from policy_engine.services.evaluate import Evaluator
 from policy_engine.services.factcache import FactCache
 from policy_engine.services.permissions import LOCAL
+from policy_engine.services.releases import ReleaseLoader
 from tests.laws.sample import decisions, opened
+from tests.services.histories import played, sqlite_settings
 
 ALLOWED = Request("alice", "infer", "fable-5", "acme", Location("US"), "US")
 DENIED = Request("eve", "infer", "fable-5", "acme", Location("US"), "US")
@@ -115,3 +119,19 @@ def test_a_batch_ends_where_its_semantic_ends(
         for found in (one, other):
             assert "".join("a" if each.allowed else "d" for each in found) == expected
         assert len(decisions(engine)) == 2 * len(expected)
+
+
+def test_a_boundary_that_the_log_has_no_number_for_leaves_the_log_whole(
+    tmp_path: Path, compiled: ReleaseLoader
+) -> None:
+    """An order that ends in the year 9999 is no boundary that an entry names, and verifying finds nothing."""
+    with played(0, 0, [sqlite_settings(tmp_path / "engine.db")], compiled) as history:
+        engine = history.engine
+        history.clock.now = parse_instant("2027-01-01")  # behind the last edition and period of the sample release
+        body = {"id": "letter", "until": "9999-12-31", "models": ["mythos-5"], "blocks": ["foreign_person"]}
+        engine.orders.receive(history.keys["operator"], "directive", body)
+        denied = Request("nobody", "infer", "fable-5", "acme", Location("US"), "US")
+        assert engine.decider.evaluate(denied, LOCAL).until == parse_instant("9999-12-31")
+        engine.decider.decide(denied, LOCAL)
+        assert engine.evidence.verify().findings == ()
+        assert [recorded.public["until"] for recorded in decisions(engine)] == [None]
