@@ -15,6 +15,8 @@ from policy_engine.core.decision import Evaluation, Outcome, Principal, Reason, 
 from policy_engine.core.derive import NOBODY, PersonFacets, PlaceFacets, Reference, TenantFacets, derive_place
 from policy_engine.core.facets import Parts, assemble
 from policy_engine.core.facts import Location, Model, Person, Tenant
+from policy_engine.core.freshness import fresh_person
+from policy_engine.core.instants import ENDLESS
 from policy_engine.core.orders import Asked
 from policy_engine.core.plain import AnyRelease, PlainRelease
 from policy_engine.core.release import Release
@@ -116,7 +118,7 @@ class Evaluator:
                 plain = doubt.applied(plain, plain_question(release, request, principal, snapshot, at, doubt.behind))
             return plain, None
         # 3. Alias and derivative resolve to catalogue entries; unknown model or tenant, or no member of it: deny.
-        reasons, model, person, tenant = self._resolve(request, principal, snapshot, release)
+        reasons, model, person, tenant = self._resolve(request, principal, snapshot, release, at)
         if reasons or model is None or person is None or tenant is None:
             return refused(request, snapshot, at, reasons, model, person, tenant), None
         try:
@@ -125,7 +127,7 @@ class Evaluator:
             return refused(request, snapshot, at, [release.reason("rules.error")], model, person, tenant), None
 
     def _resolve(
-        self, request: Request, principal: Principal, snapshot: Snapshot, release: Release
+        self, request: Request, principal: Principal, snapshot: Snapshot, release: Release, at: int
     ) -> tuple[list[Reason], Model | None, Known[Person, PersonFacets] | None, Known[Tenant, TenantFacets] | None]:
         reasons: list[Reason] = []
         revision = snapshot.state.facts_revision
@@ -144,7 +146,7 @@ class Evaluator:
         person = self._drill[0] if drilled else self.facts.person(request.subject_id, revision)
         if person.subject is None or request.subject_type != ("service" if person.service else "person"):
             reasons.append(release.reason("subject.unknown"))
-        elif request.tenant not in person.subject.tenants:
+        elif request.tenant not in fresh_person(person.subject, at)[0].tenants:
             reasons.append(release.reason("tenant.not-member"))
         return reasons, model, person, tenant
 
@@ -163,7 +165,7 @@ class Evaluator:
         # 4. Facts come from the registers, plus what the principal may supply.
         # 5. Facets are derived at one instant, read once by the caller.
         reference = release.reference
-        person_facets = NOBODY if person.service else person.at(at, reference)
+        person_facets = _service(person, at) if person.service else person.at(at, reference)
         tenant_facets = tenant.at(at, reference)
         place = self._place(request.location, reference)
         serving_region = request.serving_region
@@ -239,6 +241,12 @@ def question_key(request: Request, principal: Principal) -> tuple[object, ...]:
         request.subject_type,
         request.resource_type,
     )
+
+
+def _service(service: Known[Person, PersonFacets], at: int) -> PersonFacets:
+    """Return the facets of a service: nobody's, until its membership may have run out."""
+    until = ENDLESS if service.subject is None else fresh_person(service.subject, at)[1]
+    return NOBODY if until == ENDLESS else replace(NOBODY, until=until)
 
 
 _NO_RELEASE = "No policy is active yet, so nothing can be allowed."

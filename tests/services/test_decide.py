@@ -11,7 +11,7 @@ from pysqlite3 import dbapi2
 
 from policy_engine.core.decision import Evaluation, Request
 from policy_engine.core.facts import Location
-from policy_engine.core.instants import parse_instant
+from policy_engine.core.instants import DAY, format_instant, parse_instant
 from policy_engine.services.decide import (
     ATTEMPTS_COUNT,
     DENY_ON_FIRST_DENY,
@@ -22,6 +22,7 @@ from policy_engine.services.decide import (
 from policy_engine.services.evaluate import Evaluator
 from policy_engine.services.factcache import FactCache
 from policy_engine.services.permissions import LOCAL
+from policy_engine.services.queries import Query
 from policy_engine.services.releases import ReleaseLoader
 from tests.laws.sample import decisions, opened
 from tests.services.histories import played, sqlite_settings
@@ -135,3 +136,21 @@ def test_a_boundary_that_the_log_has_no_number_for_leaves_the_log_whole(
         engine.decider.decide(denied, LOCAL)
         assert engine.evidence.verify().findings == ()
         assert [recorded.public["until"] for recorded in decisions(engine)] == [None]
+
+
+@pytest.mark.parametrize("kind", ["person", "service"])
+def test_a_membership_ends_with_the_fact_that_says_it(kind: str, tmp_path: Path, compiled: ReleaseLoader) -> None:
+    """Up to the last microsecond a member is allowed; at its expiry the fact is unknown, and nobody is a member."""
+    with played(0, 0, [sqlite_settings(tmp_path / "engine.db")], compiled) as history:
+        engine, ends = history.engine, history.clock.now + DAY
+        membership = {"value": ["acme"], "expires_at": format_instant(ends)}
+        facts = {"subject_type": kind, "tenants": membership, "list_match": "none"}
+        engine.facts.set_facts(history.keys["operator"], "persons", "member", facts)
+        asked = Request("member", "infer", "open-1", "acme", Location("US"), "US", subject_type=kind)
+        history.clock.now = ends - 1
+        decision = engine.decider.decide(asked, LOCAL)
+        assert (decision.allowed, decision.valid_for_ms) == (True, 0)
+        history.clock.now = ends
+        decision = engine.decider.decide(asked, LOCAL)
+        assert [reason.code for reason in decision.reasons] == ["tenant.not-member"]
+        assert engine.search.what_can(LOCAL, Query(subject="member")).hits == ()
