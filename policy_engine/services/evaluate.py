@@ -9,6 +9,7 @@ case files. Left to others: parsing (the doors), what an evaluation says (`servi
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 from policy_engine.core.authorizer import authorize
 from policy_engine.core.decision import Evaluation, Outcome, Principal, Reason, Request
@@ -33,6 +34,23 @@ ALTERNATIVES_COUNT = 4
 _KEPT_PLACES_COUNT = 4_096
 _KEPT_ANSWERS_COUNT = 8_192
 
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class _Under(dict[K, V]):
+    """What is remembered under one snapshot or reference, which it names.
+
+    Threads evaluate side by side under an old and a new one: each writes into what it has looked at, so nothing of the
+    old is ever found under the new.
+    """
+
+    __slots__ = ("under",)
+
+    def __init__(self, under: object) -> None:
+        super().__init__()
+        self.under = under
+
 
 class Evaluator:
     """Evaluates requests against a snapshot and the facts in memory."""
@@ -43,10 +61,8 @@ class Evaluator:
         self.facts, self._hints = facts, hints
         self._serving_region = serving_region
         self._drill = drill_person(), drill_tenant()
-        self._places: dict[tuple[str | None, str | None, bool], PlaceFacets] = {}
-        self._places_reference: Reference | None = None
-        self._answered: dict[tuple[object, ...], Evaluation] = {}
-        self._answered_under: Snapshot | None = None
+        self._places: _Under[tuple[str | None, str | None, bool], PlaceFacets] = _Under(None)
+        self._answered: _Under[tuple[object, ...], Evaluation] = _Under(None)
         self._remembers = remembers
         self.doubting: Doubting | None = None
         """What is doubted because of other cells, where this process has any."""
@@ -59,8 +75,9 @@ class Evaluator:
         request = self._bounded(request, principal)
         key = question_key(request, principal)
         doubt = self.doubt()
-        if self._answered_under is snapshot and doubt is None:
-            known = self._answered.get(key)
+        answered = self._answered
+        if answered.under is snapshot and doubt is None:
+            known = answered.get(key)
             if known is not None and known.at <= at < known.until:
                 return at_another_instant(known, snapshot, at)
         evaluation, model = self._one(request, principal, snapshot, at, doubt)
@@ -87,10 +104,10 @@ class Evaluator:
         release = snapshot.release
         if not self._remembers or evaluation.values is None or release is None or release.reads_paths:
             return
-        if self._answered_under is not snapshot or len(self._answered) >= _KEPT_ANSWERS_COUNT:
-            self._answered = {}
-            self._answered_under = snapshot
-        self._answered[key] = evaluation._replace(shared={})
+        answered = self._answered
+        if answered.under is not snapshot or len(answered) >= _KEPT_ANSWERS_COUNT:
+            answered = self._answered = _Under(snapshot)
+        answered[key] = evaluation._replace(shared={})
 
     def _bounded(self, request: Request, principal: Principal) -> Request:
         """1. The principal bounds the request: what it may not supply is unknown, and is not recorded as believed.
@@ -195,15 +212,15 @@ class Evaluator:
     def _place(self, location: Location | None, reference: Reference) -> PlaceFacets:
         if location is None:
             return derive_place(None, reference)
-        if self._places_reference is not reference:
-            self._places = {}
-            self._places_reference = reference
+        places = self._places
+        if places.under is not reference:
+            places = self._places = _Under(reference)
         key = (location.country, location.region, location.anonymiser)
-        place = self._places.get(key)
+        place = places.get(key)
         if place is None:
             place = derive_place(location, reference)
-            if place.place.known and len(self._places) < _KEPT_PLACES_COUNT:  # only real codes: bounded for good
-                self._places[key] = place
+            if place.place.known and len(places) < _KEPT_PLACES_COUNT:  # only real codes: bounded for good
+                places[key] = place
         return place
 
     def _alternatives(
