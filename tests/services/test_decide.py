@@ -154,3 +154,25 @@ def test_a_membership_ends_with_the_fact_that_says_it(kind: str, tmp_path: Path,
         decision = engine.decider.decide(asked, LOCAL)
         assert [reason.code for reason in decision.reasons] == ["tenant.not-member"]
         assert engine.search.what_can(LOCAL, Query(subject="member")).hits == ()
+
+
+def test_an_entry_names_the_licences_that_lifted_and_no_others(tmp_path: Path, compiled: ReleaseLoader) -> None:
+    """A licence that would lift what nothing denied was not used, though another one was."""
+    with played(0, 0, [sqlite_settings(tmp_path / "engine.db")], compiled) as history:
+        engine = history.engine
+        body = {
+            "from": "2026-01-01",
+            "person_id": "chen",
+            "models": ["summit-4"],
+            "actions": ["infer"],
+            "nationalities": ["CN"],
+            "destinations": ["US"],
+        }
+        for id, lifts in (("needed", ["nat", "seat"]), ("idle", ["dest", "weights", "seat"])):
+            received = engine.orders.receive(history.keys["operator"], "licence", {**body, "id": id, "lifts": lifts})
+            history.approved(received.proposal)
+        decision = engine.decider.decide(Request("chen", "infer", "summit-4", "lab", Location("US"), "US"), LOCAL)
+        (recorded,) = decisions(engine)
+        assert decision.allowed
+        assert sorted(recorded.public["lifted"]) == ["P7.nationality-frontier", "P7.nationality-restricted"]
+        assert recorded.public["licences"] == ["needed"]
