@@ -176,3 +176,20 @@ def test_an_entry_names_the_licences_that_lifted_and_no_others(tmp_path: Path, c
         assert decision.allowed
         assert sorted(recorded.public["lifted"]) == ["P7.nationality-frontier", "P7.nationality-restricted"]
         assert recorded.public["licences"] == ["needed"]
+
+
+@pytest.mark.parametrize("switched", ["PR", "US-PR"])
+@pytest.mark.parametrize(
+    ("location", "serving"),
+    [(Location("PR"), "US"), (Location("US", "US-PR"), "US"), (Location("US"), "PR"), (Location("US"), "US-PR")],
+)
+def test_a_switch_covers_a_territory_however_it_is_written(
+    switched: str, location: Location, serving: str, sample_database: Any, compiled: Any
+) -> None:
+    """Puerto Rico is PR and US-PR, where the person is and where the request is served: one spelling stops both."""
+    with opened(sample_database, compiled) as (engine, keys):
+        asked = Request("alice", "infer", "fable-5", "acme", location, serving)
+        assert engine.decider.decide(asked, LOCAL).allowed
+        engine.switches.engage(keys["operator"], "stop", {"regions": [switched]}, "an incident there")
+        assert [reason.code for reason in engine.decider.decide(asked, LOCAL).reasons] == ["switch.engaged"]
+        assert engine.decider.decide(ALLOWED, LOCAL).allowed
