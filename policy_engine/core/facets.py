@@ -18,7 +18,7 @@ from policy_engine.core.derive import (
     serving_state,
 )
 from policy_engine.core.facts import Model, NationalityTest
-from policy_engine.core.orders import Asked, OrderBook, directive_blocks, licence_lifts
+from policy_engine.core.orders import NO_LIFTS, Asked, OrderBook, directive_blocks, keys_given
 
 FACETS = (
     "now",
@@ -94,12 +94,17 @@ class Parts(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The facets with what stands behind two of them: directives by block, and licences that lift."""
+    """The facets with what stands behind two of them: directives by block, and licences with the keys they give."""
 
     facets: dict[str, Any]
     directives: Mapping[str, tuple[str, ...]]
-    licences: tuple[str, ...]
+    given: Mapping[str, frozenset[str]]
     flags: tuple[str, ...]
+
+    @property
+    def licences(self) -> tuple[str, ...]:
+        """Return the ids of the licences that give a lift key, whether a rule asks for it or not."""
+        return tuple(self.given)
 
 
 def assemble(parts: Parts) -> Found:
@@ -117,7 +122,7 @@ def assemble(parts: Parts) -> Found:
     serving = serving_state(model, parts.serving_region, reference.gazetteer)
     counted, counted_unknown = counted_for(model, person)
     directives = directive_blocks(parts.orders, parts.asked, person, tenant, place, at)
-    lifts, licences = licence_lifts(
+    given = keys_given(
         parts.orders, parts.asked, None if model.nationality_test is None else counted, person, tenant, place, at
     )
     unknown = person.unknown | tenant.unknown | place.unknown | counted_unknown
@@ -154,9 +159,9 @@ def assemble(parts: Parts) -> Found:
         "directive": frozenset(directives),
         "denied": "yes" if tenant.denied else "no",
         "editions": editions.domains,
-        "lifts": lifts,
+        "lifts": frozenset().union(*given.values()) if given else NO_LIFTS,
     }
-    return Found(facets, directives, licences, _flags(editions.flags, affiliates, tenant))
+    return Found(facets, directives, given, _flags(editions.flags, affiliates, tenant))
 
 
 def counted_for(model: Model, person: PersonFacets) -> tuple[Counted, frozenset[str]]:

@@ -31,7 +31,10 @@ def parse_instant(text: str) -> int:
     if found is None:
         raise ValueError("not an RFC 3339 instant with a zone, and not a date")
     moment = datetime.fromisoformat(text.upper() if found[1] else f"{text}T00:00Z")
-    return of_datetime(moment)
+    try:
+        return of_datetime(moment.astimezone(UTC))  # what has no text in UTC could be read and never written again
+    except OverflowError:
+        raise ValueError("in UTC the instant lies outside the years 1 to 9999") from None
 
 
 def of_datetime(moment: datetime) -> int:

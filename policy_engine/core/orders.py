@@ -285,16 +285,27 @@ def licence_lifts(
 
     `counted=None` says that the model names no known nationality test: then no nationality condition can be met.
     """
+    given = keys_given(book, asked, counted, person, tenant, place, at)
+    return (frozenset().union(*given.values()), tuple(given)) if given else (NO_LIFTS, ())
+
+
+def keys_given(
+    book: OrderBook,
+    asked: Asked,
+    counted: Counted | None,
+    person: PersonFacets,
+    tenant: TenantFacets,
+    place: PlaceFacets,
+    at: int,
+) -> dict[str, frozenset[str]]:
+    """Return the lift keys that each licence in force gives this request, by its id, for those that give one."""
     if not book.has_licences:
-        return NO_LIFTS, ()
-    keys: set[str] = set()
-    used: list[str] = []
+        return {}
+    given: dict[str, frozenset[str]] = {}
     for licence in book.licences_for(asked, at):
-        given = set(_licence_keys(licence, asked, counted, person, tenant, place))
-        if given:
-            keys |= given
-            used.append(licence.id)
-    return frozenset(keys), tuple(used)
+        if keys := frozenset(_licence_keys(licence, asked, counted, person, tenant, place)):
+            given[licence.id] = given.get(licence.id, NO_LIFTS) | keys
+    return given
 
 
 def _licence_keys(

@@ -74,6 +74,20 @@ class Gazetteer:
             found.append(region)
         return Place(country, sovereign, region, known, frozenset(found))
 
+    def names(self, country: str, region: str | None = None) -> frozenset[str]:
+        """Return every code by which an order may name a place, or the country that it lies in.
+
+        A territory has a code of its own and is a region of its sovereign as well: PR and US-PR are one place.
+        """
+        sovereign = self.country(country)
+        found = {country, sovereign or country, region or country}
+        within, _, part = (region or "").partition("-")
+        if self._sovereigns.get(part) == within:
+            found.add(part)
+        if f"{sovereign}-{country}" in self._regions:
+            found.add(f"{sovereign}-{country}")
+        return frozenset(found)
+
     def regions_of(self, country: str) -> list[str]:
         """Return the known regions of a country, in order."""
         return sorted(region for region in self._regions if region.startswith(f"{country}-"))

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from policy_engine.core.decision import Evaluation, Outcome, Principal
 from policy_engine.core.instants import ENDLESS
-from policy_engine.ledger.canonical import canonical
+from policy_engine.ledger.canonical import INTEGER_MAX, canonical
 from policy_engine.ledger.decisions import DecisionBody, DecisionMembers, Tagged, decision_public
 from policy_engine.ledger.encoding import Place, note_public
 from policy_engine.ledger.sealing import NONCE_BYTES, SALT_BYTES, SealedBody, place_of, seal_body
@@ -177,7 +177,7 @@ def public_members(found: Evaluation, id: str, by: str, *, clock_set: bool) -> D
         licences=found.licences,
         missing=found.missing,
         flags=found.flags,
-        until=None if found.until >= ENDLESS else found.until,
+        until=None if found.until > INTEGER_MAX else found.until,  # in the year 2255: the log has no number for it
         instant=found.at,
         by=by,
         reached=found.values is not None,

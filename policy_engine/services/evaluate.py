@@ -9,12 +9,15 @@ case files. Left to others: parsing (the doors), what an evaluation says (`servi
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 from policy_engine.core.authorizer import authorize
 from policy_engine.core.decision import Evaluation, Outcome, Principal, Reason, Request
 from policy_engine.core.derive import NOBODY, PersonFacets, PlaceFacets, Reference, TenantFacets, derive_place
 from policy_engine.core.facets import Parts, assemble
 from policy_engine.core.facts import Location, Model, Person, Tenant
+from policy_engine.core.freshness import fresh_person
+from policy_engine.core.instants import ENDLESS
 from policy_engine.core.orders import Asked
 from policy_engine.core.plain import AnyRelease, PlainRelease
 from policy_engine.core.release import Release
@@ -31,6 +34,23 @@ ALTERNATIVES_COUNT = 4
 _KEPT_PLACES_COUNT = 4_096
 _KEPT_ANSWERS_COUNT = 8_192
 
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class _Under(dict[K, V]):
+    """What is remembered under one snapshot or reference, which it names.
+
+    Threads evaluate side by side under an old and a new one: each writes into what it has looked at, so nothing of the
+    old is ever found under the new.
+    """
+
+    __slots__ = ("under",)
+
+    def __init__(self, under: object) -> None:
+        super().__init__()
+        self.under = under
+
 
 class Evaluator:
     """Evaluates requests against a snapshot and the facts in memory."""
@@ -41,10 +61,8 @@ class Evaluator:
         self.facts, self._hints = facts, hints
         self._serving_region = serving_region
         self._drill = drill_person(), drill_tenant()
-        self._places: dict[tuple[str | None, str | None, bool], PlaceFacets] = {}
-        self._places_reference: Reference | None = None
-        self._answered: dict[tuple[object, ...], Evaluation] = {}
-        self._answered_under: Snapshot | None = None
+        self._places: _Under[tuple[str | None, str | None, bool], PlaceFacets] = _Under(None)
+        self._answered: _Under[tuple[object, ...], Evaluation] = _Under(None)
         self._remembers = remembers
         self.doubting: Doubting | None = None
         """What is doubted because of other cells, where this process has any."""
@@ -57,8 +75,9 @@ class Evaluator:
         request = self._bounded(request, principal)
         key = question_key(request, principal)
         doubt = self.doubt()
-        if self._answered_under is snapshot and doubt is None:
-            known = self._answered.get(key)
+        answered = self._answered
+        if answered.under is snapshot and doubt is None:
+            known = answered.get(key)
             if known is not None and known.at <= at < known.until:
                 return at_another_instant(known, snapshot, at)
         evaluation, model = self._one(request, principal, snapshot, at, doubt)
@@ -85,10 +104,10 @@ class Evaluator:
         release = snapshot.release
         if not self._remembers or evaluation.values is None or release is None or release.reads_paths:
             return
-        if self._answered_under is not snapshot or len(self._answered) >= _KEPT_ANSWERS_COUNT:
-            self._answered = {}
-            self._answered_under = snapshot
-        self._answered[key] = evaluation._replace(shared={})
+        answered = self._answered
+        if answered.under is not snapshot or len(answered) >= _KEPT_ANSWERS_COUNT:
+            answered = self._answered = _Under(snapshot)
+        answered[key] = evaluation._replace(shared={})
 
     def _bounded(self, request: Request, principal: Principal) -> Request:
         """1. The principal bounds the request: what it may not supply is unknown, and is not recorded as believed.
@@ -116,7 +135,7 @@ class Evaluator:
                 plain = doubt.applied(plain, plain_question(release, request, principal, snapshot, at, doubt.behind))
             return plain, None
         # 3. Alias and derivative resolve to catalogue entries; unknown model or tenant, or no member of it: deny.
-        reasons, model, person, tenant = self._resolve(request, principal, snapshot, release)
+        reasons, model, person, tenant = self._resolve(request, principal, snapshot, release, at)
         if reasons or model is None or person is None or tenant is None:
             return refused(request, snapshot, at, reasons, model, person, tenant), None
         try:
@@ -125,7 +144,7 @@ class Evaluator:
             return refused(request, snapshot, at, [release.reason("rules.error")], model, person, tenant), None
 
     def _resolve(
-        self, request: Request, principal: Principal, snapshot: Snapshot, release: Release
+        self, request: Request, principal: Principal, snapshot: Snapshot, release: Release, at: int
     ) -> tuple[list[Reason], Model | None, Known[Person, PersonFacets] | None, Known[Tenant, TenantFacets] | None]:
         reasons: list[Reason] = []
         revision = snapshot.state.facts_revision
@@ -144,7 +163,7 @@ class Evaluator:
         person = self._drill[0] if drilled else self.facts.person(request.subject_id, revision)
         if person.subject is None or request.subject_type != ("service" if person.service else "person"):
             reasons.append(release.reason("subject.unknown"))
-        elif request.tenant not in person.subject.tenants:
+        elif request.tenant not in fresh_person(person.subject, at)[0].tenants:
             reasons.append(release.reason("tenant.not-member"))
         return reasons, model, person, tenant
 
@@ -163,7 +182,7 @@ class Evaluator:
         # 4. Facts come from the registers, plus what the principal may supply.
         # 5. Facets are derived at one instant, read once by the caller.
         reference = release.reference
-        person_facets = NOBODY if person.service else person.at(at, reference)
+        person_facets = _service(person, at) if person.service else person.at(at, reference)
         tenant_facets = tenant.at(at, reference)
         place = self._place(request.location, reference)
         serving_region = request.serving_region
@@ -193,15 +212,15 @@ class Evaluator:
     def _place(self, location: Location | None, reference: Reference) -> PlaceFacets:
         if location is None:
             return derive_place(None, reference)
-        if self._places_reference is not reference:
-            self._places = {}
-            self._places_reference = reference
+        places = self._places
+        if places.under is not reference:
+            places = self._places = _Under(reference)
         key = (location.country, location.region, location.anonymiser)
-        place = self._places.get(key)
+        place = places.get(key)
         if place is None:
             place = derive_place(location, reference)
-            if place.place.known and len(self._places) < _KEPT_PLACES_COUNT:  # only real codes: bounded for good
-                self._places[key] = place
+            if place.place.known and len(places) < _KEPT_PLACES_COUNT:  # only real codes: bounded for good
+                places[key] = place
         return place
 
     def _alternatives(
@@ -239,6 +258,12 @@ def question_key(request: Request, principal: Principal) -> tuple[object, ...]:
         request.subject_type,
         request.resource_type,
     )
+
+
+def _service(service: Known[Person, PersonFacets], at: int) -> PersonFacets:
+    """Return the facets of a service: nobody's, until its membership may have run out."""
+    until = ENDLESS if service.subject is None else fresh_person(service.subject, at)[1]
+    return NOBODY if until == ENDLESS else replace(NOBODY, until=until)
 
 
 _NO_RELEASE = "No policy is active yet, so nothing can be allowed."

@@ -34,25 +34,20 @@ class Known(Generic[S, F]):
     service: bool
     checked: int
     derive: Callable[[S, int, Reference], F]
-    facets_from: int = 0
-    facets_until: int = 0
-    reference: Reference | None = None
-    facets: F | None = None
+    derived: tuple[Reference, int, F] | None = None
+    """Reference and instant with the facets then: one value, for threads ask about different instants at once."""
 
     def at(self, instant: int, reference: Reference) -> F:
         """Return the facets at the instant, derived anew only when they may have changed."""
-        if (
-            self.facets is None
-            or self.reference is not reference
-            or not (self.facets_from <= instant < self.facets_until)
-        ):
-            if self.subject is None:
-                raise LookupError("nothing is known of this subject")
-            self.facets = self.derive(self.subject, instant, reference)
-            self.reference = reference
-            self.facets_from = instant
-            self.facets_until = self.facets.until
-        return self.facets
+        if (held := self.derived) is not None:
+            under, begins, facets = held
+            if under is reference and begins <= instant < facets.until:
+                return facets
+        if self.subject is None:
+            raise LookupError("nothing is known of this subject")
+        facets = self.derive(self.subject, instant, reference)
+        self.derived = (reference, instant, facets)
+        return facets
 
 
 class FactCache:

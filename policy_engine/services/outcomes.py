@@ -100,7 +100,7 @@ def ruled(
         values=values,
         matched=tuple(rules[p].id for p in (*verdict.allows, *verdict.denies)) + lifted,
         lifted=lifted,
-        licences=found.licences if lifted else (),
+        licences=_used(release, verdict, found) if lifted else (),
         revisions=_revisions(request, person, tenant),
         flags=found.flags,
         facets=found.facets,
@@ -133,6 +133,12 @@ def _with_orders(rule: RuleMeta, found: Found) -> Reason:
     named = [found.directives[block] for block in rule.directives if block in found.directives]
     ids = named[0] if len(named) == 1 else tuple(sorted(set().union(*named)))
     return replace(reason, orders=ids)
+
+
+def _used(release: Release, verdict: Verdict, found: Found) -> tuple[str, ...]:
+    """Return the ids of the licences that gave a key by which a deny was lifted; the others were not used."""
+    turned = {release.rules[p].lift for p in verdict.lifted}
+    return tuple(id for id, keys in found.given.items() if not keys.isdisjoint(turned))
 
 
 def _missing(release: Release, verdict: Verdict, found: Found) -> tuple[str, ...]:

@@ -30,8 +30,10 @@ def question_of(
     regions: frozenset[str] | None = None
     if place.place.known and "location-anonymised" not in place.unknown:
         here = place.place
-        named = {here.raw, here.country, here.region, serving_region, gazetteer.serving(serving_region)}
-        regions = frozenset(name for name in named if name is not None)
+        regions = gazetteer.names(here.raw or "", here.region)
+        if serving_region is not None:
+            country, dash, _ = serving_region.partition("-")
+            regions |= gazetteer.names(country, serving_region if dash else None)
     return SwitchQuestion(
         models=release.catalogue.names(model.id),
         tenants=tenant.ids,

@@ -22,7 +22,7 @@ from policy_engine.services.rejudge import Rejudge
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.walk import Walk
 
-_UNTOLD = ("headquarters", "parent", "owners", "owned", "end-customer", "incorporation")
+_UNTOLD = ("headquarters", "parent", "owners", "owned", "end-customer", "incorporation", "screening")
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,8 @@ def test_a_text_names_its_instant(text: str, instant: int) -> None:
         "\uff12\uff10\uff12\uff16-06-12",
         "0000-01-01",
         "12026-06-12",
+        "0001-01-01T00:00:00+00:01",
+        "9999-12-31T23:59:59-00:01",
     ],
 )
 def test_any_other_text_is_no_instant(text: str) -> None:

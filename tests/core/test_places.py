@@ -177,6 +177,25 @@ def test_a_serving_region_is_permitted_forbidden_or_unknown(serving_region: str 
     assert serving_state(model(), serving_region, GAZETTEER) == state
 
 
+@pytest.mark.parametrize(
+    ("country", "region", "named"),
+    [
+        ("US", None, "US"),
+        ("US", "US-CA", "US US-CA"),
+        ("US", "US-PR", "US US-PR PR"),
+        ("PR", None, "US US-PR PR"),
+        ("PR", "US-PR", "US US-PR PR"),
+        ("CN", "CN-HK", "CN CN-HK HK"),
+        ("HK", None, "CN CN-HK HK"),
+        ("GG", None, "GB GG"),
+        ("XX", None, "XX"),
+    ],
+)
+def test_a_place_has_every_name_that_an_order_may_give_it(country: str, region: str | None, named: str) -> None:
+    """A territory's own code and its code as a region of the sovereign name one place; the sovereign's names both."""
+    assert GAZETTEER.names(country, region) == frozenset(named.split())
+
+
 def test_a_permitted_region_does_not_permit_its_country() -> None:
     """A model that may run in one region or territory may not run in the rest of the country."""
     narrow = model(permitted_serving_regions=frozenset(("US-CA", "HK")))

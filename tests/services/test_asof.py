@@ -214,3 +214,16 @@ def test_tenants_that_are_owned_or_seated_where_it_is_restricted(story: History)
     assert "lab" not in found
     then = {one.tenant: one for one in asof.owners(auditor, before)}
     assert "acme" not in then and "shellco" in then
+
+
+def test_a_tenant_that_nobody_screened_is_told(story: History) -> None:
+    """Whether it is on a list cannot be told: never screened, or a screening that has run out."""
+    engine, asof, auditor = story.engine, AsOf(story.engine.replay), story.keys["auditor"]
+    for tenant, screening in (
+        ("acme", {"value": None}),
+        ("acme-de", {"value": "none", "expires_at": format_instant(story.clock.now + HOUR)}),
+    ):
+        engine.facts.set_facts(story.keys["operator"], "tenants", tenant, {"list_match": screening})
+    story.clock.now += HOUR
+    found = {one.tenant: one.unknown for one in asof.owners(auditor) if not one.restricted}
+    assert found == {"acme": ("screening",), "acme-de": ("screening",)}

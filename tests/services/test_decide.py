@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from pysqlite3 import dbapi2
 
 from policy_engine.core.decision import Evaluation, Request
 from policy_engine.core.facts import Location
+from policy_engine.core.instants import DAY, format_instant, parse_instant
 from policy_engine.services.decide import (
     ATTEMPTS_COUNT,
     DENY_ON_FIRST_DENY,
@@ -20,7 +22,10 @@ from policy_engine.services.decide import (
 from policy_engine.services.evaluate import Evaluator
 from policy_engine.services.factcache import FactCache
 from policy_engine.services.permissions import LOCAL
+from policy_engine.services.queries import Query
+from policy_engine.services.releases import ReleaseLoader
 from tests.laws.sample import decisions, opened
+from tests.services.histories import played, sqlite_settings
 
 ALLOWED = Request("alice", "infer", "fable-5", "acme", Location("US"), "US")
 DENIED = Request("eve", "infer", "fable-5", "acme", Location("US"), "US")
@@ -115,3 +120,76 @@ def test_a_batch_ends_where_its_semantic_ends(
         for found in (one, other):
             assert "".join("a" if each.allowed else "d" for each in found) == expected
         assert len(decisions(engine)) == 2 * len(expected)
+
+
+def test_a_boundary_that_the_log_has_no_number_for_leaves_the_log_whole(
+    tmp_path: Path, compiled: ReleaseLoader
+) -> None:
+    """An order that ends in the year 9999 is no boundary that an entry names, and verifying finds nothing."""
+    with played(0, 0, [sqlite_settings(tmp_path / "engine.db")], compiled) as history:
+        engine = history.engine
+        history.clock.now = parse_instant("2027-01-01")  # behind the last edition and period of the sample release
+        body = {"id": "letter", "until": "9999-12-31", "models": ["mythos-5"], "blocks": ["foreign_person"]}
+        engine.orders.receive(history.keys["operator"], "directive", body)
+        denied = Request("nobody", "infer", "fable-5", "acme", Location("US"), "US")
+        assert engine.decider.evaluate(denied, LOCAL).until == parse_instant("9999-12-31")
+        engine.decider.decide(denied, LOCAL)
+        assert engine.evidence.verify().findings == ()
+        assert [recorded.public["until"] for recorded in decisions(engine)] == [None]
+
+
+@pytest.mark.parametrize("kind", ["person", "service"])
+def test_a_membership_ends_with_the_fact_that_says_it(kind: str, tmp_path: Path, compiled: ReleaseLoader) -> None:
+    """Up to the last microsecond a member is allowed; at its expiry the fact is unknown, and nobody is a member."""
+    with played(0, 0, [sqlite_settings(tmp_path / "engine.db")], compiled) as history:
+        engine, ends = history.engine, history.clock.now + DAY
+        membership = {"value": ["acme"], "expires_at": format_instant(ends)}
+        facts = {"subject_type": kind, "tenants": membership, "list_match": "none"}
+        engine.facts.set_facts(history.keys["operator"], "persons", "member", facts)
+        asked = Request("member", "infer", "open-1", "acme", Location("US"), "US", subject_type=kind)
+        history.clock.now = ends - 1
+        decision = engine.decider.decide(asked, LOCAL)
+        assert (decision.allowed, decision.valid_for_ms) == (True, 0)
+        history.clock.now = ends
+        decision = engine.decider.decide(asked, LOCAL)
+        assert [reason.code for reason in decision.reasons] == ["tenant.not-member"]
+        assert engine.search.what_can(LOCAL, Query(subject="member")).hits == ()
+
+
+def test_an_entry_names_the_licences_that_lifted_and_no_others(tmp_path: Path, compiled: ReleaseLoader) -> None:
+    """A licence that would lift what nothing denied was not used, though another one was."""
+    with played(0, 0, [sqlite_settings(tmp_path / "engine.db")], compiled) as history:
+        engine = history.engine
+        body = {
+            "from": "2026-01-01",
+            "person_id": "chen",
+            "models": ["summit-4"],
+            "actions": ["infer"],
+            "nationalities": ["CN"],
+            "destinations": ["US"],
+        }
+        for id, lifts in (("needed", ["nat", "seat"]), ("idle", ["dest", "weights", "seat"])):
+            received = engine.orders.receive(history.keys["operator"], "licence", {**body, "id": id, "lifts": lifts})
+            history.approved(received.proposal)
+        decision = engine.decider.decide(Request("chen", "infer", "summit-4", "lab", Location("US"), "US"), LOCAL)
+        (recorded,) = decisions(engine)
+        assert decision.allowed
+        assert sorted(recorded.public["lifted"]) == ["P7.nationality-frontier", "P7.nationality-restricted"]
+        assert recorded.public["licences"] == ["needed"]
+
+
+@pytest.mark.parametrize("switched", ["PR", "US-PR"])
+@pytest.mark.parametrize(
+    ("location", "serving"),
+    [(Location("PR"), "US"), (Location("US", "US-PR"), "US"), (Location("US"), "PR"), (Location("US"), "US-PR")],
+)
+def test_a_switch_covers_a_territory_however_it_is_written(
+    switched: str, location: Location, serving: str, sample_database: Any, compiled: Any
+) -> None:
+    """Puerto Rico is PR and US-PR, where the person is and where the request is served: one spelling stops both."""
+    with opened(sample_database, compiled) as (engine, keys):
+        asked = Request("alice", "infer", "fable-5", "acme", location, serving)
+        assert engine.decider.decide(asked, LOCAL).allowed
+        engine.switches.engage(keys["operator"], "stop", {"regions": [switched]}, "an incident there")
+        assert [reason.code for reason in engine.decider.decide(asked, LOCAL).reasons] == ["switch.engaged"]
+        assert engine.decider.decide(ALLOWED, LOCAL).allowed

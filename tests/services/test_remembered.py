@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from types import CodeType, FrameType
 from typing import Any
 
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from policy_engine.core.decision import Evaluation, Request
+from policy_engine.core.decision import Evaluation, Outcome, Request
 from policy_engine.core.facts import Location
-from policy_engine.core.instants import DAY, ENDLESS
+from policy_engine.core.instants import DAY, ENDLESS, format_instant
 from policy_engine.services.evaluate import Evaluator
-from policy_engine.services.factcache import FactCache
+from policy_engine.services.factcache import FactCache, Known
 from policy_engine.services.permissions import LOCAL
 from tests.laws.sample import decisions, opened
 
@@ -81,3 +87,53 @@ def test_entries_of_a_remembered_evaluation_differ_in_their_instant_alone(sample
         engine.decider.decide(request, keys["enforcement point"])
         ended = decisions(engine)[-1]
         assert (ended.public["reached"], ended.body["values"]) == (False, None)
+
+
+@contextmanager
+def before_each_line(code: CodeType, act: Callable[[], object]) -> Iterator[None]:
+    """Have another thread act, to the end, before this one runs each line of some code."""
+
+    def traced(frame: FrameType, event: str, argument: object) -> Any:
+        if frame.f_code is not code:
+            return None
+        if event == "line":
+            others.submit(act).result()
+        return traced
+
+    before = sys.gettrace()
+    with ThreadPoolExecutor(1) as others:
+        sys.settrace(traced)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
+
+
+def test_a_late_thread_leaves_no_answer_of_its_old_snapshot(sample_database: Any, compiled: Any) -> None:
+    """An allow that is remembered while others already know of the directive is not found by them."""
+    with opened(sample_database, compiled) as (engine, keys):
+        evaluator = Evaluator(FactCache(engine.store), serving_region="US")
+        asked = Request("bruno", "infer", "fable-5", "acme-de", Location("DE"), "DE")
+        other = replace(asked, model="open-1")
+        at, old = engine.store.now(), engine.snapshots.refresh()
+        body = {"id": "letter", "models": ["fable-5"], "blocks": ["foreign_person"]}
+        engine.orders.receive(keys["operator"], "directive", body)
+        new = engine.snapshots.refresh()
+        with before_each_line(Evaluator._keep.__code__, lambda: evaluator.evaluate(other, LOCAL, new, at)):
+            assert evaluator.evaluate(asked, LOCAL, old, at).outcome is Outcome.ALLOW
+        found = evaluator.evaluate(asked, LOCAL, new, at)
+        assert (found.outcome, found.epoch) == (Outcome.DENY, new.state.epoch)
+
+
+def test_facets_of_another_instant_are_nobody_elses(sample_database: Any, compiled: Any) -> None:
+    """While one thread asks about a day on which evidence is valid again, another still finds it run out."""
+    with opened(sample_database, compiled) as (engine, keys):
+        at, snapshot = engine.store.now(), engine.snapshots.refresh()
+        evidence = {"level": "verified", "verified_on": format_instant(at + DAY), "expires_on": None}
+        engine.facts.set_facts(keys["operator"], "persons", "alice", {"nationality_evidence": evidence})
+        known, reference = FactCache(engine.store).person("alice", 0), snapshot.release.reference
+        found = [known.at(at, reference).evidence]
+        with before_each_line(Known.at.__code__, lambda: found.append(known.at(at, reference).evidence)):
+            assert known.at(at + 2 * DAY, reference).evidence == "valid"
+        assert len(found) > 2
+        assert set(found) == {"undated"}
