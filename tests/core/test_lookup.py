@@ -52,6 +52,7 @@ def built(rows: list[Cells]) -> tuple[Lookup, Words]:
 
 @given(tables(), tables(), st.data())
 def test_what_is_looked_up_is_what_a_scan_finds(rows: list[Cells], more: list[Cells], data: st.DataObject) -> None:
+    """Before and after rows came and went, for values that rows name, nearly name, or do not name."""
     lookup, words = built(rows)
     held = dict(enumerate(rows))
     for turn in range(2):
@@ -75,6 +76,7 @@ def test_what_is_looked_up_is_what_a_scan_finds(rows: list[Cells], more: list[Ce
 
 
 def test_few_seconds_under_one_first_are_compared_and_many_looked_up() -> None:
+    """One, a few and many lie in different forms, each found; what grows changes its form."""
     ways = [tuple(FREE if number >> at & 1 else f"w{number}" for at in range(4)) for number in range(16)]
     rows: list[Cells] = [("filler", *way, "x", "t") for way in ways]
     rows += [("filler", *(f"v{number}" for _ in range(3)), "a", "x", "t") for number in range(8)]  # those come first

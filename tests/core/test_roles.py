@@ -21,6 +21,7 @@ def reached(held: list[Link], name: str, domain: str) -> set[str]:
 
 @given(links, links, st.sampled_from(DOMAINS))
 def test_what_is_reached_is_had_and_nothing_else(held: list[Link], more: list[Link], domain: str) -> None:
+    """Over one link and over many, in one domain and not in the other, before and after links came."""
     for linked, roles in ((held, Roles(held)), (held + more, Roles(held).changed(more))):
         for name in (*NAMES[:4], "nobody"):
             expected = reached(linked, name, domain)
@@ -31,6 +32,7 @@ def test_what_is_reached_is_had_and_nothing_else(held: list[Link], more: list[Li
 
 
 def test_a_chain_ends_after_nine_links() -> None:
+    """As far as Casbin's role manager follows them, and no farther."""
     chain = [(NAMES[at], NAMES[at + 1], "") for at in range(len(NAMES) - 1)]
     assert Roles(chain).has("a", "", NAMES[ROLE_STEPS_COUNT])
     assert not Roles(chain).has("a", "", NAMES[ROLE_STEPS_COUNT + 1])

@@ -12,9 +12,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import structlog
+
 from policy_engine.api.checks import frames
 from policy_engine.api.checks.frames import Call, CallRefused, Metadata, Status
 from policy_engine.limits import Limits
+
+log = structlog.get_logger(__name__)
 
 
 class Method(Protocol):
@@ -47,6 +51,18 @@ class Stream:
     method: Method | None = None
     data: bytearray = field(default_factory=bytearray)
     asked: bool = False
+
+
+async def answers_of(method: Method, calls: Sequence[Call]) -> Sequence[bytes | CallRefused]:
+    """Return the answer of each call. A fault of the method ends each of them, and nothing of it leaves."""
+    try:
+        answers = await method.answer(calls)
+        if len(answers) != len(calls):
+            raise RuntimeError("a method answers each call once")
+    except Exception as error:  # the last line of defence
+        log.error("check.failed", exc_info=error)
+        return [CallRefused(Status.INTERNAL, "the call could not be answered")] * len(calls)
+    return answers
 
 
 def require_bounds(stream: Stream, method: Method, limits: Limits) -> None:

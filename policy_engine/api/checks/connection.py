@@ -18,19 +18,16 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-import structlog
 from hpack.exceptions import HPACKError
 
 from policy_engine.api.checks import frames
-from policy_engine.api.checks.calls import Method, Stream, require_bounds
+from policy_engine.api.checks.calls import Method, Stream, answers_of, require_bounds
 from policy_engine.api.checks.frames import Call, CallRefused, Code, Fault, Frame, Kind, Setting, Status
 from policy_engine.api.checks.headerblocks import HeaderBlocks
 from policy_engine.api.checks.pace import Pace, who_leaves
 from policy_engine.limits import LIMITS, Limits
 
 SWEEP_SECONDS: Final = 1.0
-
-log = structlog.get_logger(__name__)
 
 
 class Connection(asyncio.Protocol):
@@ -278,12 +275,7 @@ class Connection(asyncio.Protocol):
     async def _serve(self, method: Method, streams: Sequence[Stream], calls: Sequence[Call]) -> None:
         with method.under_way():
             try:
-                answers = await method.answer(calls)
-                pairs = list(zip(streams, answers, strict=True))
-            except Exception as error:  # the last line of defence: nothing of a fault leaves
-                log.error("check.failed", exc_info=error)
-                fault = CallRefused(Status.INTERNAL, "the call could not be answered")
-                pairs = [(stream, fault) for stream in streams]
+                pairs = list(zip(streams, await answers_of(method, calls), strict=True))
             finally:
                 self._under_way -= len(streams)
             if method.acquaints and not all(isinstance(answer, CallRefused) for _, answer in pairs):
