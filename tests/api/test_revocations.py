@@ -218,6 +218,31 @@ def test_a_stream_beyond_the_limits_is_refused(store: AnyStore) -> None:
     fed(store, act, revocation_streams_count=3, revocation_key_streams_count=2)
 
 
+def test_streams_that_open_together_are_counted_together(store: AnyStore) -> None:
+    """Whoever opens many at once has no more of them than whoever opens one after the other."""
+
+    async def act(feed: Feed, source: Source, keys: Keys) -> None:
+        opened = await asyncio.gather(*(feed.open(GATEWAY, None) for _ in range(6)), return_exceptions=True)
+        assert sum(isinstance(each, Stream) for each in opened) == 2 == feed.streams_count
+        opened = await asyncio.gather(*(feed.open(OTHER, None) for _ in range(6)), return_exceptions=True)
+        assert sum(isinstance(each, TooManyStreams) for each in opened) == 5
+
+    fed(store, act, revocation_streams_count=3, revocation_key_streams_count=2)
+
+
+def test_a_stream_that_opens_while_all_end_is_refused(store: AnyStore) -> None:
+    """A server that stops waits for no stream that nobody tells to end."""
+
+    async def act(feed: Feed, source: Source, keys: Keys) -> None:
+        opening = asyncio.create_task(feed.open(GATEWAY, None))
+        await asyncio.sleep(0)
+        feed.end_all()
+        with pytest.raises(TooManyStreams):
+            await opening
+
+    fed(store, act)
+
+
 def test_a_full_queue_cuts_the_stream_and_no_other(store: AnyStore) -> None:
     """A reader that takes nothing is cut after so many events; the one beside it hears them all, and it can resume."""
 
