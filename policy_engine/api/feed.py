@@ -234,9 +234,12 @@ class Feed:
         try:
             while self._streams:
                 try:
+                    before = self._epoch
                     epoch = await self._poll.next()
                     async with self._turn:
-                        await self._advance(epoch)
+                        # Whoever opened a stream meanwhile may have read a newer one: then this one is old, not back.
+                        if self._epoch in (None, before) or epoch > (self._epoch or 0):
+                            await self._advance(epoch)
                 except PolicyEngineError:
                     continue  # the heartbeats stop, which is how readers learn of it
         finally:

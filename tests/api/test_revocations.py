@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -285,6 +286,38 @@ def test_an_epoch_that_goes_back_voids_everything(store: AnyStore) -> None:
         assert await told(stream) == Void(1, "rolled-back")
 
     fed(store, act)
+
+
+def test_an_epoch_that_is_overtaken_while_it_is_read_is_no_step_back(store: AnyStore) -> None:
+    """A look that comes back after a newer one was told voids nothing, and nothing is told twice."""
+    looked, late = threading.Event(), threading.Event()
+
+    async def run() -> None:
+        bounds = Limits(revocation_poll_seconds=0.01)
+        source = Source(store, lambda: None, bounds)
+
+        def slow() -> int:
+            found = source.epoch()
+            looked.set()
+            late.wait(10)
+            return found
+
+        feed = Feed(source, Keys(), bounds, EpochPoll(slow, bounds))
+        async with asyncio.timeout(20):
+            stream = await feed.open(GATEWAY, None)
+            assert await told(stream) == Standing(1)
+            await asyncio.to_thread(looked.wait)
+            await asyncio.to_thread(store.change, put("orders", "o", 0, {"kind": "x", "body": {}}))
+            await feed.open(OTHER, None)
+            assert (await told(stream)).epoch == 2
+            late.set()
+            await asyncio.to_thread(store.change, put("orders", "p", 0, {"kind": "x", "body": {}}))
+            after = await told(stream)
+            assert isinstance(after, Announcement)
+            assert after.epoch == 3
+        feed.end_all()
+
+    asyncio.run(run())
 
 
 def test_no_heartbeat_while_the_epoch_cannot_be_read(store: AnyStore) -> None:
