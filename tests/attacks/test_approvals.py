@@ -142,6 +142,18 @@ def test_approval_of_what_a_stolen_key_proposed(house: House, proposal: Proposal
     assert_still_engaged(house, proposal, "failed")
 
 
+def test_approval_of_what_a_key_proposed_that_has_expired_since(tmp_path: Path) -> None:
+    """A key that was made for an hour proposes nothing for a week: from its end on its proposals fail."""
+    people = {**PEOPLE, "brief": person("rita", *OPERATOR, until=START + 60 * SECOND)}
+    with closing(open_house(tmp_path, people)) as house:
+        house.switches.engage(house["quinn"], "s", {"models": "all"}, "attack")
+        early = house.switches.release(house["brief"], "s", "over")
+        house.clock.at = START + 60 * SECOND
+        with pytest.raises(Conflict, match="key of the proposer has expired"):
+            house.approvals.approve(house["paul"], early.id)
+        assert_still_engaged(house, early, "failed")
+
+
 class MovingStore:
     """The real store, except that another process gets in right before a chosen change is committed."""
 
