@@ -124,8 +124,9 @@ class Committed:
 class Moved:
     """Nothing was written: the state moved under at least one draft, named by its position in `stale`.
 
-    `reason` per position is `epoch`, `facts`, `boundary` (an instant has come) or `clock` (an allow's instant differs
-    from the store's clock by more than `limits.stale_seconds`, or the clock ran backwards). `state` is what holds now.
+    `reason` per position is `epoch`, `facts`, `boundary` (an instant has come; for an allow also one that the log has
+    passed, when the clock was set back since) or `clock` (an allow's instant differs from the store's clock by more
+    than `limits.stale_seconds`, or the clock ran backwards). `state` is what holds now.
     """
 
     stale: Mapping[int, str]
