@@ -50,7 +50,7 @@ from policy_engine.store.erasureinterfaces import Erasure, Pruning
 from policy_engine.store.interfaces import Change, Committed, Store, Write
 
 ATTEMPTS_COUNT: Final = 8
-"""How often what an erasure takes away is looked at anew because something was written meanwhile."""
+"""How often what an effect rests on as a whole (what is erased, all names of principals) is looked at anew."""
 
 READERS: Final = ("approve", "audit:read")
 """Scopes of which a person needs one to see what others proposed."""
@@ -69,7 +69,7 @@ class Effect:
     """What an approved proposal does: the rows to write, the entry's kind and its public members.
 
     `removes` is what goes for good. `redacts` keeps the approved proposal without what it asked for, which named
-    somebody. `beyond` is as in `Change`. `after` is called once all of it is durable.
+    somebody. `beyond` and `expect_epoch` are as in `Change`. `after` is called once all of it is durable.
     """
 
     kind: str
@@ -79,6 +79,7 @@ class Effect:
     removes: Erasure | Pruning | None = None
     redacts: bool = False
     beyond: int | None = None
+    expect_epoch: int | None = None
     after: Callable[[], object] = lambda: None
 
 
@@ -286,6 +287,7 @@ class Approvals:
                 activate=effect.activate,
                 expects=(*proposal.basis, caller.basis),
                 expect_release=proposal.release,
+                expect_epoch=effect.expect_epoch,
                 removes=effect.removes,
                 beyond=effect.beyond,
             )
