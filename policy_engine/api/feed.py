@@ -199,17 +199,12 @@ class Feed:
 
         Raises `TooManyStreams`, and `StoreUnavailable` when the epoch cannot be read. Whoever opens a stream closes it.
         """
-        own = sum(1 for stream in self._streams if stream.principal.key_id == principal.key_id)
-        limits = self._limits
-        if (
-            self._closed
-            or len(self._streams) >= limits.revocation_streams_count
-            or own >= limits.revocation_key_streams_count
-        ):
-            raise TooManyStreams
+        self._require_room(principal)
         async with self._turn:
             epoch = await self._advance(await asyncio.to_thread(self._source.epoch))
-            stream = Stream(self, principal, await self._first(epoch, last), limits, until)
+            first = await self._first(epoch, last)
+            self._require_room(principal)  # others opened, or all were ended, while the database was read
+            stream = Stream(self, principal, first, self._limits, until)
             self._streams.add(stream)
         if self._listening is None:
             self._listening = asyncio.get_running_loop().create_task(self._listen())
@@ -226,13 +221,25 @@ class Feed:
         for stream in self._streams:
             stream.end()
 
+    def _require_room(self, principal: Principal) -> None:
+        own = sum(1 for stream in self._streams if stream.principal.key_id == principal.key_id)
+        if (
+            self._closed
+            or len(self._streams) >= self._limits.revocation_streams_count
+            or own >= self._limits.revocation_key_streams_count
+        ):
+            raise TooManyStreams
+
     async def _listen(self) -> None:
         try:
             while self._streams:
                 try:
+                    before = self._epoch
                     epoch = await self._poll.next()
                     async with self._turn:
-                        await self._advance(epoch)
+                        # Whoever opened a stream meanwhile may have read a newer one: then this one is old, not back.
+                        if self._epoch in (None, before) or epoch > (self._epoch or 0):
+                            await self._advance(epoch)
                 except PolicyEngineError:
                     continue  # the heartbeats stop, which is how readers learn of it
         finally:

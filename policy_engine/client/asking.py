@@ -55,7 +55,7 @@ class DecisionPoint:
             if response.status != 200:
                 raise Unanswered(f"the decision point answered {response.status}")
             return question.answered(Answer.read(json.loads(said)))
-        except (OSError, HTTPException, ValueError):
+        except (OSError, HTTPException, ValueError, RecursionError):
             raise Unanswered("the decision point gave no readable answer") from None
         finally:
             connection.close()

@@ -28,6 +28,9 @@ _SPREAD = SystemRandom()  # of its own: whoever embeds this and seeds the module
 PATH: Final = "/v1/revocations"
 CONNECT_SECONDS: Final = 5.0
 HEARTBEATS_MISSED: Final = 3
+HEARTBEAT_MILLISECONDS_MAX: Final = 60_000
+"""The longest time between heartbeats that is believed; a stream that claims more would never be taken for dead."""
+
 RETRY_MILLISECONDS: Final = 1_000
 RETRY_SECONDS_MAX: Final = 30.0
 PIECE_BYTES: Final = 65_536
@@ -68,7 +71,7 @@ class Listener:
                 self._listen()
             except (OSError, HTTPException):
                 self._failures += 1
-            except (Unreadable, ValueError):
+            except Exception:  # noqa: BLE001  whatever cannot be read is doubt, and the thread must live
                 self._failures += 1
                 self._begin_anew()
             self.connected.clear()
@@ -120,6 +123,8 @@ class Listener:
             self._begin_anew()
             return
         beat = data.get("heartbeat_ms")
+        if isinstance(beat, int) and beat > HEARTBEAT_MILLISECONDS_MAX:
+            raise Unreadable("a heartbeat is too far from the next")
         if isinstance(beat, int) and beat > 0 and self._socket is not None:
             self._socket.settimeout(HEARTBEATS_MISSED * beat / 1_000)
         self._heard.take(event.name, data)

@@ -3,7 +3,8 @@
 Rules of the room:
 - Deciding never raises for an engine that is away: it denies. Listing raises, for a listing cannot deny.
 - The key is sent over TLS, or in clear to this very machine; elsewhere only if that was said.
-- Nothing is sent before something is asked; the stream of revocations is followed while something is held.
+- Nothing is sent before something is asked; the stream of revocations is followed from the first hold on, in a process
+  that was forked anew. Nobody closes what another process follows.
 Left to others: checking questions (`core.questions`), one exchange (`asking`), the loop (`background`).
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import ssl
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import CancelledError as Cancelled
@@ -58,6 +60,7 @@ class RemoteEngine:
         self._heard = Heard()
         self._lock = Lock()
         self._listener: Listener | None = None
+        self._listening_process = -1
         self._background = Background(self._begin)
 
     def decide(self, request: Request, *, explained: bool = False) -> Decision:
@@ -104,18 +107,16 @@ class RemoteEngine:
         if not decision.allowed or decision.asked is None or not isinstance(grant, Grant) or grant.engine is not self:
             raise ValueError("only an allow that this engine gave can be held")
         hold = RemoteHold(decision.asked, grant.permission)
-        if self._background.soon(lambda: self._holds.add(hold)):
-            self._listen()
-        else:
+        if not self._background.soon(lambda: self._watch(hold)):
             hold.end(unanswered(UNREACHABLE, decision.asked))
         return hold
 
     def close(self) -> None:
         """Close the connections and end what is held. Closing twice is no error."""
+        self._background.close(self._end)  # first, for until then a hold may begin to listen
         with self._lock:
             listener, self._listener = self._listener, None
-        self._background.close(self._end)
-        if listener is not None:
+        if listener is not None and self._listening_process == os.getpid():
             listener.close()
 
     def _begin(self) -> None:
@@ -177,10 +178,12 @@ class RemoteEngine:
         except Closed:
             raise EngineUnavailable("the search was not answered (engine.unreachable)", where="engine") from None
 
-    def _listen(self) -> None:
-        """Follow the stream of revocations from the first hold on."""
+    def _watch(self, hold: RemoteHold) -> None:
+        """Watch a hold, and follow the stream of revocations from the first one on. On the loop."""
+        self._holds.add(hold)
         with self._lock:
-            if self._listener is None:
+            if self._listener is None or self._listening_process != os.getpid():
+                self._listening_process = os.getpid()
                 self._listener = Listener(self._address, self._heard).start()
 
 

@@ -38,24 +38,38 @@ class Afterwards:
         self._recorder = recorder
 
     def record(self, told: Sequence[Told], snapshot: Snapshot) -> None:
-        """Write the entries, or count what cannot be written. Never raises for a store that is away."""
-        for start in range(0, len(told), TOGETHER_COUNT):
-            self._record(list(told[start : start + TOGETHER_COUNT]), snapshot)
+        """Write the entries, or count what cannot be written. Never raises for a store that is away.
 
-    def _record(self, left: list[Told], snapshot: Snapshot) -> None:
+        Such a store is waited for once, however many were told: meanwhile nobody watches what goes on.
+        """
+        away: str | None = None
+        for start in range(0, len(told), TOGETHER_COUNT):
+            left = list(told[start : start + TOGETHER_COUNT])
+            if away is None:
+                away = self._record(left, snapshot)
+            else:
+                self._count(left, away)
+
+    def _record(self, left: list[Told], snapshot: Snapshot) -> str | None:
+        """Write the entries of one batch, or count them; return the code of a store that is away."""
         try:
             for _ in range(ATTEMPTS_COUNT):
                 results = self._recorder.write([each.draft for each in left], snapshot.state)
                 left = [each for each, result in zip(left, results, strict=True) if not isinstance(result, Written)]
                 if not left:
-                    return
+                    return None
                 snapshot = self._decider.confirmed()
                 left = [each for each in left if self._again(each, snapshot)]
                 if not left:
-                    return
-            code = "stale"
+                    return None
         except (StoreUnavailable, LoadRefused) as error:
-            code = self._decider.why_away(error).code
+            away = self._decider.why_away(error).code
+            self._count(left, away)
+            return away
+        self._count(left, "stale")
+        return None
+
+    def _count(self, left: Sequence[Told], code: str) -> None:
         for _ in left:
             self._recorder.missed(code)
 

@@ -6,7 +6,7 @@ Rules of the room:
 - Proposer and approver are different *persons*. A second key of the same person is the same person; services never
   approve. The store's schema refuses an approved row with equal names as well.
 - If anything the proposal rests on has moved, the approval fails, and so does the proposal: it is made again or not
-  at all. The revisions are compared inside the approving transaction.
+  at all. The revisions are compared inside the approving transaction. A proposer's key that expired has moved too.
 - A proposal is approved, refused, failed or expired once. Its effect and its new status are one change.
 Left to others: what a kind of proposal does (the `Handler` its service registers), keys and scopes (`permissions`).
 """
@@ -30,7 +30,7 @@ from policy_engine.errors import (
     VerificationFailed,
 )
 from policy_engine.limits import LIMITS, Limits
-from policy_engine.services.permissions import SCOPES, Basis, Caller, acting_person, require_unbounded
+from policy_engine.services.permissions import SCOPES, Basis, Caller, acting_person, lives, require_unbounded
 from policy_engine.services.proposals import (
     APPROVED,
     EXPIRED,
@@ -50,7 +50,7 @@ from policy_engine.store.erasureinterfaces import Erasure, Pruning
 from policy_engine.store.interfaces import Change, Committed, Store, Write
 
 ATTEMPTS_COUNT: Final = 8
-"""How often what an erasure takes away is looked at anew because something was written meanwhile."""
+"""How often what an effect rests on as a whole (what is erased, all names of principals) is looked at anew."""
 
 READERS: Final = ("approve", "audit:read")
 """Scopes of which a person needs one to see what others proposed."""
@@ -69,7 +69,7 @@ class Effect:
     """What an approved proposal does: the rows to write, the entry's kind and its public members.
 
     `removes` is what goes for good. `redacts` keeps the approved proposal without what it asked for, which named
-    somebody. `beyond` is as in `Change`. `after` is called once all of it is durable.
+    somebody. `beyond` and `expect_epoch` are as in `Change`. `after` is called once all of it is durable.
     """
 
     kind: str
@@ -79,6 +79,7 @@ class Effect:
     removes: Erasure | Pruning | None = None
     redacts: bool = False
     beyond: int | None = None
+    expect_epoch: int | None = None
     after: Callable[[], object] = lambda: None
 
 
@@ -185,7 +186,7 @@ class Approvals:
         content = (proposal.salt, proposal.kind, proposal.payload, proposal.basis, proposal.release)
         if content_hash(*content) != proposal.hash:
             raise VerificationFailed(f"the proposal {id} does not match its content hash; run `audit verify`")
-        moved = self._moved(proposal)
+        moved = self._moved(proposal, caller.at)
         if moved:
             self._close(caller, proposal, FAILED, moved)
             raise Conflict(f"{moved}; the proposal {id} has failed: propose the change again")
@@ -243,15 +244,18 @@ class Approvals:
             raise Conflict(f"the proposal {id} is {proposal.status} already; nothing was applied")
         return proposal
 
-    def _moved(self, proposal: Proposal) -> str | None:
-        """Return a sentence about the first thing under the proposal that moved, or `None`."""
+    def _moved(self, proposal: Proposal, at: int) -> str | None:
+        """Return a sentence about the first thing under the proposal that moved by an instant, or `None`."""
         if self._store.state().release != proposal.release:
             return "the active release has changed since the proposal was made"
         for register, id, revision in proposal.basis:
             row = self._store.row(register, id)
+            proposers = register == "keys" and id == proposal.proposed_key
             if (0 if row is None else row.revision) != revision:
-                what = "the key of the proposer" if register == "keys" and id == proposal.proposed_key else "the row"
+                what = "the key of the proposer" if proposers else "the row"
                 return f"{what} in the register of {register} has changed since the proposal was made"
+            if proposers and not lives(row, at):  # an expiry moves no revision, and ends a person's word all the same
+                return "the key of the proposer has expired since the proposal was made"
         return None
 
     def _apply(self, caller: Caller, proposal: Proposal) -> Ruled:
@@ -283,6 +287,7 @@ class Approvals:
                 activate=effect.activate,
                 expects=(*proposal.basis, caller.basis),
                 expect_release=proposal.release,
+                expect_epoch=effect.expect_epoch,
                 removes=effect.removes,
                 beyond=effect.beyond,
             )
@@ -293,7 +298,7 @@ class Approvals:
     def _fail_if_moved(self, caller: Caller, proposal: Proposal) -> None:
         """Mark as failed a proposal that lost a race; one decided meanwhile by somebody else stays as it is."""
         row = self._store.row("approvals", proposal.id)
-        moved = self._moved(proposal)
+        moved = self._moved(proposal, caller.at)
         if row is not None and row.revision == proposal.revision and moved:
             self._close(caller, proposal, FAILED, moved)
 

@@ -17,9 +17,9 @@ from typing import Any, Final
 
 from policy_engine.core.decision import PrincipalKind
 from policy_engine.core.instants import format_instant, parse_instant
-from policy_engine.errors import Conflict, InputRefused, NotAuthenticated
+from policy_engine.errors import Conflict, InputRefused
 from policy_engine.limits import Limits
-from policy_engine.services.permissions import LOCAL, SCOPES, SERVICE_SCOPES, alive
+from policy_engine.services.permissions import LOCAL, SCOPES, SERVICE_SCOPES, lives
 from policy_engine.store.interfaces import Row
 from policy_engine.tokens.identity import TokenIdentity, is_issuer, is_subject
 
@@ -162,7 +162,7 @@ def validate_owner(document: Mapping[str, Any], rows: Iterable[Row], at: int) ->
     owner = document["principal"]
     for row in rows:
         other = row.document["principal"]
-        if document.get("token") is not None and row.document.get("token") == document["token"] and _lives(row, at):
+        if document.get("token") is not None and row.document.get("token") == document["token"] and lives(row, at):
             raise Conflict("the subject of that issuer is registered already; revoke that key first")
         if row.document["hash"] == document["hash"]:
             raise Conflict("a key with this text exists already; make another")
@@ -181,15 +181,7 @@ def approves(row: Row, at: int) -> bool:
     document = row.document
     if document["principal"]["kind"] != PrincipalKind.PERSON or "approve" not in document["scopes"]:
         return False
-    return _lives(row, at) and document["tenants"] is None and document.get("token") is None
-
-
-def _lives(row: Row, at: int) -> bool:
-    try:
-        alive(row, at)
-    except NotAuthenticated:
-        return False
-    return True
+    return lives(row, at) and document["tenants"] is None and document.get("token") is None
 
 
 def document_of(request: KeyRequest, digest: str, prefix: str, *, issued_by: str | None) -> dict[str, Any]:

@@ -274,9 +274,10 @@ class Keys:
 
     def _create_approved(self, proposal: Proposal, approver: Caller) -> Effect:
         id, document = proposal.payload["id"], proposal.payload["document"]
+        epoch = self._store.state().epoch  # read before the rows: a key that is made meanwhile raises it
         validate_owner(document, self._store.rows("keys"), approver.at)
         made = {**document, "created_at": format_instant(approver.at), "approved_by": approver.person}
-        return Effect("key.created", {"key": id}, (Write("keys", id, made, expect=0),))
+        return Effect("key.created", {"key": id}, (Write("keys", id, made, expect=0),), expect_epoch=epoch)
 
 
 def _ring_of(epoch: int, rows: Iterable[Row]) -> _Ring:

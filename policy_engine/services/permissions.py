@@ -135,6 +135,15 @@ def alive(row: Row | None, at: int) -> Row:
     return row
 
 
+def lives(row: Row | None, at: int) -> bool:
+    """Return whether a row is that of a key that may be used at the instant."""
+    try:
+        alive(row, at)
+    except NotAuthenticated:
+        return False
+    return True
+
+
 def require_unbounded(caller: Caller) -> None:
     """Raise `NotPermitted` when the caller's key is bounded to tenants: what it asks for reaches beyond them."""
     if caller.tenants is not None:

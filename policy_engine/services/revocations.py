@@ -3,7 +3,8 @@
 Rules of the room:
 - Read from the log: the entry that raised an epoch says what kind of change it was, the register row it wrote how far
   it reaches. A row that was written again since no longer says that, so the change then reaches everything.
-- A change that only loosens voids nothing; one whose kind or reach is not known voids everything.
+- A change that only loosens voids nothing, nor does the switch of a drill; one whose kind or reach is not known voids
+  everything.
 - Only models and actions narrow what a change voids, the models with all aliases and derivatives: an enforcement
   point knows neither the owners of a tenant nor where the engine places a request. The rest of a scope is for people.
 - Nothing personal: no person, key or licence is named, and no tenant that is an individual or unknown.
@@ -134,7 +135,8 @@ class Revocations:
     ) -> Announcement:
         kind = str(public["kind"])
         told = Announcement(int(public["epoch"]), int(public["at"]), kind, None, {}, EVERYTHING)
-        if kind in LOOSENING:
+        # A drill's switch covers nobody but the drill; `drill` stands in the entry, whatever became of the row since.
+        if kind in LOOSENING or (kind == "switch.engaged" and "drill" in public):
             shown = public.get("switch") or (public.get("order") if public.get("order_kind") == "directive" else None)
             return replace(told, id=shown, voids=NOTHING)
         if kind == "switch.engaged":

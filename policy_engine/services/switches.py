@@ -14,7 +14,7 @@ Left to others: what a switch covers (`core.switches`), when it has taken effect
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from policy_engine.core.decision import Principal
@@ -201,12 +201,19 @@ class Switches:
         return row
 
     def list(self, principal: Principal) -> tuple[Switch, ...]:
-        """Return every switch, released ones too, in order of id. Any caller the engine knows may read them."""
-        return tuple(_switch(row) for row in self._store.rows("switches"))
+        """Return every switch, released ones too, in order of id. Any caller the engine knows may read them.
+
+        A key bounded to tenants is shown none that names other tenants alone, as `revocations` tells it of none.
+        """
+        found = (_within(_switch(row), principal.tenants) for row in self._store.rows("switches"))
+        return tuple(switch for switch in found if switch is not None)
 
     def show(self, principal: Principal, id: str) -> Switch:
-        """Return one switch. Raises `NotFound`."""
-        return _switch(self._row(id))
+        """Return one switch. Raises `NotFound`, also for one that `list` does not show the caller."""
+        switch = _within(_switch(self._row(id)), principal.tenants)
+        if switch is None:
+            raise NotFound(f"there is no switch {id}")
+        return switch
 
     def _engaging(self, principal: Principal) -> Caller:
         """Return who engages: a person with the scope, or `local` where the database is a sample."""
@@ -282,6 +289,15 @@ def _require_text(text: str, where: str, most: int) -> None:
         raise InputRefused("must not be empty", where=where)
     if len(text) > most:
         raise TooLarge(f"is longer than {most} characters", where=where)
+
+
+def _within(switch: Switch, tenants: frozenset[str] | None) -> Switch | None:
+    """Return a switch as a key bounded to tenants may see it; `None` when it names other tenants alone."""
+    named = switch.scope.get("tenants")
+    if tenants is None or not isinstance(named, list):
+        return switch
+    own = [tenant for tenant in named if tenant in tenants]
+    return replace(switch, scope={**switch.scope, "tenants": own}) if own else None
 
 
 def _switch(row: Row) -> Switch:

@@ -71,13 +71,14 @@ def find_stale(
 ) -> dict[int, str]:
     """Return, by position, why drafts may not be written; empty when all may."""
     state, now = moment.state, moment.now
+    passed = overtaken(batch, moment.at)
     if state.epoch != snapshot.epoch or state.release != snapshot.release:
         return dict.fromkeys(range(len(batch)), "epoch")
     window = int(limits.stale_seconds * 1_000_000)
     backwards = now < moment.head.last_at - window
     stale: dict[int, str] = {}
     for position, draft in enumerate(batch):
-        if draft.until <= now:
+        if draft.until <= now or position in passed:
             stale[position] = "boundary"
         elif draft.allows and (backwards or not -window <= now - draft.instant <= window):
             stale[position] = "clock"
@@ -86,6 +87,15 @@ def find_stale(
         ):
             stale[position] = "facts"
     return stale
+
+
+def overtaken(batch: Sequence[Draft], at: int) -> dict[int, str]:
+    """Return the allows that went stale before the instant that entries get now.
+
+    What has come once has come: a clock that was set back, by however little, brings back no licence that was revoked
+    and no time before a scheduled deny.
+    """
+    return {position: "boundary" for position, draft in enumerate(batch) if draft.allows and draft.until <= at}
 
 
 def encode_batch(writer: Writer, batch: Sequence[Draft], moment: Moment) -> list[Encoded]:

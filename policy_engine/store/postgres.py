@@ -120,6 +120,7 @@ class PostgresStore(PostgresReading):
             sent = pgcalls.written(encoded, found, moment.state)
             window = int(self._limits.stale_seconds * 1_000_000)
             stale = pgcalls.append(connection, self._given(), window, batch, encoded, sent)
+            stale = {**stale, **entries.overtaken(batch, found.at)}
             if stale:
                 connection.execute("ROLLBACK")
                 return Moved(stale, moment.state, moment.now)

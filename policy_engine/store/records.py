@@ -124,8 +124,9 @@ class Committed:
 class Moved:
     """Nothing was written: the state moved under at least one draft, named by its position in `stale`.
 
-    `reason` per position is `epoch`, `facts`, `boundary` (an instant has come) or `clock` (an allow's instant differs
-    from the store's clock by more than `limits.stale_seconds`, or the clock ran backwards). `state` is what holds now.
+    `reason` per position is `epoch`, `facts`, `boundary` (an instant has come; for an allow also one that the log has
+    passed, when the clock was set back since) or `clock` (an allow's instant differs from the store's clock by more
+    than `limits.stale_seconds`, or the clock ran backwards). `state` is what holds now.
     """
 
     stale: Mapping[int, str]
@@ -153,7 +154,8 @@ class Change:
     `kind` is the entry kind, such as `switch.engaged`. `public` are members of the entry that anyone may read (an
     `id` among them becomes the entry's, 32 hex digits); the rows are sealed, each with its own commitment and key.
     `raises_epoch` is false for facts, proposals and stored releases only. `activate` names the release that becomes
-    the active one. `expect_release`, when given, must be the active one. `expects` are rows, `(register, id,
+    the active one. `expect_release`, when given, must be the active one, and `expect_epoch` the epoch before it (else
+    `Overtaken`: what was looked at is looked at anew). `expects` are rows, `(register, id,
     revision)` with 0 for no such row, that the change rests on without touching them. `blobs` are contents by their
     SHA-256 in hex. `removes` is what goes for good (`erased`, `pruned`), `beyond` a lost epoch (`epoch.recovered`).
     """
@@ -164,6 +166,7 @@ class Change:
     raises_epoch: bool
     activate: str | None = None
     expect_release: str | None = None
+    expect_epoch: int | None = None
     expects: tuple[tuple[str, str, int], ...] = ()
     blobs: Mapping[str, bytes] = field(default_factory=dict)
     mark_sample: bool = False

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from policy_engine.errors import Conflict, InputRefused, TooLarge
+from policy_engine.errors import Conflict, InputRefused, Overtaken, TooLarge
 from policy_engine.ledger.canonical import canonical, parse
 from policy_engine.ledger.encoding import Place, change_public
 from policy_engine.ledger.sealing import (
@@ -197,6 +197,8 @@ def apply(rows: Rows, change: Change, vault: KeyVault, place: Place, state: Stat
     """
     if change.expect_release is not None and state.release != change.expect_release:
         raise Conflict("the active release has changed meanwhile; look again and decide anew", where="release")
+    if change.expect_epoch is not None and state.epoch != change.expect_epoch:
+        raise Overtaken("something else has changed meanwhile; look again and decide anew", where="epoch")
     for register, id, revision in change.expects:
         if live_revision(rows, register, id) != revision:
             raise Conflict("a row that this change rests on has changed meanwhile; look again", where=register)

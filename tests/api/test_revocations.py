@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -218,6 +219,31 @@ def test_a_stream_beyond_the_limits_is_refused(store: AnyStore) -> None:
     fed(store, act, revocation_streams_count=3, revocation_key_streams_count=2)
 
 
+def test_streams_that_open_together_are_counted_together(store: AnyStore) -> None:
+    """Whoever opens many at once has no more of them than whoever opens one after the other."""
+
+    async def act(feed: Feed, source: Source, keys: Keys) -> None:
+        opened = await asyncio.gather(*(feed.open(GATEWAY, None) for _ in range(6)), return_exceptions=True)
+        assert sum(isinstance(each, Stream) for each in opened) == 2 == feed.streams_count
+        opened = await asyncio.gather(*(feed.open(OTHER, None) for _ in range(6)), return_exceptions=True)
+        assert sum(isinstance(each, TooManyStreams) for each in opened) == 5
+
+    fed(store, act, revocation_streams_count=3, revocation_key_streams_count=2)
+
+
+def test_a_stream_that_opens_while_all_end_is_refused(store: AnyStore) -> None:
+    """A server that stops waits for no stream that nobody tells to end."""
+
+    async def act(feed: Feed, source: Source, keys: Keys) -> None:
+        opening = asyncio.create_task(feed.open(GATEWAY, None))
+        await asyncio.sleep(0)
+        feed.end_all()
+        with pytest.raises(TooManyStreams):
+            await opening
+
+    fed(store, act)
+
+
 def test_a_full_queue_cuts_the_stream_and_no_other(store: AnyStore) -> None:
     """A reader that takes nothing is cut after so many events; the one beside it hears them all, and it can resume."""
 
@@ -260,6 +286,38 @@ def test_an_epoch_that_goes_back_voids_everything(store: AnyStore) -> None:
         assert await told(stream) == Void(1, "rolled-back")
 
     fed(store, act)
+
+
+def test_an_epoch_that_is_overtaken_while_it_is_read_is_no_step_back(store: AnyStore) -> None:
+    """A look that comes back after a newer one was told voids nothing, and nothing is told twice."""
+    looked, late = threading.Event(), threading.Event()
+
+    async def run() -> None:
+        bounds = Limits(revocation_poll_seconds=0.01)
+        source = Source(store, lambda: None, bounds)
+
+        def slow() -> int:
+            found = source.epoch()
+            looked.set()
+            late.wait(10)
+            return found
+
+        feed = Feed(source, Keys(), bounds, EpochPoll(slow, bounds))
+        async with asyncio.timeout(20):
+            stream = await feed.open(GATEWAY, None)
+            assert await told(stream) == Standing(1)
+            await asyncio.to_thread(looked.wait)
+            await asyncio.to_thread(store.change, put("orders", "o", 0, {"kind": "x", "body": {}}))
+            await feed.open(OTHER, None)
+            assert (await told(stream)).epoch == 2
+            late.set()
+            await asyncio.to_thread(store.change, put("orders", "p", 0, {"kind": "x", "body": {}}))
+            after = await told(stream)
+            assert isinstance(after, Announcement)
+            assert after.epoch == 3
+        feed.end_all()
+
+    asyncio.run(run())
 
 
 def test_no_heartbeat_while_the_epoch_cannot_be_read(store: AnyStore) -> None:

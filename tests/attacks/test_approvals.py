@@ -14,7 +14,7 @@ from policy_engine.core.decision import PrincipalKind
 from policy_engine.core.instants import DAY, SECOND
 from policy_engine.errors import Conflict, NotAuthenticated, NotPermitted, VerificationFailed
 from policy_engine.services.approvals import Approvals
-from policy_engine.services.keys import KeyRequest
+from policy_engine.services.keys import KeyRequest, Keys
 from policy_engine.services.proposals import Proposal
 from policy_engine.services.switches import Switches
 from policy_engine.store.interfaces import Change, Store, Write
@@ -142,6 +142,18 @@ def test_approval_of_what_a_stolen_key_proposed(house: House, proposal: Proposal
     assert_still_engaged(house, proposal, "failed")
 
 
+def test_approval_of_what_a_key_proposed_that_has_expired_since(tmp_path: Path) -> None:
+    """A key that was made for an hour proposes nothing for a week: from its end on its proposals fail."""
+    people = {**PEOPLE, "brief": person("rita", *OPERATOR, until=START + 60 * SECOND)}
+    with closing(open_house(tmp_path, people)) as house:
+        house.switches.engage(house["quinn"], "s", {"models": "all"}, "attack")
+        early = house.switches.release(house["brief"], "s", "over")
+        house.clock.at = START + 60 * SECOND
+        with pytest.raises(Conflict, match="key of the proposer has expired"):
+            house.approvals.approve(house["paul"], early.id)
+        assert_still_engaged(house, early, "failed")
+
+
 class MovingStore:
     """The real store, except that another process gets in right before a chosen change is committed."""
 
@@ -175,6 +187,19 @@ def test_the_state_moves_while_the_approval_is_committed(house: House, proposal:
     with pytest.raises(Conflict, match="nothing was applied"):
         racing(house, "switch.released", meanwhile).approve(house["paul"], proposal.id)
     assert_still_engaged(house, proposal, "failed")
+
+
+def test_a_second_spelling_is_made_while_the_approval_is_committed(house: House) -> None:
+    """Of two keys whose names differ in capitals only, approved at one moment, one is made."""
+    first, second = (house.keys.create(house["olga"], person(name, "approve")) for name in ("nia", "Nia"))
+    made = house.approvals.show(house["paul"], first.proposal or "").payload["document"]
+    write = Write("keys", first.id, {**made, "created_at": house.store.row("keys", "paul").document["created_at"]}, 0)
+    store = MovingStore(house.store, "key.created", Change("key.created", {}, (write,), raises_epoch=True))
+    approvals = Approvals(store)  # type: ignore[arg-type]  # all but `change` is the store's own
+    Keys(store, approvals)  # type: ignore[arg-type]  # all but `change` is the store's own
+    with pytest.raises(Conflict, match="capitals"):
+        approvals.approve(house["paul"], second.proposal or "")
+    assert [row.document["principal"]["id"] for row in house.store.rows("keys") if row.id == second.id] == []
 
 
 def test_the_approvers_key_is_revoked_while_the_approval_is_committed(house: House, proposal: Proposal) -> None:

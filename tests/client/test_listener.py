@@ -148,9 +148,25 @@ def test_a_refused_key_is_doubt(served: Served) -> None:
         soon(lambda: heard.ends(1, mark, "fable-5", "infer"))
 
 
-@pytest.mark.parametrize("body", [b"data: []\n\n", b"data: {\n\n", b"data: \xff\n\n", b"event: changed\ndata: {}\n\n"])
+BEATING = b'event: standing\ndata: {"epoch": 1, "heartbeat_ms": %b}\n\n'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"data: []\n\n",
+        b"data: {\n\n",
+        b"data: \xff\n\n",
+        b"event: changed\ndata: {}\n\n",
+        b"data: " + b"[" * 200_000 + b"\n\n",
+        BEATING % b"60001",
+        BEATING % (b"9" * 20),
+        BEATING % (b"9" * 400),
+    ],
+    ids=["list", "torn", "not text", "no epoch", "nested", "beats too rarely", "never beats", "beat of no number"],
+)
 def test_a_stream_of_something_else_is_doubt(body: bytes) -> None:
-    """A server that is not ours, or a proxy's own page under status 200, ends every answer."""
+    """A server that is not ours, or a proxy's own page under status 200, ends every answer; and it is listened on."""
     heard = Heard()
     mark = heard.mark()
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -163,8 +179,11 @@ def test_a_stream_of_something_else_is_doubt(body: bytes) -> None:
 
         thread = threading.Thread(target=answer)
         thread.start()
-        with listening(other.getsockname()[1], "pe_x", heard):
+        with listening(other.getsockname()[1], "pe_x", heard) as listener:
             soon(lambda: heard.ends(1, mark, "fable-5", "infer"))
+            other.settimeout(10)
+            other.accept()[0].close()
+            assert listener._thread.is_alive()
         thread.join()
 
 
@@ -178,7 +197,8 @@ def test_the_pause_is_spread_doubled_and_bounded(failures: int) -> None:
 
 
 @pytest.mark.parametrize("answer", [b"", b"nonsense", b"HTTP/1.1 500 X\r\nContent-Length: 2\r\n\r\n{}",
-                                    b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nnot json!"])  # fmt: skip
+                                    b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nnot json!",
+                                    b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + b"[" * 200_000])  # fmt: skip
 def test_no_readable_answer_is_no_answer(answer: bytes) -> None:
     """A connection that ends, another protocol, an error, another text: `Unanswered`, so nothing is allowed."""
     with socket.create_server(("127.0.0.1", 0)) as other:

@@ -185,6 +185,67 @@ def test_a_forked_process_asks_on_connections_of_its_own(served: Served) -> None
     assert done.stdout.strip() == "both", done.stderr
 
 
+HELD_IN_BOTH = """
+import os, sys, threading, time, policy_engine
+engine = policy_engine.PolicyEngine.connect(sys.argv[1], key=sys.argv[2])
+asked = dict(subject="alice", model="fable-5", action="infer", tenant="acme", location="US")
+def hears():
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        listener = engine._asked._listener
+        if listener is not None and listener._thread.is_alive() and listener.connected.is_set():
+            return True
+        time.sleep(0.01)
+    return False
+held = engine.hold(engine.decide(**asked))
+assert hears()
+child = os.fork()
+own = engine.hold(engine.decide(**asked))
+heard = hears()
+own.close()
+engine.close()
+if child == 0:
+    os._exit(0 if heard else 1)
+assert os.waitpid(child, 0)[1] == 0 and heard
+print("both")
+"""
+
+
+def test_a_forked_process_hears_of_changes_on_a_stream_of_its_own(served: Served) -> None:
+    """What it holds ends by what is heard too, and not by its budget alone."""
+    command = [sys.executable, "-c", HELD_IN_BOTH, f"http://127.0.0.1:{served.port}", served.keys["gateway"]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout.strip() == "both", done.stderr
+
+
+CLOSED_IN_CHILD = """
+import os, sys, time, policy_engine
+engine = policy_engine.PolicyEngine.connect(sys.argv[1], key=sys.argv[2])
+asked = dict(subject="alice", model="fable-5", action="infer", tenant="acme", location="US")
+held = engine.hold(engine.decide(**asked))
+while (listener := engine._asked._listener) is None:
+    time.sleep(0.01)
+assert listener.connected.wait(5)
+child = os.fork()
+if child == 0:
+    engine.close()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+until = time.monotonic() + 0.5
+while time.monotonic() < until:
+    assert listener.connected.is_set(), "the stream was cut"
+engine.close()
+print("goes on")
+"""
+
+
+def test_a_forked_process_that_closes_leaves_the_stream_of_the_first(served: Served) -> None:
+    """A child that ends cuts nothing that its parent follows."""
+    command = [sys.executable, "-c", CLOSED_IN_CHILD, f"http://127.0.0.1:{served.port}", served.keys["gateway"]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout.strip() == "goes on", done.stderr
+
+
 def test_nothing_is_sent_by_connecting() -> None:
     """An engine that is configured and not used costs nobody anything, and no thread."""
     threads = threading.active_count()

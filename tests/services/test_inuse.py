@@ -9,12 +9,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pysqlite3 import dbapi2
 
 from policy_engine.core.decision import Decision, Request
 from policy_engine.core.facts import Location
 from policy_engine.core.instants import format_instant
 from policy_engine.errors import StoreUnavailable
-from policy_engine.services.afterwards import Afterwards, Told
+from policy_engine.limits import LIMITS
+from policy_engine.services.afterwards import TOGETHER_COUNT, Afterwards, Told
 from policy_engine.services.permissions import LOCAL
 from tests.laws.sample import decisions, opened
 
@@ -208,6 +210,26 @@ def test_what_would_be_allowed_by_then_or_cannot_be_written_is_counted(
     engine.recorder.close()
     afterwards.record([told], snapshot)
     assert counted == ["stale", "log.unavailable"]
+
+
+def test_a_log_that_is_away_is_waited_for_once_however_many_were_told(
+    running: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for each batch of many watches nothing for as long; all of them are counted all the same."""
+    engine, keys = running
+    counted: list[str] = []
+    monkeypatch.setattr(engine.recorder, "missed", counted.append)
+    engine.facts.set_facts(keys["operator"], "persons", "alice", {"list_match": "confirmed"})
+    told = [told_one(engine)[0] for _ in range(3 * TOGETHER_COUNT)]
+    locked = dbapi2.connect(str(engine.settings.database_path), isolation_level=None)
+    locked.execute("BEGIN IMMEDIATE")
+    began = time.monotonic()
+    try:
+        Afterwards(engine.decider, engine.recorder).record(told, engine.snapshots.refresh())
+    finally:
+        locked.close()
+    assert time.monotonic() - began < 2 * LIMITS.answer_seconds
+    assert counted == ["log.unavailable"] * len(told)
 
 
 def test_the_same_question_is_evaluated_once_in_a_look_and_others_by_themselves(

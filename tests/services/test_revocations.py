@@ -166,6 +166,22 @@ def test_a_key_bounded_to_tenants_is_told_its_own(house: House) -> None:
     assert (other.id, other.scope, other.voids) == (None, {}, EVERYTHING)
 
 
+def test_a_drill_voids_nothing_while_it_runs_and_after(house: House) -> None:
+    """Its switches deny nobody, so nobody has to ask again for each of them; one of that id without a drill does."""
+    house.switches.engage_drill(house["olga"], "drill-everything", {"models": "all"}, "a drill")
+    during = newest(house)
+    house.switches.release_drill(house["olga"], "drill-everything", {"status": "held"})
+    after = newest(house)
+    assert [(told.kind, told.voids) for told in (during, after)] == [
+        ("switch.engaged", NOTHING),
+        ("switch.released", NOTHING),
+    ]
+    found = revocations(house.store).since(during.epoch - 1) or ()
+    assert [told.voids for told in found] == [NOTHING, NOTHING]
+    house.switches.engage(house["olga"], "drill-everything", {"models": "all"}, "no drill")
+    assert newest(house).voids == EVERYTHING
+
+
 def test_an_unknown_kind_of_change_voids_everything(house: House) -> None:
     """A kind that this room has never heard of is not taken for a harmless one."""
     row = Write("switches", "x", {"scope": {"models": ["fable-5"]}}, 0)

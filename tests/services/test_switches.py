@@ -30,6 +30,22 @@ def test_one_person_engages_at_once(house: House) -> None:
     assert house.store.row("switches", "stop-fable").document["from"] is None
 
 
+def test_a_bounded_key_sees_no_switch_of_other_tenants(house: House) -> None:
+    """Of a switch on several tenants it sees its own; one on others alone is not there for it, as on the stream."""
+    olga = house["olga"]
+    house.facts.set_facts(olga, "tenants", "annexco", {"type": "enterprise"})
+    house.switches.engage(olga, "all", SCOPE, "letter of June")
+    house.switches.engage(olga, "both", {"tenants": ["acme", "annexco"]}, "letter of June")
+    house.switches.engage(olga, "theirs", {"tenants": ["annexco"]}, "a customer's matter")
+    bounded = house["bounded"]
+    assert [(s.id, s.scope) for s in house.switches.list(bounded)] == [("all", SCOPE), ("both", {"tenants": ["acme"]})]
+    assert house.switches.show(bounded, "both").scope == {"tenants": ["acme"]}
+    with pytest.raises(NotFound, match="there is no switch theirs"):
+        house.switches.show(bounded, "theirs")
+    assert [switch.id for switch in house.switches.list(house["gateway"])] == ["all", "both", "theirs"]
+    assert house.switches.show(olga, "both").scope == {"tenants": ["acme", "annexco"]}
+
+
 @pytest.mark.parametrize(
     ("scope", "where"),
     [

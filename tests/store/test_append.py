@@ -172,6 +172,21 @@ def test_a_clock_that_runs_backwards_stops_allows_and_nothing_else(
     assert isinstance(store.append([Sample(state, instant=clock.now)], state), Committed)
 
 
+def test_what_has_come_once_does_not_come_again(store: AnyStore, clock: Clock) -> None:
+    """An instant that the log has passed stays passed, also while the clock is behind it by less than it may be.
+
+    A licence that was revoked at it, or a directive that began at it, would not count for as long.
+    """
+    genesis(store)
+    assert isinstance(store.change(put("orders", "licence", 0, {"revoked_at": "now"})), Committed)
+    clock.now = NOON - SECOND // 2
+    state = store.state()
+    drafts = [Sample(state, instant=clock.now, until=NOON), Sample(state, instant=clock.now, until=NOON + SECOND)]
+    assert stale(store.append(drafts, state)) == {0: "boundary"}
+    assert isinstance(store.append(drafts[1:], state), Committed)
+    assert isinstance(store.append([Sample(state, instant=clock.now, until=NOON, allows=False)], state), Committed)
+
+
 def test_an_entry_says_when_its_clock_was_set(store: AnyStore, database: Database) -> None:
     """Changes under a given clock carry `clock: set`; under the system clock they do not."""
     genesis(store)

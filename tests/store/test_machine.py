@@ -170,7 +170,7 @@ class StoreMachine(RuleBasedStateMachine):
         now = self.clock.now
         if (snapshot.epoch, snapshot.release) != (self.state.epoch, self.state.release):
             return "epoch"
-        if draft.until <= now:
+        if draft.until <= (max(now, self.floor(side)) if draft.allows else now):
             return "boundary"
         if draft.allows and (now < self.floor(side) - SECOND or abs(now - draft.instant) > SECOND):
             return "clock"
