@@ -26,7 +26,7 @@ from policy_engine.services.letthrough import Receipt, let_through, receipt_of
 from policy_engine.services.licenceuse import Use, ends_at, uses_of
 from policy_engine.services.modelfamily import Family, family_of
 from policy_engine.services.permissions import acting_person, require_unbounded
-from policy_engine.services.questions import Question
+from policy_engine.services.questions import Question, person_of
 from policy_engine.services.rejudge import Recorded, Rejudge
 from policy_engine.services.releasehistory import ReleaseChange, release_history
 from policy_engine.services.replay import Replay, replayed, sees
@@ -116,7 +116,7 @@ class AsOf:
         """Return which decisions about a subject the corrected facts would have answered otherwise."""
         body = {"register": correction.register, "row": correction.id, "facts": sorted(correction.facts)}
         self._require(principal)
-        self._replay.log_read(principal, {"what": "with-fact"}, body)
+        self._replay.log_read(principal, {"what": "with-fact"}, body, correction.id)
         answer = Changed()
         with self._walk(progress) as walk:
             for found in corrected(walk, self._releases, correction, Tags(self._vault)):
@@ -163,7 +163,8 @@ class AsOf:
     ) -> Changed:
         """Return which decisions would have been answered otherwise had nobody known facts of these names."""
         self._require(principal)
-        self._replay.log_read(principal, {"what": "without-fact"}, {"question": text, "facts": sorted(names)})
+        body = {"question": text, "facts": sorted(names)}
+        self._replay.log_read(principal, {"what": "without-fact"}, body, person_of(question))
         answer = Changed()
         with self._walk(progress) as walk:
             for found in forgotten(walk, self._releases, names, question):
@@ -210,7 +211,7 @@ class AsOf:
     ) -> EvidenceUse:
         """Return on which kinds of evidence, and how old, the decisions that a question asks for rested."""
         self._require(principal)
-        self._replay.log_read(principal, {"what": "evidence"}, {"question": text})
+        self._replay.log_read(principal, {"what": "evidence"}, {"question": text}, person_of(question))
         answer = EvidenceUse()
         with self._walk() as walk:
             later = changes_of_facts(walk)
