@@ -133,7 +133,7 @@ class AsOf:
         Raises `NotFound` when no entry received such a directive.
         """
         self._require(principal)
-        self._replay.log_read(principal, {"what": "let-through", "order": directive}, {})
+        self._log_read_of(principal, "let-through", directive)
         with self._walk() as walk:
             receipt = receipt_of(walk, directive)
         answer = LetThrough(receipt=receipt, since=receipt.counts_from if since is None else since)
@@ -147,7 +147,7 @@ class AsOf:
     def standings(self, principal: Principal, directive: str, progress: Progress | None = None) -> Standings:
         """Return who kept access under a directive, on what evidence, who lost it, and who was undetermined."""
         self._require(principal)
-        self._replay.log_read(principal, {"what": "standings", "order": directive}, {})
+        self._log_read_of(principal, "standings", directive)
         answer = Standings()
         with self._walk(progress) as walk:
             tally = Tally(walk)
@@ -190,7 +190,7 @@ class AsOf:
     def licence(self, principal: Principal, id: str, progress: Progress | None = None) -> LicenceUse:
         """Return every use of a licence. Raises `NotFound` when no entry ever made such a licence."""
         self._require(principal)
-        self._replay.log_read(principal, {"what": "licence-use", "order": id}, {})
+        self._log_read_of(principal, "licence-use", id)
         answer = LicenceUse()
         with self._walk(progress) as walk:
             for found in uses_of(walk, id):
@@ -230,6 +230,12 @@ class AsOf:
         self._replay.log_read(principal, {"what": "releases"}, {})
         with self._walk(progress) as walk:
             return release_history(walk)
+
+    def _log_read_of(self, principal: Principal, what: str, order: str) -> None:
+        """Write the entry of a read about an order. An id that no order bears is a word of the caller's: it is sealed."""
+        known = self._store.row("orders", order) is not None
+        public = {"what": what, **({"order": order} if known else {})}
+        self._replay.log_read(principal, public, {} if known else {"order": order}, "" if known else order)
 
     def _require(self, principal: Principal) -> None:
         require_unbounded(acting_person(self._store, principal, "audit:unseal"))
