@@ -232,7 +232,7 @@ class AsOf:
             return release_history(walk)
 
     def _log_read_of(self, principal: Principal, what: str, order: str) -> None:
-        """Write the entry of a read about an order. An id that no order bears is a word of the caller's: it is sealed."""
+        """Write the entry of a read about an order. An id that no order bears is the caller's own word, and sealed."""
         known = self._store.row("orders", order) is not None
         public = {"what": what, **({"order": order} if known else {})}
         self._replay.log_read(principal, public, {} if known else {"order": order}, "" if known else order)
