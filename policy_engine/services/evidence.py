@@ -74,15 +74,16 @@ class Filters:
         own = self.question
         if self.outcome not in (None, "allow", "deny"):
             raise InputRefused("is allow or deny", where="outcome")
-        if self.since is not None and self.until is not None and self.until <= self.since:
+        since, until = _latest(own.since, self.since), _earliest(own.until, self.until)
+        if since is not None and until is not None and until <= since:
             raise InputRefused("the time ends before it begins; give the earlier instant first", where="until")
         names = ("kind", "outcome", "model", "action", "rule", "tenant")
         terms = [term for name in names for term in one_of(name, getattr(self, name))]
         return Question(
             (*own.public, *terms),
             (*own.sealed, *sealed_terms(self.sealed)),
-            _latest(own.since, self.since),
-            _earliest(own.until, self.until),
+            since,
+            until,
         )
 
 
