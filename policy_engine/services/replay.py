@@ -23,6 +23,7 @@ from policy_engine.core.instants import ENDLESS
 from policy_engine.errors import InputRefused, LoadRefused, NotFound, VerificationFailed
 from policy_engine.ledger.sealing import KeyVault
 from policy_engine.services.marks import ERASED
+from policy_engine.services.past import is_change
 from policy_engine.services.permissions import Caller, acting_person
 from policy_engine.services.questions import Question, person_of
 from policy_engine.services.record import Recorder
@@ -82,7 +83,7 @@ class Replay:
             for step in walk.steps(lambda public: sees(caller, public), may=is_it):
                 if isinstance(step, Changed):
                     _refuse_change(is_it, step)
-                elif isinstance(step, Recorded) or step.public is not None:
+                elif isinstance(step, Recorded) or step.public is not None or self._is(step, is_it):
                     found = replayed(walk, rejudge, step)
                     self.log_read(principal, {"what": "replay", "entry": found.entry}, {}, step)
                     return found
@@ -124,6 +125,11 @@ class Replay:
         if log_id is None and not self.store.one_log:
             raise InputRefused("there are several logs here; name the entry as LOG:NUMBER", where="entry")
         return lambda entry: entry.seq == seq and log_id in (None, entry.log_id)
+
+    def _is(self, step: Closed, is_it: Callable[[StoredEntry], bool]) -> bool:
+        """Return whether a name means an entry of which nothing can be read, and not a change in front of it."""
+        entry = self.store.entry(step.log_id, step.seq)
+        return entry is not None and not is_change(entry) and is_it(entry)
 
     def log_read(
         self, principal: Principal, members: Mapping[str, Any], body: Mapping[str, Any], about: Step | str = ""
