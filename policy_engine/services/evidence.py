@@ -33,6 +33,7 @@ from policy_engine.services.questions import (
     Found,
     PublicTerm,
     Question,
+    check_one_person,
     entry_name,
     one_of,
     person_of,
@@ -77,11 +78,13 @@ class Filters:
         since, until = _latest(own.since, self.since), _earliest(own.until, self.until)
         if since is not None and until is not None and until <= since:
             raise InputRefused("the time ends before it begins; give the earlier instant first", where="until")
+        sealed = (*own.sealed, *sealed_terms(self.sealed))
+        check_one_person(sealed, "filter")
         names = ("kind", "outcome", "model", "action", "rule", "tenant")
         terms = [term for name in names for term in one_of(name, getattr(self, name))]
         return Question(
             (*own.public, *terms),
-            (*own.sealed, *sealed_terms(self.sealed)),
+            sealed,
             since,
             until,
         )

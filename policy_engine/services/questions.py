@@ -216,6 +216,13 @@ def check_words(facet: str, values: Iterable[str], where: str) -> None:
         raise InputRefused(f"{facet} is one of {', '.join(known)}", where=where)
 
 
+def check_one_person(sealed: Iterable[SealedTerm], where: str) -> None:
+    """Raise `InputRefused` for terms that name two persons, or two tenants that are persons."""
+    named = [term.facet for term in sealed if term.facet in ("subject", "tenant")]
+    if len(set(named)) < len(named):
+        raise InputRefused("one person at a time: each look is recorded for the person it is about", where=where)
+
+
 def person_of(question: Question) -> str:
     """Return the person whom a question names, by their id or by that of their own tenant; empty when it names none.
 

@@ -31,6 +31,7 @@ from policy_engine.services.questions import (
     PublicTerm,
     Question,
     SealedTerm,
+    check_one_person,
     check_words,
 )
 
@@ -75,6 +76,7 @@ def parse_question(text: str, now: int, limits: Limits = LIMITS) -> Question:
             term = _term(word, limits)
             (public if isinstance(term, PublicTerm) else sealed).append(term)  # type: ignore[arg-type]  # each to its own
     _check_repeated(public, words)
+    check_one_person(sealed, "question")
     return Question(tuple(public), tuple(sealed), *span.ends())
 
 

@@ -97,7 +97,14 @@ def test_a_read_that_named_the_subjects_own_tenant_is_erased(house: House, what:
     assert engine.evidence.verify().ok
 
 
-def test_one_individual_at_a_time() -> None:
-    """A question names one individual tenant, as it names one person: its read is sealed for whom it names."""
+@pytest.mark.parametrize("text", ["individual:eve,dana", "subject:eve subject:dana", "individual:eve individual:dana"])
+def test_one_person_at_a_time(text: str) -> None:
+    """A question names one person, by one term: its read is sealed for whom it names, and for nobody else."""
     with pytest.raises(InputRefused, match="one person at a time"):
-        parse_question("individual:eve,dana", 0)
+        parse_question(text, 0)
+
+
+def test_one_person_in_question_and_filter() -> None:
+    """A filter beside a question names no second person either."""
+    with pytest.raises(InputRefused, match="one person at a time"):
+        Filters(parse_question("subject:eve", 0), sealed={"subject": "dana"}).asked()
