@@ -6,7 +6,7 @@ shown. The language is that of `docs/questions.md`. Left to others: what is foun
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -77,7 +77,7 @@ def query(
             tenant=tenant,
             since=instant_of(since, "--since"),
             until=instant_of(until, "--until"),
-            sealed=dict(_named(text) for text in sealed or ()),
+            sealed=_sealed(sealed or ()),
             limit=limit,
             after=after,
             newest_first=not oldest_first,
@@ -122,6 +122,14 @@ def _decided(row: Mapping[str, Any]) -> bool:
 def _row(row: dict[str, Any], one_log: bool) -> dict[str, Any]:
     """Return a row with the name by which its entry is called."""
     return {**row, "entry": row["seq"] if one_log else f"{row['log']}:{row['seq']}"}
+
+
+def _sealed(texts: Iterable[str]) -> dict[str, str]:
+    """Return the facets that the options name. Raises `InputRefused` for one that is named twice."""
+    pairs = [_named(text) for text in texts]
+    if len(dict(pairs)) < len(pairs):
+        raise InputRefused("names the same thing twice; an entry is looked for by one value of each", where="--sealed")
+    return dict(pairs)
 
 
 def _named(text: str) -> tuple[str, str]:

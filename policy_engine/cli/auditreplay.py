@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -60,6 +60,13 @@ _RULES: output.Columns = (
     ("authority", "authority"),
 )
 _TABLES: output.Columns = (("edition", "edition"), ("in force from", "in_force_from"), ("age (days)", "age_days"))
+_GOES_WITH: Final = {
+    "--without": "--all",
+    "--until": "--all",
+    "--since": "--all or --with-fact",
+    "--subject": "--with-fact",
+    "--explain": "one entry",
+}
 
 
 @app.command("replay")
@@ -100,8 +107,15 @@ def replay(
     """Decide again what was decided, with the state of its own time. Exits 6 where anything comes out otherwise."""
     if sum((bool(what) and not all, all, bool(with_fact))) != 1:
         raise InputRefused("name one entry, or give --all, or --with-fact", where="audit replay")
-    if without and not all:
-        raise InputRefused("goes with --all", where="--without")
+    for option, given, goes in (
+        ("--without", without, all),
+        ("--until", until, all),
+        ("--since", since, all or with_fact),
+        ("--subject", subject, with_fact),
+        ("--explain", explain, what and not all),
+    ):
+        if given and not goes:
+            raise InputRefused(f"goes with {_GOES_WITH[option]}; nothing else heeds it", where=option)
     start, end = instant_of(since, "--since"), instant_of(until, "--until")
     with opened() as session:
         if with_fact:
@@ -147,13 +161,9 @@ def _value(text: str) -> Any:
 
 def _question(session: Session, text: str, since: int | None, until: int | None) -> Question:
     """Return the question as it was asked, within the times of the options."""
-    from dataclasses import replace
+    from policy_engine.services.exports.source import read_asked
 
-    from policy_engine.services.questiontext import parse_question
-
-    asked = parse_question(text, session.engine.store.now())
-    since, until = asked.since if since is None else since, asked.until if until is None else until
-    return replace(asked, since=since, until=until)
+    return read_asked(text, session.engine.store.now(), since, until).question
 
 
 def _show_all(session: Session, question: Question, text: str, form: FormOption) -> None:

@@ -41,13 +41,15 @@ def timeline(
 
     Exits 6 when an allow of an older epoch is dated after a change: then the change did not take hold.
     """
+    from policy_engine.services.exports.source import read_asked, reading_entries
     from policy_engine.services.incident import course
-    from policy_engine.services.questions import Question
 
     with opened() as session, output.progress("reading the log") as report:
-        asked = Question((), (), instant_of(since, "--since"), instant_of(until, "--until"))
+        span = instant_of(since, "--since"), instant_of(until, "--until")
+        asked = read_asked("", session.engine.store.now(), *span).question
         found = session.engine.evidence.scan(session.principal, asked)
-        stretches = course(_named(found, report))
+        with reading_entries():
+            stretches = course(_named(found, report))
     rows = [_row(stretch) for stretch in stretches]
     output.emit({"stretches": rows}, form, lambda: output.rows_table(rows, _COLUMNS))
     late = sum(stretch.late_count for stretch in stretches)

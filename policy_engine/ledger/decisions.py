@@ -16,11 +16,11 @@ an object of lists of texts; its tags are made from these, the subject and, wher
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from policy_engine.errors import InputRefused
+from policy_engine.errors import InputRefused, VerificationFailed
 from policy_engine.ledger.canonical import INTEGER_MAX, canonical, quote, to_bytes
 
 KIND = "decision"
@@ -74,6 +74,35 @@ def decision_public(members: DecisionMembers, log_id: str, seq: int, at: int, co
         f'"sealed":"{sealed}","seq":{seq},"tenant":{_text(m.tenant)},"tier":{_number(m.tier)},'
         f'"until":{_number(m.until)},"v":1}}'
     )
+
+
+_NONE: Final = type(None)
+_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
+    "outcome": (str,),
+    "action": (str, _NONE),
+    "model": (str, _NONE),
+    "tier": (int, _NONE),
+    "tenant": (str, _NONE),
+    "reasons": (list,),
+    "rules": (list,),
+    "lifted": (list,),
+    "licences": (list,),
+    "missing": (list,),
+    "until": (int, _NONE),
+    "instant": (int,),
+    "at": (int,),
+    "epoch": (int,),
+    "by": (str,),
+    "reached": (bool,),
+    "release": (str, _NONE),
+}
+
+
+def require_decision(public: Mapping[str, Any]) -> None:
+    """Raise `VerificationFailed` for a decision that lacks a public member, or has one of another type."""
+    whole = all(name in public and type(public[name]) in types for name, types in _TYPES.items())
+    if not whole or not all(type(reason) is list and len(reason) == 3 for reason in public["reasons"]):
+        raise VerificationFailed("a member of the decision is missing or has the wrong type")
 
 
 class DecisionBody(NamedTuple):

@@ -26,7 +26,7 @@ from policy_engine.services.letthrough import Receipt, let_through, receipt_of
 from policy_engine.services.licenceuse import Use, ends_at, uses_of
 from policy_engine.services.modelfamily import Family, family_of
 from policy_engine.services.permissions import acting_person, require_unbounded
-from policy_engine.services.questions import Question
+from policy_engine.services.questions import Question, person_of
 from policy_engine.services.rejudge import Recorded, Rejudge
 from policy_engine.services.releasehistory import ReleaseChange, release_history
 from policy_engine.services.replay import Replay, replayed, sees
@@ -116,7 +116,7 @@ class AsOf:
         """Return which decisions about a subject the corrected facts would have answered otherwise."""
         body = {"register": correction.register, "row": correction.id, "facts": sorted(correction.facts)}
         self._require(principal)
-        self._replay.log_read(principal, {"what": "with-fact"}, body)
+        self._replay.log_read(principal, {"what": "with-fact"}, body, correction.id)
         answer = Changed()
         with self._walk(progress) as walk:
             for found in corrected(walk, self._releases, correction, Tags(self._vault)):
@@ -133,7 +133,7 @@ class AsOf:
         Raises `NotFound` when no entry received such a directive.
         """
         self._require(principal)
-        self._replay.log_read(principal, {"what": "let-through", "order": directive}, {})
+        self._log_read_of(principal, "let-through", directive)
         with self._walk() as walk:
             receipt = receipt_of(walk, directive)
         answer = LetThrough(receipt=receipt, since=receipt.counts_from if since is None else since)
@@ -147,7 +147,7 @@ class AsOf:
     def standings(self, principal: Principal, directive: str, progress: Progress | None = None) -> Standings:
         """Return who kept access under a directive, on what evidence, who lost it, and who was undetermined."""
         self._require(principal)
-        self._replay.log_read(principal, {"what": "standings", "order": directive}, {})
+        self._log_read_of(principal, "standings", directive)
         answer = Standings()
         with self._walk(progress) as walk:
             tally = Tally(walk)
@@ -163,7 +163,8 @@ class AsOf:
     ) -> Changed:
         """Return which decisions would have been answered otherwise had nobody known facts of these names."""
         self._require(principal)
-        self._replay.log_read(principal, {"what": "without-fact"}, {"question": text, "facts": sorted(names)})
+        body = {"question": text, "facts": sorted(names)}
+        self._replay.log_read(principal, {"what": "without-fact"}, body, person_of(question))
         answer = Changed()
         with self._walk(progress) as walk:
             for found in forgotten(walk, self._releases, names, question):
@@ -189,7 +190,7 @@ class AsOf:
     def licence(self, principal: Principal, id: str, progress: Progress | None = None) -> LicenceUse:
         """Return every use of a licence. Raises `NotFound` when no entry ever made such a licence."""
         self._require(principal)
-        self._replay.log_read(principal, {"what": "licence-use", "order": id}, {})
+        self._log_read_of(principal, "licence-use", id)
         answer = LicenceUse()
         with self._walk(progress) as walk:
             for found in uses_of(walk, id):
@@ -210,7 +211,7 @@ class AsOf:
     ) -> EvidenceUse:
         """Return on which kinds of evidence, and how old, the decisions that a question asks for rested."""
         self._require(principal)
-        self._replay.log_read(principal, {"what": "evidence"}, {"question": text})
+        self._replay.log_read(principal, {"what": "evidence"}, {"question": text}, person_of(question))
         answer = EvidenceUse()
         with self._walk() as walk:
             later = changes_of_facts(walk)
@@ -229,6 +230,12 @@ class AsOf:
         self._replay.log_read(principal, {"what": "releases"}, {})
         with self._walk(progress) as walk:
             return release_history(walk)
+
+    def _log_read_of(self, principal: Principal, what: str, order: str) -> None:
+        """Write the entry of a read about an order. An id that no order bears is the caller's own word, and sealed."""
+        known = self._store.row("orders", order) is not None
+        public = {"what": what, **({"order": order} if known else {})}
+        self._replay.log_read(principal, public, {} if known else {"order": order}, "" if known else order)
 
     def _require(self, principal: Principal) -> None:
         require_unbounded(acting_person(self._store, principal, "audit:unseal"))

@@ -28,7 +28,17 @@ from policy_engine.services.marks import Mark, marks_of
 from policy_engine.services.permissions import acting_person, is_local, require
 from policy_engine.services.projection import Projection
 from policy_engine.services.questiongroups import QuestionGroups
-from policy_engine.services.questions import EVERYTHING, Found, PublicTerm, Question, entry_name, one_of, sealed_terms
+from policy_engine.services.questions import (
+    EVERYTHING,
+    Found,
+    PublicTerm,
+    Question,
+    check_one_person,
+    entry_name,
+    one_of,
+    person_of,
+    sealed_terms,
+)
 from policy_engine.services.record import Recorder
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.timeline import Timeline
@@ -65,15 +75,18 @@ class Filters:
         own = self.question
         if self.outcome not in (None, "allow", "deny"):
             raise InputRefused("is allow or deny", where="outcome")
-        if self.since is not None and self.until is not None and self.until <= self.since:
+        since, until = _latest(own.since, self.since), _earliest(own.until, self.until)
+        if since is not None and until is not None and until <= since:
             raise InputRefused("the time ends before it begins; give the earlier instant first", where="until")
+        sealed = (*own.sealed, *sealed_terms(self.sealed))
+        check_one_person(sealed, "filter")
         names = ("kind", "outcome", "model", "action", "rule", "tenant")
         terms = [term for name in names for term in one_of(name, getattr(self, name))]
         return Question(
             (*own.public, *terms),
-            (*own.sealed, *sealed_terms(self.sealed)),
-            _latest(own.since, self.since),
-            _earliest(own.until, self.until),
+            sealed,
+            since,
+            until,
         )
 
 
@@ -260,8 +273,8 @@ class Evidence:
         for term in question.sealed:
             name, values = (term.facet, term.values) if term.group is None else ("group", (term.group,))
             asked[name] = values[0] if len(values) == 1 and name not in asked else [*_listed(asked.get(name)), *values]
-        subject = next((term.values[0] for term in question.sealed if term.facet == "subject"), "")
-        self._log_read(principal, {"what": "query", "by_sealed": sorted(asked)}, {"sealed": asked}, subject, None)
+        members = {"what": "query", "by_sealed": sorted(asked)}
+        self._log_read(principal, members, {"sealed": asked}, person_of(question), None)
 
     def _log_read(
         self,

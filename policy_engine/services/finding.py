@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from policy_engine.errors import InputRefused
+from policy_engine.errors import InputRefused, VerificationFailed
 from policy_engine.ledger.sealing import KeyVault
 from policy_engine.limits import Limits
 from policy_engine.services.questiongroups import QuestionGroups
@@ -166,9 +166,13 @@ def _look(entry: ReadEntry, marks: Marks, question: Question, sealed: SealedTerm
     position, log_id, seq, data, tags = entry
     public = None
     if question is not EVERYTHING:
-        public = json.loads(data)
-        if not question.matches(public) or not sealed.hold(public, tags):
-            return None, log_id, seq
+        try:
+            public = json.loads(data)
+            if not question.matches(public) or not sealed.hold(public, tags):
+                return None, log_id, seq
+        except (AttributeError, LookupError, TypeError, ValueError):
+            place = f"entry {seq} of log {log_id}"
+            raise VerificationFailed(f"{place} is not what this program writes; run `audit verify`") from None
     leaf = None if position[0] == PENDING else position[0]
     return Found(log_id, seq, leaf, data, one_log=marks.one_log, public=public), log_id, seq
 

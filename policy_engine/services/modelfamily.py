@@ -18,6 +18,7 @@ from policy_engine.core.decision import Outcome
 from policy_engine.core.release import Release
 from policy_engine.core.switches import DIMENSIONS, KillSwitch
 from policy_engine.errors import NotFound
+from policy_engine.ledger.decisions import require_decision
 from policy_engine.ledger.encoding import parse_public
 from policy_engine.services.past import is_decision
 from policy_engine.services.rejudge import Rejudge
@@ -64,7 +65,7 @@ def family_of(walk: Walk, releases: ReleaseLoader, model: str) -> Family:
             _count(found, rejudge.snapshot(), entry)
         return False
 
-    for step in walk.steps(lambda public: False, may=count):
+    for step in walk.whole(lambda public: False, may=count):
         if isinstance(step, Changed) and "activates" in step.public:
             _add_members(found, rejudge.snapshot(), model)
     if not found.members:
@@ -88,6 +89,7 @@ def _add_members(found: Family, snapshot: Snapshot, model: str) -> None:
 def _count(found: Family, snapshot: Snapshot, entry: StoredEntry) -> None:
     """Count a decision on a model of the family under each control that reached its lineage then."""
     public = parse_public(entry.public)
+    require_decision(public)
     model, release = public["model"], snapshot.release
     if model not in found.members or not isinstance(release, Release) or release.catalogue.find(model) is None:
         return

@@ -216,6 +216,22 @@ def check_words(facet: str, values: Iterable[str], where: str) -> None:
         raise InputRefused(f"{facet} is one of {', '.join(known)}", where=where)
 
 
+def check_one_person(sealed: Iterable[SealedTerm], where: str) -> None:
+    """Raise `InputRefused` for terms that name two persons, or two tenants that are persons."""
+    named = [term.facet for term in sealed if term.facet in ("subject", "tenant")]
+    if len(set(named)) < len(named):
+        raise InputRefused("one person at a time: each look is recorded for the person it is about", where=where)
+
+
+def person_of(question: Question) -> str:
+    """Return the person whom a question names, by their id or by that of their own tenant; empty when it names none.
+
+    A read of that question is sealed for them, so that it goes when they are erased.
+    """
+    named = {term.facet: value for term in reversed(question.sealed) for value in term.values[:1]}
+    return named.get("subject") or named.get("tenant") or ""
+
+
 def one_of(column: str, value: str | None) -> tuple[PublicTerm, ...]:
     """Return the term that a column has one value; none without a value."""
     return () if value is None else (PublicTerm(column, (value,)),)

@@ -31,6 +31,7 @@ from policy_engine.services.questions import (
     PublicTerm,
     Question,
     SealedTerm,
+    check_one_person,
     check_words,
 )
 
@@ -75,6 +76,7 @@ def parse_question(text: str, now: int, limits: Limits = LIMITS) -> Question:
             term = _term(word, limits)
             (public if isinstance(term, PublicTerm) else sealed).append(term)  # type: ignore[arg-type]  # each to its own
     _check_repeated(public, words)
+    check_one_person(sealed, "question")
     return Question(tuple(public), tuple(sealed), *span.ends())
 
 
@@ -180,7 +182,7 @@ def _term(word: _Word, limits: Limits) -> PublicTerm | SealedTerm:
         if len(values) > 1:
             _refuse('one group at a time; join groups as the packs do, such as group:"D:5 + MO"', at)
         return SealedTerm("counted", (), values[0])
-    if name[0] == "subject" and len(values) > 1:
+    if name[0] in ("subject", "individual") and len(values) > 1:
         _refuse("one person at a time: each look is recorded for the person it is about", at)
     check_words(SEALED[name[0]], values, f"question, character {at}")
     return SealedTerm(SEALED[name[0]], values)

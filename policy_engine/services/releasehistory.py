@@ -55,7 +55,7 @@ def release_history(walk: Walk) -> list[ReleaseChange]:
                 active.denies_count += 1
         return False
 
-    for step in walk.steps(lambda public: False, may=count):
+    for step in walk.whole(lambda public: False, may=count):
         if not isinstance(step, Changed):
             continue
         for change, release in _changes(step.public):

@@ -23,13 +23,14 @@ from policy_engine.core.instants import ENDLESS
 from policy_engine.errors import InputRefused, LoadRefused, NotFound, VerificationFailed
 from policy_engine.ledger.sealing import KeyVault
 from policy_engine.services.marks import ERASED
+from policy_engine.services.past import is_change
 from policy_engine.services.permissions import Caller, acting_person
-from policy_engine.services.questions import Question
+from policy_engine.services.questions import Question, person_of
 from policy_engine.services.record import Recorder
 from policy_engine.services.rejudge import Difference, Recorded, Rejudge, differences
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.sealedterms import groups_of, holds
-from policy_engine.services.walk import UNREADABLE, Changed, Closed, Progress, Walk
+from policy_engine.services.walk import UNREADABLE, Changed, Closed, Progress, Step, Walk
 from policy_engine.store.interfaces import Store, StoredEntry
 
 SAME: Final = "same"
@@ -82,7 +83,7 @@ class Replay:
             for step in walk.steps(lambda public: sees(caller, public), may=is_it):
                 if isinstance(step, Changed):
                     _refuse_change(is_it, step)
-                elif isinstance(step, Recorded) or step.public is not None:
+                elif isinstance(step, Recorded) or step.public is not None or self._is(step, is_it):
                     found = replayed(walk, rejudge, step)
                     self.log_read(principal, {"what": "replay", "entry": found.entry}, {}, step)
                     return found
@@ -97,7 +98,7 @@ class Replay:
         it was asked, for the entry of the read, which is durable before the first result. Raises as `one`.
         """
         caller = acting_person(self.store, principal, "audit:unseal")
-        self.log_read(principal, {"what": "replay"}, {"question": text})
+        self.log_read(principal, {"what": "replay"}, {"question": text}, person_of(question))
         return self._all(caller, question, progress)
 
     def _all(self, caller: Caller, question: Question, progress: Progress | None) -> Iterator[Replayed]:
@@ -125,11 +126,16 @@ class Replay:
             raise InputRefused("there are several logs here; name the entry as LOG:NUMBER", where="entry")
         return lambda entry: entry.seq == seq and log_id in (None, entry.log_id)
 
+    def _is(self, step: Closed, is_it: Callable[[StoredEntry], bool]) -> bool:
+        """Return whether a name means an entry of which nothing can be read, and not a change in front of it."""
+        entry = self.store.entry(step.log_id, step.seq)
+        return entry is not None and not is_change(entry) and is_it(entry)
+
     def log_read(
-        self, principal: Principal, members: Mapping[str, Any], body: Mapping[str, Any], about: object = None
+        self, principal: Principal, members: Mapping[str, Any], body: Mapping[str, Any], about: Step | str = ""
     ) -> None:
-        """Write the entry of a read; of one decision it is sealed for, and found by, the person it was about."""
-        subject, tenant = "", None
+        """Write the entry of a read; of one decision, or one person, it is sealed for and found by whom it is about."""
+        subject, tenant = about if isinstance(about, str) else "", None
         if isinstance(about, Recorded):
             subject, tenant = str(about.body["subject"]), about.body["tenant"]
         self._recorder.record(

@@ -66,7 +66,13 @@ class Search:
             at = self._store.now()
             hits, complete = self._hits(principal, query, snapshot, at)
             # Whom a search found is not kept: under the key of no one subject, it could be erased for none of them.
-            body = {"search": kind, "subject": query.subject, "tenant": query.tenant}
+            # Nor, where it names no subject, for which tenant: that may be an individual.
+            place = query.location
+            body = {
+                "search": kind,
+                "location": None if place is None else [place.country, place.region, place.anonymiser],
+                "serving_region": query.serving_region,
+            }
             draft = self._recorder.note(
                 "search",
                 {
@@ -79,6 +85,7 @@ class Search:
                 snapshot.state,
                 body=body,
                 subject=query.subject or "",
+                tenant=None if query.subject is None else query.tenant,
                 instant=at,
             )
             (result,) = self._recorder.write((draft,), snapshot.state)

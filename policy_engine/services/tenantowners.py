@@ -48,7 +48,7 @@ def tenants_owned(walk: Walk, releases: ReleaseLoader, at: int) -> list[Owned]:
         counts[str(public["tenant"]), public["outcome"]] += 1
         return False
 
-    for _ in walk.steps(count, until=at):
+    for _ in walk.whole(count, until=at):
         pass
     release = Rejudge(walk.past, releases).snapshot().release
     if not isinstance(release, Release):

@@ -4,6 +4,7 @@ Rules of the room:
 - Theirs are: their row; an individual tenant that nobody else is a member of; a licence or grant for them and a hold on
   them; proposals that name them. Not theirs, and kept: the keys they hold, what they proposed, decided or entered for
   others, and orders and tenants that merely mention them; those rows are counted, so that nobody is promised more.
+- Reads and proposals that name such a tenant are theirs too, unless a person of the register bears its id.
 - Every year's tag is looked for, from the first entry on; data keys are looked for under every tenant of the register.
 Left to others: holds, who may ask, taking it away (`erasure`, `store.erasing`).
 """
@@ -53,14 +54,16 @@ class Traces:
 def traces_of(store: ReadStore, vault: KeyVault, subject: str, at: int) -> Traces:
     """Return what there is of a subject. Raises `Conflict` while a licence or grant for them is in force."""
     epoch = store.state().epoch
-    tags = subject_tags(store, vault, "subject", subject, at)
-    theirs, kept = _rows(store, subject, at)
+    alone = _own_tenants(store, subject)
+    names = (subject, *sorted(id for id in alone - {subject} if store.row("persons", id) is None))
+    tags = tuple(tag for name in names for tag in subject_tags(store, vault, "subject", name, at))
+    theirs, kept = _rows(store, subject, alone, names, at)
     tenants = [None, *(row.id for row in _all(store, "tenants"))]
     return Traces(
         epoch=epoch,
         tags=tags,
         places=tuple(store.tagged(tags)),
-        keys=tuple(data_key_id(vault.index_key(), tenant, subject) for tenant in tenants),
+        keys=tuple(data_key_id(vault.index_key(), tenant, name) for name in names for tenant in tenants),
         rows=theirs,
         kept=kept,
     )
@@ -82,14 +85,15 @@ def mentions(document: Any, subject: str) -> bool:
     return bool(document == subject)
 
 
-def _rows(store: ReadStore, subject: str, at: int) -> tuple[tuple[Row, ...], dict[str, int]]:
+def _rows(
+    store: ReadStore, subject: str, alone: frozenset[str], names: tuple[str, ...], at: int
+) -> tuple[tuple[Row, ...], dict[str, int]]:
     """Return the rows that are the subject's, and how many others name them, by register."""
     theirs: list[Row] = []
     kept: dict[str, int] = {}
-    alone = _own_tenants(store, subject)
     for register in REGISTERS:
         for row in _all(store, register):
-            if _is_theirs(row, subject, alone):
+            if _is_theirs(row, subject, alone, names):
                 _require_over(row, at)
                 theirs.append(row)
             elif row.id == subject or mentions(row.document, subject):
@@ -97,7 +101,7 @@ def _rows(store: ReadStore, subject: str, at: int) -> tuple[tuple[Row, ...], dic
     return tuple(theirs), kept
 
 
-def _is_theirs(row: Row, subject: str, tenants: frozenset[str]) -> bool:
+def _is_theirs(row: Row, subject: str, tenants: frozenset[str], names: tuple[str, ...]) -> bool:
     document = row.document
     if row.register == "persons":
         return row.id == subject
@@ -110,8 +114,8 @@ def _is_theirs(row: Row, subject: str, tenants: frozenset[str]) -> bool:
         return body.get("person_id") == subject or (body.get("person_id") is None and body.get("tenant_id") in tenants)
     if row.register == "approvals":
         return document["kind"] != _ABOUT_KEYS and (
-            mentions(document["payload"], subject)
-            or any(register in FACT_REGISTERS and id == subject for register, id, _ in document["base"])
+            any(mentions(document["payload"], name) for name in names)
+            or any(register in FACT_REGISTERS and id in names for register, id, _ in document["base"])
         )
     return False
 

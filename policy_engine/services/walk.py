@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from policy_engine.errors import Gone, VerificationFailed
+from policy_engine.ledger.decisions import require_decision
 from policy_engine.ledger.encoding import parse_public
 from policy_engine.ledger.sealing import KeyVault, row_key_id
 from policy_engine.services.marks import ERASED, PRUNED, Marks
@@ -39,7 +40,10 @@ MakePast = Callable[[Unsealer, Callable[[str], bytes | None]], Past]
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """An entry that could not be used: `status` is `erased`, `pruned` or `unreadable`, `note` says by what or why."""
+    """An entry that could not be used: `status` is `erased`, `pruned` or `unreadable`, `note` says by what or why.
+
+    `public` are its public members, `None` where they are not those of an entry.
+    """
 
     log_id: str
     seq: int
@@ -100,6 +104,19 @@ class Walk:
                 yield step
         self._progress(done, total)
 
+    def whole(
+        self, wanted: Wanted, *, may: Callable[[StoredEntry], bool] = is_decision, until: int | None = None
+    ) -> Iterator[Step]:
+        """Yield the same for a question whose answer has no place for what it lacks.
+
+        Raises `VerificationFailed` at an entry that cannot be read.
+        """
+        for step in self.steps(wanted, may=may, until=until):
+            if isinstance(step, Closed) and step.status == UNREADABLE:
+                place = f"entry {step.seq} of log {step.log_id}"
+                raise VerificationFailed(f"the answer would lack {place}: {step.note}; run `audit verify`")
+            yield step
+
     def _step(self, entry: StoredEntry, wanted: Wanted, may: Callable[[StoredEntry], bool]) -> Step | None:
         public: Mapping[str, Any] | None = None
         try:
@@ -108,8 +125,12 @@ class Walk:
                 return Changed(entry.log_id, entry.seq, entry, public)
             if not may(entry):
                 return None
-            public = parse_public(entry.public)
-            if public["kind"] != "decision" or not wanted(public):
+            found = parse_public(entry.public)
+            if found["kind"] != "decision":
+                return None
+            require_decision(found)
+            public = found
+            if not wanted(public):
                 return None
             return Recorded(entry.log_id, entry.seq, entry.public, public, self._unsealer.body(entry, public))
         except Gone as gone:

@@ -63,6 +63,9 @@ def test_finding_a_person_needs_a_key_and_is_recorded(asked: Shell) -> None:
     assert [entry["outcome"] for entry in found if entry["kind"] == "decision"] == ["deny"]
     assert len(asked("audit", "query", "--kind", "read").json["entries"]) == 1
     assert asked("audit", "query", "--sealed", "subject", key="auditor").code == Code.USAGE
+    both = asked("audit", "query", "--sealed", "subject=eve", "--sealed", "subject=alice", key="auditor")
+    assert (both.code, both.out) == (Code.USAGE, "")
+    assert asked("audit", "query", "since 2026-07-01", "--until", "2026-06-01").code == Code.USAGE
     assert asked("audit", "query", "--sealed", "shoe=43", key="auditor").code == Code.USAGE
 
 

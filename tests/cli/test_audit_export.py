@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from policy_engine.cli.exits import Code
 from policy_engine_verify import cli as verifier
 from tests.cli.conftest import Shell
+from tests.cli.test_audit import tampered
 
 
 def test_an_export_is_three_files(shell: Shell, tmp_path: Path) -> None:
@@ -92,3 +94,19 @@ def test_a_public_bundle_needs_no_approval(shell: Shell, tmp_path: Path, capsys:
     assert verifier.main([str(tmp_path / "b"), "--key", key, "--json"]) == 0
     assert not (tmp_path / "b" / "bodies").exists() and not (tmp_path / "b" / "sealed").exists()
     assert json.loads(capsys.readouterr().out)["counts"]["entries"] > 0
+
+
+@pytest.mark.parametrize("now", ["replace(public, '\"outcome\":', '\"income\":')", "'[1]'", "'hello'"])
+def test_an_entry_that_is_none_ends_what_is_made_of_the_log(shell: Shell, tmp_path: Path, now: str) -> None:
+    """Exit 6 with a word about `audit verify`, and no file: a damaged log is no internal error."""
+    shell.asked()
+    tampered(shell, f"UPDATE entries SET public = CAST({now} AS BLOB) WHERE seq = 1")
+    made, year = tmp_path / "made", datetime.now(UTC).year
+    for words in (
+        ("export", "--format", "ocsf", "--to", made),
+        ("report", "--period", f"{year - 1}-01-01..{year + 2}-01-01", "--no-verify", "--to", made),
+        ("timeline",),
+    ):
+        ran = shell("audit", *words, key="auditor")
+        assert (ran.code, ran.out) == (Code.VERIFICATION_FAILED, ""), words
+        assert "audit verify" in ran.err and not made.exists()

@@ -36,6 +36,33 @@ def test_one_decision_is_the_same(asked: Shell) -> None:
     assert "same" in asked("audit", "replay", "2", "-o", "table", key="auditor").out
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("1", "--since", "2020-01-01"), "--since"),
+        (("1", "--until", "2020-01-01"), "--until"),
+        (("1", "--subject", "eve"), "--subject"),
+        (("--all", "--explain"), "--explain"),
+        (("--with-fact", "us_status=none", "--subject", "eve", "--until", "2020-01-01"), "--until"),
+        (("--all", "--since", "2026-07-01", "--until", "2026-06-01"), "earlier instant first"),
+        (("--all", "since 2026-07-01", "--since", "2026-06-01"), "in the question already"),
+        (("--all", "since 2026-07-01", "--until", "2026-06-01"), "earlier instant first"),
+    ],
+)
+def test_what_nothing_heeds_is_refused(asked: Shell, words: tuple[str, ...], says: str) -> None:
+    """An option that does not go with the others, and a time that holds nothing, are not passed over as all is well."""
+    ran = asked("audit", "replay", *words, key="auditor")
+    assert (ran.code, ran.out) == (Code.USAGE, "")
+    assert says in ran.err
+
+
+def test_a_timeline_that_ends_before_it_begins(asked: Shell) -> None:
+    """A time that holds nothing is refused: "no late allow" would be no answer."""
+    ran = asked("audit", "timeline", "--since", "2026-07-01", "--until", "2026-06-01")
+    assert (ran.code, ran.out) == (Code.USAGE, "")
+    assert "earlier instant first" in ran.err
+
+
 def test_all_decisions_are_counted(asked: Shell) -> None:
     """Counts by what became of them, nothing listed, exit 0; a question and a time narrow it."""
     ran = asked("audit", "replay", "--all", key="auditor")

@@ -305,6 +305,20 @@ def test_each_question_needs_the_scope_and_is_recorded(house: tuple[Engine, dict
     assert engine.evidence.verify().ok
 
 
+def test_an_id_that_no_order_bears_stays_out_of_the_public_part(house: tuple[Engine, dict[str, Principal]]) -> None:
+    """Whoever types a person where an order is asked for puts no name into what is public and never erased."""
+    engine, keys = house
+    asof = AsOf(engine.replay)
+    for question in (asof.licence, asof.let_through):
+        with pytest.raises(NotFound):
+            question(keys["auditor"], "eve")
+    asof.standings(keys["auditor"], "eve")
+    read = [parse_public(data) for _, _, data in engine.store.entries(after=0)]
+    assert [entry["what"] for entry in read] == ["licence-use", "let-through", "standings"]
+    assert "eve" not in str(read)
+    assert [engine.evidence.read_body(keys["auditor"], seq)["order"] for seq in (1, 2, 3)] == ["eve"] * 3
+
+
 # On a generated history
 
 

@@ -208,6 +208,23 @@ def test_the_sealed_part_says_what_was_asked_about_a_person(engine: Engine) -> N
     }
 
 
+def test_a_search_says_for_whom_and_from_where(engine: Engine) -> None:
+    """The sealed part of `what-can` holds tenant, place and region, without which nobody could ask it again."""
+    place = Location("US", "US-CA")
+    engine.search.what_can(PEP, Query("alice", tenant="acme", location=place, serving_region="US"))
+    with engine.store.view() as view:
+        *_, entry = view.scan_entries()
+        body = Unsealer(engine.evidence._vault, view.data_key).body(entry, parse_public(entry.public))
+    assert body == {
+        "search": "what-can",
+        "subject": "alice",
+        "tenant": "acme",
+        "location": ["US", "US-CA", False],
+        "serving_region": "US",
+    }
+    assert engine.evidence.verify().findings == ()
+
+
 # Tokens
 
 VAULT = new_vault()

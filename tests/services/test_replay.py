@@ -21,12 +21,15 @@ from policy_engine.bootstrap import Engine, open_engine
 from policy_engine.core.decision import Principal, PrincipalKind, Request
 from policy_engine.core.facts import Location
 from policy_engine.core.instants import DAY
-from policy_engine.errors import InputRefused, NotAuthenticated, NotFound, NotPermitted
+from policy_engine.errors import InputRefused, NotAuthenticated, NotFound, NotPermitted, VerificationFailed
+from policy_engine.services.asof import AsOf
+from policy_engine.services.evidence import Filters
 from policy_engine.services.keys import KeyRequest
 from policy_engine.services.permissions import LOCAL
 from policy_engine.services.questiontext import parse_question
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.replay import Replayed
+from policy_engine.services.supposed import Correction
 from policy_engine.settings import Settings
 from policy_engine.store.migrate import install
 from tests.laws.sample import opened
@@ -468,3 +471,35 @@ def test_a_question_selects_what_is_replayed(
     asked = parse_question(question, engine.store.now())
     found = list(engine.replay.all(keys["auditor"], asked))
     assert list(statuses(found)) == entries
+
+
+# Damage
+
+
+@pytest.mark.parametrize("member", ["instant", "reasons", "by", "outcome"])
+def test_a_decision_that_lacks_a_member_is_unreadable(house: tuple[Engine, dict[str, Principal]], member: str) -> None:
+    """It is named and nothing else is kept back; whoever cannot say so with an answer gives none."""
+    engine, keys = house
+    for request in (ALICE, EVE, ALICE):
+        engine.decider.decide(request, LOCAL)
+    edited(engine, written(f'"{member}":', f'"{member[:-1]}_":'))
+    found = list(engine.replay.all(keys["auditor"]))
+    assert [one.status for one in found] == ["same", "unreadable", "same"]
+    assert "missing or has the wrong type" in found[1].note
+    assert engine.replay.one(keys["auditor"], "2").status == "unreadable"
+    asof = AsOf(engine.replay)
+    corrected = asof.corrected(keys["auditor"], Correction("persons", "eve", {"us_status": "none"}, 0))
+    assert [one["entry"] for one in corrected.closed] == ["2"]
+    for ask in (lambda: asof.family(keys["auditor"], "fable-5"), lambda: asof.owners(keys["auditor"])):
+        with pytest.raises(VerificationFailed, match="would lack entry 2"):
+            ask()
+
+
+@pytest.mark.parametrize("now", ["[1]", "hello"])
+def test_a_question_names_the_entry_that_is_none(house: tuple[Engine, dict[str, Principal]], now: str) -> None:
+    """What is no entry is neither found nor passed over: the answer is refused, with its place."""
+    engine, _ = house
+    engine.decider.decide(ALICE, LOCAL)
+    edited(engine, f"UPDATE entries SET public = CAST('{now}' AS BLOB) WHERE seq = 1")
+    with pytest.raises(VerificationFailed, match="entry 1 of log"):
+        engine.evidence.query(LOCAL, Filters(outcome="allow"))

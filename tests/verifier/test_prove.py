@@ -82,7 +82,9 @@ def test_every_entry_has_a_proof(tmp_path: Path) -> None:
     stranger = str(honest.signer("elsewhere.example").key)
     assert verified(tmp_path / "p", "--key", stranger)[0] == 6
     assert verified(tmp_path / "p", "--key", MADE.key, "--witness", MADE.witness_key)[0] == 0
-    assert verified(tmp_path / "p", "--key", MADE.key, "--since", str(tmp_path / "p"))[0] == 6
+    for asked in (("--since", str(tmp_path / "p")), ("--complete",), ("--replay",)):
+        code, said = verified(tmp_path / "p", "--key", MADE.key, *asked)
+        assert code == 6 and "need a bundle" in said
 
 
 def test_a_proof_of_something_else(tmp_path: Path) -> None:

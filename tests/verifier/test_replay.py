@@ -116,7 +116,7 @@ def test_no_other_model_is_known(old: str, new: str) -> None:
     assert not is_known(SAMPLE.replace(old, new, 1))
 
 
-def bundle(folder: Path, model: str, policy: str, outcome: str) -> tuple[Path, str]:
+def bundle(folder: Path, model: str, policy: str, outcome: str, reached: bool = True) -> tuple[Path, str]:
     """Return an unsealed bundle of one decision about one value, and the log's key."""
     files = {"model.conf": model.encode(), "policy.csv": policy.encode()}
     listed = sorted([name, hashlib.sha256(data).hexdigest()] for name, data in files.items())
@@ -127,7 +127,7 @@ def bundle(folder: Path, model: str, policy: str, outcome: str) -> tuple[Path, s
     values = {"values": ["alice", "data1", "read"]}
     text_of_body = honest.canonical({"body": values, "salt": "ab" * 32})
     commit = hashlib.sha256(bytes.fromhex("ab" * 32) + honest.canonical(values)).hexdigest()
-    entry = made.decision("0" * 32)._replace(outcome=outcome, release=f"sha256:{release}")
+    entry = made.decision("0" * 32)._replace(outcome=outcome, release=f"sha256:{release}", reached=reached)
     log.entries.append(honest.decision_public(entry, log.id, 0, made.at, commit, "cd" * 32))
     leaf = honest.leaf_hash(log.entries[0])
     header = honest.Header(log.id, 0, 0, 1, leaf.hex(), log.head, made.epoch, f"sha256:{release}", made.at)
@@ -177,6 +177,15 @@ def test_an_outcome_that_the_policy_does_not_give(tmp_path: Path, capsys: pytest
     code, found = replayed(capsys, folder, "--key", key, "--model-sha256", vouched)
     assert (code, found["differ"], len(found["places"])) == (6, 1, 1)
     assert "entry 0: recorded deny, stock Casbin says allow" in found["places"][0]
+
+
+def test_an_allow_that_never_reached_the_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only rules allow: an allow that says it never reached them differs, where a deny is left out."""
+    for outcome, (code, differ, left_out) in {"allow": (6, 1, 0), "deny": (0, 0, 1)}.items():
+        folder, key = bundle(tmp_path / outcome, PLAIN, POLICY, outcome, reached=False)
+        ended, found = replayed(capsys, folder, "--key", key)
+        assert (ended, found["differ"], found["left_out"]) == (code, differ, left_out)
+        assert len(found["places"]) == differ
 
 
 @pytest.mark.parametrize("name", ["model.conf", "files.json", "policy.csv"])

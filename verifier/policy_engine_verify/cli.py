@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"policy-engine-verify: {_sentence(refused)}", file=sys.stderr)
         return USAGE
     try:
-        found = _prove(chosen.bundle, given) if _is_proof(chosen.bundle) else _check(chosen, given)
+        found = _prove(chosen, given) if _is_proof(chosen.bundle) else _check(chosen, given)
     except (Refused, OSError) as refused:
         found = {"ok": False, "refused": _sentence(refused)}
     found["key"] = "given" if given.key else "from the bundle"
@@ -118,10 +118,11 @@ def _is_proof(path: Path) -> bool:
         return path.suffix == ".tlog-proof" or file.read(len(HEADER)) == HEADER
 
 
-def _prove(path: Path, given: Given) -> dict[str, Any]:
-    entry, header, stated = check_entry(_read(path, limits.PROOF_BYTES), given.key, given.witnesses, given.quorum)
-    if given.since or given.receipts:
-        raise Refused("--since and --receipt need a bundle; a single proof says nothing about them")
+def _prove(chosen: argparse.Namespace, given: Given) -> dict[str, Any]:
+    data = _read(chosen.bundle, limits.PROOF_BYTES)
+    entry, header, stated = check_entry(data, given.key, given.witnesses, given.quorum)
+    if given.since or given.receipts or chosen.complete or chosen.replay:
+        raise Refused("--since, --receipt, --complete and --replay need a bundle; a single proof says nothing of them")
     place = {"log": header.log, "batch": header.batch, "seq": entry["seq"]}
     return {"ok": True, "proved": place, **_stated(stated), "entry": entry}
 

@@ -90,7 +90,9 @@ class _Run:
                 self._decision(entry, waits["texts"] if waits["seq"] == entry["seq"] else [None])
 
     def _decision(self, entry: dict[str, Any], texts: list[str | None]) -> None:
-        if not entry["reached"]:
+        if not entry["reached"] and entry["outcome"] != "deny":
+            self._differs(entry, "only the rules can allow, and it never reached them")
+        elif not entry["reached"]:
             self.left_out["the decision never reached the rules"] += 1
         elif texts[0] is None:
             self.left_out["the body was erased or pruned"] += 1
@@ -111,10 +113,15 @@ class _Run:
             except Exception:  # noqa: BLE001  a rule that errs denies, whatever Casbin raises for it
                 self._answers[question] = False
         outcome = "allow" if self._answers[question] else "deny"
-        self.counts["same" if outcome == entry["outcome"] else "differ"] += 1
-        if outcome != entry["outcome"] and len(self.places) < PLACES_COUNT:
-            place = f"log {entry['log']}, entry {entry['seq']}"
-            self.places.append(f"{place}: recorded {entry['outcome']}, stock Casbin says {outcome}")
+        if outcome == entry["outcome"]:
+            self.counts["same"] += 1
+        else:
+            self._differs(entry, f"stock Casbin says {outcome}")
+
+    def _differs(self, entry: dict[str, Any], why: str) -> None:
+        self.counts["differ"] += 1
+        if len(self.places) < PLACES_COUNT:
+            self.places.append(f"log {entry['log']}, entry {entry['seq']}: recorded {entry['outcome']}, {why}")
 
     def _enforcer(self, release: str) -> Any:
         if release not in self._enforcers:

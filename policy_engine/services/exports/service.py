@@ -31,7 +31,7 @@ from policy_engine.services.exports.ocsf import write_ocsf
 from policy_engine.services.exports.parquet import require_duckdb, write_parquet
 from policy_engine.services.exports.proof import LogPart, Sheet
 from policy_engine.services.exports.sheets import write_xlsx
-from policy_engine.services.exports.source import Asked, Entry, LogRange, Tally, pages, read_asked
+from policy_engine.services.exports.source import Asked, Entry, LogRange, Tally, pages, read_asked, reading_entries
 from policy_engine.services.exports.textfiles import write_csv, write_jsonl
 from policy_engine.services.exports.tree import TreeFacts, facts_of, proved_before, tree_facts
 from policy_engine.services.exports.unsealed import Allowed, Opener, Unsealing, write_opened
@@ -119,8 +119,9 @@ class Exports:
         if form is Form.PARQUET:
             require_duckdb()
         with whole_file(target.place, force=target.force) as pending:
-            begun = self._begun(principal, asked, progress)
-            notes = self._write(form, pending.part, begun.entries)
+            with reading_entries():
+                begun = self._begun(principal, asked, progress)
+                notes = self._write(form, pending.part, begun.entries)
             sheet = self._sheet(begun, form, target, pending.part, notes)
             pending.beside = _sheets(target, sheet)
         return sheet

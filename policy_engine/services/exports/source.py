@@ -8,13 +8,14 @@ Left to others: what a question means (`services.questions`), who may ask (`serv
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import orjson
 
 from policy_engine.core.decision import Principal
-from policy_engine.errors import InputRefused
+from policy_engine.errors import InputRefused, PolicyEngineError, VerificationFailed
 from policy_engine.services.evidence import Evidence
 from policy_engine.services.permissions import is_local, require
 from policy_engine.services.questions import Question
@@ -25,6 +26,22 @@ Entry = tuple[str, int, bytes]
 """Log, sequence number, and the public bytes as they were committed."""
 
 PAGE_ENTRIES = 4_096
+
+
+@contextmanager
+def reading_entries() -> Iterator[None]:
+    """Read members of entries; one that has not those that this program writes is a damaged log, and no fault of ours.
+
+    Raises `VerificationFailed` then, and lets every error of our own through.
+    """
+    try:
+        yield
+    except PolicyEngineError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError) as odd:
+        raise VerificationFailed(
+            "an entry is not what this program writes, so nothing was made of the log; `audit verify` names it"
+        ) from odd
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +110,10 @@ def _first_at(store: ReadStore, head: Head, instant: int) -> int:
     low, high = 0, head.next_seq
     while low < high:
         middle = (low + high) // 2
-        (_, _, public) = next(iter(store.entries(after=middle - 1, before=middle + 1, limit=1)))
+        found = list(store.entries(after=middle - 1, before=middle + 1, limit=1))
+        if not found:
+            raise VerificationFailed(f"entry {middle} of log {head.log_id} is missing; run `audit verify`")
+        ((_, _, public),) = found
         if orjson.loads(public)["at"] < instant:
             low = middle + 1
         else:

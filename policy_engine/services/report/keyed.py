@@ -3,8 +3,9 @@
 No body is opened: a tag says that an entry has a value, not whom it is about. Looking by tags is a logged read all the
 same, made by whoever calls. Small numbers are not shown: a group of persons about whom fewer than
 `limits.small_group_decisions_count` decisions were made is said to be small, and so is each cell of its row below that.
-No small number can be had by subtraction either: a row with such a cell shows no total, and of two groups of which one
-holds the other and a few decisions more, the smaller shows no number.
+No small number can be had by subtraction either: a row with such a cell shows no total; of two groups of which one
+holds the other and a few decisions more, the smaller shows no number; and where all states of evidence that are shown
+leave a few of the allows or denies, which the report counts elsewhere, the least of those that are shown is not.
 Left to others: the logged read (`service`), the tables that say which countries a group has (`rules.tables`).
 """
 
@@ -42,19 +43,22 @@ Groups = tuple[Cells, frozenset[tuple[str, str]]]
 class Keyed:
     """What was counted: by group and tier, and by state of evidence and outcome. Countries can be in several groups.
 
-    `withheld` are cells of groups that would tell of a few persons by what another group has more.
+    `withheld` are cells of groups that would tell of a few persons by what another group has more,
+    `evidence_withheld` those of states that would by what is left of all decisions.
     """
 
     groups: Cells
     withheld: frozenset[tuple[str, str]]
     evidence: Cells
+    evidence_withheld: frozenset[tuple[str, str]]
 
 
 def count_keyed(store: ReadStore, vault: KeyVault, loader: ReleaseLoader, found: Gathered, least: int) -> Keyed:
     """Return the counts of the decisions that were gathered. The caller has logged that it looks."""
     tagged = _Tagged(store, vault, found)
     groups, withheld = _by_group(store, loader, found, tagged, least)
-    return Keyed(groups, withheld, _by_evidence(found, tagged))
+    evidence = _by_evidence(found, tagged)
+    return Keyed(groups, withheld, evidence, frozenset(_told_by_the_rest(evidence, found.outcomes, least)))
 
 
 class _Tagged:
@@ -173,6 +177,18 @@ def _by_evidence(found: Gathered, tagged: _Tagged) -> Cells:
         for place in tagged.places("evidence", state):
             counts[state, found.verdicts[place][0][0]] += 1
     return counts
+
+
+def _told_by_the_rest(evidence: Cells, outcomes: Mapping[str, int], least: int) -> Iterator[tuple[str, str]]:
+    """Yield `(state, outcome)` to withhold: without it, what is shown would leave a few decisions of that outcome."""
+    large = {
+        state for state in EVIDENCE_STATES if sum(evidence.get((state, outcome), 0) for outcome in outcomes) >= least
+    }
+    for outcome, count in outcomes.items():
+        shown = {state: evidence.get((state, outcome), 0) for state in large}
+        shown = {state: number for state, number in shown.items() if number >= least}
+        if shown and 0 < count - sum(shown.values()) < least:
+            yield min(shown, key=lambda state: (shown[state], state)), outcome
 
 
 def shown_row(

@@ -140,7 +140,7 @@ def _evidence(keyed: Keyed, least: int) -> Markup:
     rows: list[Sequence[Part]] = []
     bars: list[tuple[str, dict[str, int]]] = []
     for state in EVIDENCE_STATES:
-        row = shown_row(state, _OUTCOMES, keyed.evidence, least)
+        row = shown_row(state, _OUTCOMES, keyed.evidence, least, keyed.evidence_withheld)
         counts = {outcome: keyed.evidence.get((state, outcome), 0) for outcome in _OUTCOMES}
         if row is not None:
             rows.append((state, *row[0], row[1]))
@@ -166,8 +166,15 @@ def ages(counted: Sequence[tuple[str, int]] | None, least: int) -> Markup:
             element("code", "--ages"),
             ", which opens every decision of the period and is a logged read.",
         )
-    rows = [(name, f"under {least}" if 0 < count < least else f"{count:,}") for name, count in counted]
-    bars = [(name, {"decisions": count}) for name, count in counted if count >= least]
+    large = sorted((count, name) for name, count in counted if count >= least)
+    if 0 < sum(count for _, count in counted) - sum(count for count, _ in large) < least:
+        del large[:1]  # classes add up to the decisions, so what is small would be what is left of them
+    shown = {name for _, name in large}
+    rows = [
+        (name, f"{count:,}" if name in shown or not count else f"under {least}" if count < least else WITHHELD)
+        for name, count in counted
+    ]
+    bars = [(name, {"decisions": count}) for name, count in counted if name in shown]
     picture = [beside_names("ages", "Age of the evidence at the decision", f"{len(bars)} classes of age.", bars)]
     return joined([*(picture if bars else []), table("Decisions by the age of evidence", ("age", "decisions"), rows)])
 

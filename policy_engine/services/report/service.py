@@ -23,7 +23,7 @@ from policy_engine.services.asof import AsOf
 from policy_engine.services.evidence import Evidence
 from policy_engine.services.evidenceage import AGES_DAYS
 from policy_engine.services.exports.files import digest_of, whole_file
-from policy_engine.services.exports.source import Asked, pages
+from policy_engine.services.exports.source import Asked, pages, reading_entries
 from policy_engine.services.exports.tree import tree_facts
 from policy_engine.services.permissions import acting_person
 from policy_engine.services.questions import Question
@@ -108,8 +108,9 @@ class Reports:
         store, now = self._store, self._store.now()
         tree = tree_facts(store)
         asked = Asked("", Question(since=period.since, until=period.until))
-        entries = pages(store, self._evidence, principal, asked)
-        found = gather(period, entries, self._limits.keyed_decisions_count, one_log=store.one_log)
+        with reading_entries():
+            entries = pages(store, self._evidence, principal, asked)
+            found = gather(period, entries, self._limits.keyed_decisions_count, one_log=store.one_log)
         keyed, sealed = self._keyed(principal, found)
         return Content(
             found=found,

@@ -17,6 +17,7 @@ from policy_engine.services.report.charts import Mark, beside_names, over_time, 
 from policy_engine.services.report.keyed import shown_row
 from policy_engine.services.report.markup import Markup, element, escaped, facts, paragraph, section, table
 from policy_engine.services.report.period import Period, parse_period
+from policy_engine.services.report.sections import ages
 from policy_engine.services.report.style import COLOURS, STYLE
 from tests.services.exports.office import MARKUP
 from tests.services.report.readhtml import read
@@ -190,3 +191,18 @@ def test_small_numbers_are_withheld(numbers: list[int], least: int) -> None:
     for number, text in zip(numbers, texts, strict=True):
         assert text == (f"under {least}" if 0 < number < least else str(number))
     assert total == ("withheld" if any(0 < number < least for number in numbers) else str(sum(numbers)))
+
+
+@pytest.mark.parametrize(
+    ("counts", "shown"),
+    [
+        ((40, 20, 3, 0), ("40", "withheld", "under 10", "0")),
+        ((40, 20, 6, 4), ("40", "20", "under 10", "under 10")),
+        ((40, 20, 10, 0), ("40", "20", "10", "0")),
+        ((3, 0, 0, 0), ("under 10", "0", "0", "0")),
+    ],
+)
+def test_no_class_of_age_can_be_had_from_the_rest(counts: tuple[int, ...], shown: tuple[str, ...]) -> None:
+    """Classes add up to the decisions: a small one is not what is left when all others are known."""
+    text = ages([(f"class-{place}", count) for place, count in enumerate(counts)], 10).text
+    assert tuple(re.findall(r'<td class="number">([^<]*)</td>', text)) == shown

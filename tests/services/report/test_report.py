@@ -225,6 +225,21 @@ def test_no_small_number_can_be_had_by_subtraction(office: Office, tmp_path: Pat
     assert f"D:1 {4 * least} {4 * least}" in text and f"D:5 {3 * least} {3 * least}" in text
 
 
+def test_no_state_of_evidence_can_be_had_from_the_rest(office: Office, tmp_path: Path) -> None:
+    """States add up to the decisions, which are counted at the top: three expired ones would be what is left."""
+    least = LIMITS.small_group_decisions_count
+    for evidence, count in (("valid", 3 * least), ("declared", 2 * least), ("expired", 3)):
+        office.decide(*(office.evaluation(facets=facets("GB", evidence), tier=4) for _ in range(count)))
+    _, page = made(office, tmp_path)
+    text = re.sub(r"\s+", " ", page.said())
+    assert f"valid {3 * least} 0 {3 * least}" in text
+    assert "declared withheld 0 withheld" in text
+    assert f"expired under {least} under {least} under {least}" in text
+    office.decide(*(office.evaluation(facets=facets("GB", "expired"), tier=4) for _ in range(least - 3)))
+    _, page = made(office, tmp_path)
+    assert f"declared {2 * least} 0 {2 * least}" in re.sub(r"\s+", " ", page.said())
+
+
 @given(
     st.dictionaries(st.integers(0, 6), st.integers(1, 30), min_size=1),
     st.dictionaries(st.sampled_from("ABCD"), st.sets(st.integers(0, 6)), min_size=2),

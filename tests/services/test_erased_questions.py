@@ -1,0 +1,110 @@
+"""Erasure reaches what was asked of the log: whoever is named in a question or correction goes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from policy_engine.bootstrap import Engine
+from policy_engine.core.decision import Principal, Request
+from policy_engine.core.facts import Location
+from policy_engine.errors import Gone, InputRefused
+from policy_engine.services.asof import AsOf
+from policy_engine.services.evidence import Filters
+from policy_engine.services.permissions import LOCAL
+from policy_engine.services.questiontext import parse_question
+from policy_engine.services.releases import ReleaseLoader
+from policy_engine.services.supposed import Correction
+from tests.laws.sample import opened
+
+House = tuple[Engine, Mapping[str, Principal]]
+
+QUESTION = "subject:eve deny"
+
+
+@pytest.fixture
+def house(sample_database: Any, compiled: ReleaseLoader) -> Iterator[House]:
+    """An engine on a copy of the sample database, with the sample principals by label."""
+    with opened(sample_database, compiled) as made:
+        yield made
+
+
+def asked(engine: Engine) -> Any:
+    """Return the question about Eve."""
+    return parse_question(QUESTION, engine.store.now())
+
+
+READS: Mapping[str, Callable[[Engine, Principal], Any]] = {
+    "query": lambda engine, who: engine.evidence.query(who, Filters(asked(engine))),
+    "replay": lambda engine, who: list(engine.replay.all(who, asked(engine), text=QUESTION)),
+    "evidence": lambda engine, who: AsOf(engine.replay).evidence(who, asked(engine), QUESTION),
+    "without-fact": lambda engine, who: AsOf(engine.replay).forgotten(
+        who, frozenset(("us_status",)), asked(engine), QUESTION
+    ),
+    "with-fact": lambda engine, who: AsOf(engine.replay).corrected(
+        who, Correction("persons", "eve", {"us_status": "none"}, 0)
+    ),
+}
+
+
+def erase(engine: Engine, keys: Mapping[str, Principal], subject: str) -> None:
+    """Erase a subject, by two persons."""
+    proposed = engine.disposal.erasures.propose(keys["operator"], subject, "case 7")
+    engine.approvals.approve(keys["approver"], proposed.proposal.id)
+
+
+@pytest.mark.parametrize("what", sorted(READS))
+def test_a_read_that_named_the_subject_is_erased(house: House, what: str) -> None:
+    """The sealed words of a question by a subject, or about one, are about that subject and go with them."""
+    engine, keys = house
+    engine.decider.decide(Request("eve", "infer", "fable-5", "acme", Location("US"), "US"), LOCAL)
+    READS[what](engine, keys["auditor"])
+    assert engine.evidence.show(LOCAL, 2)["what"] == what
+    assert "eve" in str(engine.evidence.read_body(keys["auditor"], 2))
+    erase(engine, keys, "eve")
+    with pytest.raises(Gone, match="erased by entry"):
+        engine.evidence.read_body(keys["auditor"], 2)
+    assert engine.evidence.verify().ok
+
+
+SOLO: Mapping[str, Callable[[Engine, Principal], Any]] = {
+    "query": lambda engine, who: engine.evidence.query(
+        who, Filters(parse_question("individual:eve-alone", engine.store.now()))
+    ),
+    "with-fact": lambda engine, who: AsOf(engine.replay).corrected(
+        who, Correction("tenants", "eve-alone", {"headquarters": "US"}, 0)
+    ),
+}
+
+
+@pytest.mark.parametrize("what", sorted(SOLO))
+def test_a_read_that_named_the_subjects_own_tenant_is_erased(house: House, what: str) -> None:
+    """An individual's own tenant is that individual: a question by it, or about it, goes with them."""
+    engine, keys = house
+    operator = keys["operator"]
+    engine.facts.set_facts(operator, "tenants", "eve-alone", {"type": "individual"})
+    engine.facts.set_facts(operator, "persons", "eve", {"tenants": ["eve-alone"]})
+    SOLO[what](engine, keys["auditor"])
+    engine.facts.show(operator, "tenants", "eve-alone")
+    for seq in (3, 4):
+        assert "eve-alone" in str(engine.evidence.read_body(keys["auditor"], seq))
+    erase(engine, keys, "eve")
+    for seq in (3, 4):
+        with pytest.raises(Gone, match="erased by entry"):
+            engine.evidence.read_body(keys["auditor"], seq)
+    assert engine.evidence.verify().ok
+
+
+@pytest.mark.parametrize("text", ["individual:eve,dana", "subject:eve subject:dana", "individual:eve individual:dana"])
+def test_one_person_at_a_time(text: str) -> None:
+    """A question names one person, by one term: its read is sealed for whom it names, and for nobody else."""
+    with pytest.raises(InputRefused, match="one person at a time"):
+        parse_question(text, 0)
+
+
+def test_one_person_in_question_and_filter() -> None:
+    """A filter beside a question names no second person either."""
+    with pytest.raises(InputRefused, match="one person at a time"):
+        Filters(parse_question("subject:eve", 0), sealed={"subject": "dana"}).asked()
