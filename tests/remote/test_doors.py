@@ -30,9 +30,9 @@ print(sorted(name for name in {HEAVY!r} if name in sys.modules))
 """
 
 
-def connected(served: Served) -> PolicyEngine:
+def connected(served: Served, **settings: Any) -> PolicyEngine:
     """Return the served engine, asked over HTTP."""
-    return PolicyEngine.connect(f"http://127.0.0.1:{served.port}", key=served.keys["gateway"])
+    return PolicyEngine.connect(f"http://127.0.0.1:{served.port}", key=served.keys["gateway"], **settings)
 
 
 def test_importing_and_asking_from_afar_loads_nothing_of_the_server() -> None:
@@ -74,7 +74,7 @@ def test_many_tasks_ask_at_once(served: Served) -> None:
     """A loop that asks two hundred questions at once gets two hundred answers, and is not kept from other work."""
 
     async def ask() -> list[bool]:
-        async with connected(served) as engine:
+        async with connected(served, timeout_seconds=10.0) as engine:  # on a busy machine that may take a while
             return [d.allowed for d in await asyncio.gather(*(engine.decide_async(**ASKED) for _ in range(200)))]
 
     assert asyncio.run(ask()) == [True] * 200
