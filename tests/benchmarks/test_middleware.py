@@ -11,13 +11,13 @@ from benchmarks import cut, middleware
 from tests.conftest import POLICIES
 
 
-def test_a_small_run_gives_three_judged_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CPU, a chunk and the latency are each judged against their bound, with the parts beside them."""
+def test_a_small_run_gives_three_judged_lines_and_what_a_thread_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPU, a chunk and the latency are each judged against their bound; what a bare thread costs is shown beside."""
     for name, value in {"ROUNDS_QUICK": 2, "REQUESTS_QUICK": 2, "CHUNKS": 200}.items():
         monkeypatch.setattr(middleware, name, value)
     lines = middleware.measure(tmp_path, POLICIES, quick=True, say=lambda text: None)
-    assert [line.bound for line in lines] == [60.0, 0.1, 150.0]
-    assert all(line.at_most for line in lines)
+    assert [line.bound for line in lines] == [60.0, 0.1, 150.0, None]
+    assert all(line.at_most for line in lines) and lines[-1].figure > 0
     assert lines[0].detail["door_us"] > lines[0].detail["bare_us"] > 0
 
 
