@@ -73,7 +73,7 @@ class Words:
 
     __slots__ = ("_tuple_places", "deciding", "held")
 
-    def __init__(self, effect: str, held: list[int]) -> None:
+    def __init__(self, effect: str, held: Sequence[int]) -> None:
         self.deciding = DECIDING[effect]
         self.held = held
         self._tuple_places = max(_TUPLE_PLACES_MIN, len(held) // _TUPLE_SHARE)
@@ -105,7 +105,7 @@ class Effect:
 
     def __init__(self, name: str, words: list[int], ranks: list[int] | None = None) -> None:
         self.name = name
-        self.words = words
+        self.words = bytes(words)  # so that looking a row's word up reads a byte that is near, and no pointer
         self.ranks = ranks
         deciding = self._deciding_words = DECIDING[name]
         self._allows = spread([slot for slot, held in enumerate(words) if held == ALLOW])
@@ -194,7 +194,7 @@ class Effect:
         copy = object.__new__(Effect)
         copy.name, copy._deciding_words, copy.ranks = self.name, self._deciding_words, ranks
         known = len(self.words)
-        copy.words = [*self.words, *add] if add else self.words
+        copy.words = self.words + bytes(add) if add else self.words
         gone = ~spread(remove)
         deciding = self._deciding_words
         copy._allows = self._allows & gone | spread([known + at for at, held in enumerate(add) if held == ALLOW])

@@ -11,7 +11,9 @@ from benchmarks import cut, middleware
 from tests.conftest import POLICIES
 
 
-def test_a_small_run_gives_three_judged_lines_and_what_a_thread_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_run_gives_three_judged_lines_and_what_a_thread_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """CPU, a chunk and the latency are each judged against their bound; what a bare thread costs is shown beside."""
     for name, value in {"ROUNDS_QUICK": 2, "REQUESTS_QUICK": 2, "CHUNKS": 200}.items():
         monkeypatch.setattr(middleware, name, value)
