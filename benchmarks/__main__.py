@@ -14,6 +14,7 @@ from pathlib import Path
 from time import monotonic
 
 from benchmarks import (
+    apart,
     casbin_shapes,
     cut,
     environments,
@@ -59,6 +60,7 @@ STOPS = (
     in_process.TooManyRules,
     policy_cases.CasesFailed,
     side_by_side.AnswersDiffer,
+    apart.ProcessDied,
     verify_rate.NotVerified,
     exports.NotExported,
     questions.NotFoundWhole,

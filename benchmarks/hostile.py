@@ -13,14 +13,14 @@ import os
 import random
 import statistics
 import tracemalloc
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
+from benchmarks.apart import Say, apart
 from benchmarks.enforcers import NotMeasured, compiled, write
 from benchmarks.report import Line
-from benchmarks.shapes import SHAPES, Request, Shape
+from benchmarks.shapes import Request, Shape, named
 from benchmarks.side_by_side import AnswersDiffer
 
 VALUES = 1_000_000
@@ -36,15 +36,15 @@ LETTERS = "abcXYZ019 _-/.:*?[](){}|\\^$%\"'\u00e9\u4e2d\u0130\U0001f600"
 Asked = tuple[Request, bool]
 
 
-def measure(values: int, folder: Path, say: Callable[[str, float, float], None]) -> tuple[list[Line], list[str]]:
+def measure(values: int, folder: Path, say: Say) -> tuple[list[Line], list[str]]:
     """Return the lines of both streams, and a sentence for each that is not measured. Raises `AnswersDiffer`."""
     lines: list[Line] = []
     unmeasured: list[str] = []
-    for shape in (each for each in SHAPES if each.name in STREAMS):
+    for name in STREAMS:
         try:
-            lines += _stream(shape, values, folder, say)
+            lines += apart(say, _stream, name, values, folder)
         except NotMeasured as error:
-            unmeasured.append(f"{shape.name}, hostile stream: {error}")
+            unmeasured.append(f"{name}, hostile stream: {error}")
     return lines, unmeasured
 
 
@@ -77,7 +77,8 @@ def _text(source: random.Random) -> str:
     return "".join(source.choices(LETTERS, k=source.randint(4, 24)))
 
 
-def _stream(shape: Shape, values: int, folder: Path, say: Callable[[str, float, float], None]) -> Iterator[Line]:
+def _stream(name: str, values: int, folder: Path, say: Say) -> list[Line]:
+    shape = named(name)
     paths = write(shape, shape.rows(RULES), folder)
     enforcer, stock = compiled(*paths), _stock(paths)
     pool = [(request, at % 2 == 0) for at, request in enumerate(shape.repeated(RULES))]
@@ -85,7 +86,7 @@ def _stream(shape: Shape, values: int, folder: Path, say: Callable[[str, float, 
     again: list[tuple[float, float]] = []
     before = 0
     for start in range(0, values, CHUNK):
-        say(f"{shape.name}, hostile stream of {values:,}", start, values)
+        say(f"{name}, hostile stream of {values:,}", start, values)
         asked = requests(shape, start, CHUNK)
         hostile.append(_medians(enforcer, asked))
         again.append(_medians(enforcer, pool * (CHUNK // 5 // len(pool))))
@@ -97,13 +98,17 @@ def _stream(shape: Shape, values: int, folder: Path, say: Callable[[str, float, 
     traced = _traced(enforcer, shape, values)
     cost, repeated = _dearer(hostile), _dearer(again)
     detail = {"requests": values, "rules": RULES, "resident_mebibytes_before": round(before / 2**20, 1)}
-    name = f"{shape.name}, hostile stream of {values:,}"
+    title = f"{name}, hostile stream of {values:,}"
+    lines = []
     if shape.name in JUDGED_BY_TIME:
         times = cost / repeated
-        yield Line(f"{name}: times repeated", "us", cost, repeated, times, TIMES_REPEATED, at_most=True, detail=detail)
+        what = f"{title}: times repeated"
+        lines.append(Line(what, "us", cost, repeated, times, TIMES_REPEATED, at_most=True, detail=detail))
     detail |= {"median_us": round(cost, 2), "repeated_us": round(repeated, 2), "traced_requests": values // 10}
     for what, figure in (("resident growth", grown), ("traced growth", traced)):
-        yield Line(f"{name}: {what}", "MiB", figure, None, figure, MEMORY_MEBIBYTES, at_most=True, detail=detail)
+        line = Line(f"{title}: {what}", "MiB", figure, None, figure, MEMORY_MEBIBYTES, at_most=True, detail=detail)
+        lines.append(line)
+    return lines
 
 
 def _stock(paths: tuple[str, str]) -> Any:

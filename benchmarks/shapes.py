@@ -268,3 +268,8 @@ SHAPES = (
         pattern=True,
     ),
 )
+
+
+def named(name: str) -> Shape:
+    """Return the shape of that name."""
+    return next(shape for shape in SHAPES if shape.name == name)

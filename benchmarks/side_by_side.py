@@ -1,6 +1,7 @@
 """The three engines over every shape and size, in one run, their answers compared request by request.
 
 Rules of the room:
+- Each shape at each size is measured in a process of its own (`apart`).
 - In each round every engine answers the same requests, one engine after the other, so what slows the machine for a
   while slows them all. Each call is timed singly, the clock's own cost included; judged are medians.
 - Allowed and denied requests have a median each, and an engine's *cost* is the dearer of the two.
@@ -13,15 +14,16 @@ from __future__ import annotations
 
 import gc
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
+from benchmarks.apart import Say, apart
 from benchmarks.enforcers import ENGINES, Engine, NotMeasured, build
-from benchmarks.shapes import SHAPES, Request, Row, Shape
+from benchmarks.shapes import SHAPES, Request, Row, Shape, named
 
 REPEATED, FIRST_SEEN = "repeated", "first seen"
 FLOWS = (REPEATED, FIRST_SEEN)
@@ -89,16 +91,22 @@ class Grid:
         return next((each for each in self.points if (each.shape, each.size, each.engine, each.flow) == wanted), None)
 
 
-def measure(plan: Plan, folder: Path, say: Callable[[str, float, float], None]) -> Grid:
+def measure(plan: Plan, folder: Path, say: Say, shapes: Sequence[Shape] = SHAPES) -> Grid:
     """Measure every engine over every shape and size. Raises `AnswersDiffer`."""
     grid = Grid()
-    cells = [(shape, size) for shape in SHAPES for size in plan.sizes]
+    cells = [(shape, size) for shape in shapes for size in plan.sizes]
     for done, (shape, size) in enumerate(cells):
         say(f"{shape.name}, {size:,} rules", done, len(cells))
-        engines = _engines(grid, plan, shape, size, folder)
-        grid.points += cell(engines, plan, shape, size)
-        del engines
-        gc.collect()
+        grid = apart(say, _measured, grid, plan, shape.name, size, folder)
+    return grid
+
+
+def _measured(grid: Grid, plan: Plan, name: str, size: int, folder: Path, say: Say) -> Grid:
+    """Return the grid with one cell more."""
+    shape = named(name)
+    engines = _engines(grid, plan, shape, size, folder)
+    gc.collect()
+    grid.points += cell(engines, plan, shape, size)
     return grid
 
 

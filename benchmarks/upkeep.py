@@ -15,9 +15,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from benchmarks.apart import Say, apart
 from benchmarks.enforcers import STOCK, NotMeasured, compiled, write
 from benchmarks.report import Line
-from benchmarks.shapes import SHAPES, Shape
+from benchmarks.shapes import SHAPES, Shape, named
 from benchmarks.side_by_side import AnswersDiffer, Grid
 
 RULES = 100_000
@@ -25,24 +26,25 @@ COMPILE_SECONDS = 2.0
 UPDATE_MILLISECONDS = 20.0
 
 
-def measure(
-    grid: Grid, folder: Path, runs: int, say: Callable[[str, float, float], None]
-) -> tuple[list[Line], list[str]]:
+def measure(grid: Grid, folder: Path, runs: int, say: Say) -> tuple[list[Line], list[str]]:
     """Return the lines of compiling and changing for every shape, and a sentence for each that is not measured."""
     lines: list[Line] = []
     unmeasured: list[str] = []
     for done, shape in enumerate(SHAPES):
         say(f"{shape.name}, compiling {RULES:,} rules", done, len(SHAPES))
-        paths = write(shape, shape.rows(RULES), folder)
+        stock = grid.builds.get((shape.name, RULES, STOCK))
         try:
-            lines.append(_compile(shape, paths, runs, grid.builds.get((shape.name, RULES, STOCK))))
-            lines.append(_memory(shape, paths))
-            if shape.name in ADDED:
-                lines.append(_update(shape, paths, 5 * runs))
+            lines += apart(say, _measured, shape.name, folder, runs, stock)
         except NotMeasured as error:
             unmeasured.append(f"{shape.name}, compiling and changing {RULES:,} rules: {error}")
-        gc.collect()
     return lines, unmeasured
+
+
+def _measured(name: str, folder: Path, runs: int, stock: float | None, say: Say) -> list[Line]:
+    shape = named(name)
+    paths = write(shape, shape.rows(RULES), folder)
+    lines = [_compile(shape, paths, runs, stock), _memory(shape, paths)]
+    return [*lines, _update(shape, paths, 5 * runs)] if name in ADDED else lines
 
 
 def _compile(shape: Shape, paths: tuple[str, str], runs: int, stock: float | None) -> Line:

@@ -151,6 +151,18 @@ class Effect:
             return words[decides] == ALLOW, decides
         return self.ended(allowed=allowed, last=None if last < 0 else last)
 
+    def settled(self, leaves: Sequence[Leaf]) -> bool:
+        """Return whether the last of these leaves holds a row after which no other changes whether it is allowed."""
+        words, deciding = self.words, self._deciding_words
+        leaf = leaves[-1]
+        if len(deciding) > 1:
+            return False  # the first of those that decide counts, and it may come yet
+        if isinstance(leaf, int):
+            return words[leaf] in deciding
+        if isinstance(leaf, Many):
+            return leaf.deciding >= 0
+        return any(words[slot] in deciding for slot in leaf)
+
     def of(self, found: tuple[int, ...] | int) -> Answer:
         """Return the answer for rows that all match."""
         if self.ranks is not None or not isinstance(found, int):

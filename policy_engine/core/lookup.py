@@ -6,8 +6,9 @@ Rules of the room:
   which rows name columns; where those ways are many, columns are dealt into two halves, the telling ones first. What
   the first half finds is compared in the columns of the second if it is little, else looked up among what those find.
 - A key that accepts several values (the roles of a subject, the beginnings of a path) is one more step, taken over the
-  values accepted or over the values present, whichever are fewer.
+  values accepted or over the values present, whichever are fewer. Of values that lie alone only the pair is kept.
 - A leaf is one place, a few of them, ascending, or `Many`, with what an effect needs to know of them all at once.
+- The ways in which most rows name columns are looked up first, so that whoever has enough soon has it.
 - Frozen: a change returns another lookup that shares what did not change.
 Left to others: keys of columns (`core.columns`), which terms of a matcher are keys (`rules.selectors`), what rows found
 are asked (`core.selection`).
@@ -23,6 +24,8 @@ from policy_engine.core.effects import Leaf, Words, places_of
 from policy_engine.core.postings import spread
 
 Found = tuple[int, ...] | int
+Enough = Callable[[list[Leaf]], bool]
+"""Whether leaves found so far tell what the others cannot change."""
 _COMPARED_MAX: Final = 4
 """Up to so many different seconds under one first are compared one by one: that touches less memory than to look up."""
 _Pair = tuple[Callable[[Any], Any], Any]
@@ -32,10 +35,13 @@ Compared seconds are a tuple of these, the number and what lies there; of severa
 """
 
 
-def _freeze(node: dict[Any, Any], depth: int, words: Words) -> None:
+def _freeze(node: dict[Any, Any], depth: int, words: Words, firsts: int) -> None:
+    """Make leaves of the lists `depth` steps below, and pairs of what lies alone more than `firsts` steps below."""
     for key, below in node.items():
         if depth:
-            _freeze(below, depth - 1, words)
+            _freeze(below, depth - 1, words, firsts - 1)
+            if firsts <= 0 and len(below) == 1:
+                node[key] = next(iter(below.items()))
         elif type(below) is list:
             node[key] = words.leaf(tuple(below))
 
@@ -81,7 +87,7 @@ class Lookup:
         for many, ways in self._tables.items():
             depth = (0 if seconds is None else 1) + many.bit_count()
             for node in ways.values():
-                _freeze(node, depth, words)
+                _freeze(node, depth, words, 0 if seconds is None else 1)
                 if seconds is not None:
                     _compare(node, pairs)
         self._set_steps()
@@ -108,13 +114,13 @@ class Lookup:
 
     def _set_steps(self) -> None:
         firsts = [
-            (self._first.steps(ways), tuple(at for bit, at in enumerate(self._many) if many >> bit & 1))
+            (self._first.steps(_likely(ways)), tuple(at for bit, at in enumerate(self._many) if many >> bit & 1))
             for many, ways in self._tables.items()
         ]
         self._steps = tuple(firsts), None if self._second is None else self._second.steps(self._numbers)
 
-    def leaves(self, values: Sequence[Any]) -> list[Leaf]:
-        """Return the leaves whose rows' keyed columns all match."""
+    def leaves(self, values: Sequence[Any], enough: Enough | None = None) -> list[Leaf]:
+        """Return the leaves whose rows' keyed columns all match, or the first of them that are `enough`."""
         leaves: list[Leaf] = []
         tables, seconds = self._steps
         numbers: list[int] | None = None
@@ -144,6 +150,8 @@ class Lookup:
                         self._walk(item, many, values, leaves)
                 else:
                     leaves += below
+                if enough is not None and leaves and enough(leaves):
+                    return leaves
         return leaves
 
     def find(self, values: Sequence[Any]) -> Found:
@@ -167,12 +175,19 @@ class Lookup:
         return bits | spread(places) if bits else tuple(sorted(places))
 
     def _walk(self, node: Any, many: tuple[int, ...], values: Sequence[Any], leaves: list[Leaf]) -> None:
+        """Add the leaves below a node whose cells match the keys that are left, those that accept several values."""
         key = self._keys[many[0]]
-        accepted = () if len(node) == 1 else key.accepts(values, node)
-        if len(node) == 1 or len(node) < len(accepted):
-            below = [item for cell, item in node.items() if key.holds(values, cell)]
+        if type(node) is tuple:
+            cell, item = node
+            if not key.holds(values, cell):
+                return
+            below = [item]
         else:
-            below = [node[cell] for cell in accepted if cell in node]
+            accepted = () if len(node) == 1 else key.accepts(values, node)
+            if len(node) == 1 or len(node) < len(accepted):
+                below = [item for cell, item in node.items() if key.holds(values, cell)]
+            else:
+                below = [node[cell] for cell in accepted if cell in node]
         if len(many) == 1:
             leaves += below
         else:
@@ -208,11 +223,7 @@ class Lookup:
         path += [cells[at] for bit, at in enumerate(self._many) if many >> bit & 1]
         nodes = [root]
         for step in path[:-1]:
-            held = nodes[-1].get(step, {})
-            held = [held] if type(held) is tuple else held
-            below = nodes[-1][step] = (
-                {number: item for _, _, number, item in held} if type(held) is list else dict(held)
-            )
+            below = nodes[-1][step] = _spelled(nodes[-1].get(step, {}))
             nodes.append(below)
         leaf = words.changed(nodes[-1].get(path[-1], ()), place, adding=adding)
         nodes[-1][path[-1]] = leaf
@@ -232,6 +243,21 @@ class Lookup:
             number = sum(map(len, self._numbers.values()))  # numbers are never given back, so this one is new
             self._numbers[presence] = {**known, key: number}
         return int(self._numbers[presence][key])
+
+
+def _likely(ways: Ways) -> Ways:
+    """Return the ways in which rows name columns, those that most of them take first."""
+    return dict(sorted(ways.items(), key=lambda way: -len(way[1])))
+
+
+def _spelled(node: Any) -> dict[Any, Any]:
+    """Return a copy of a node that has steps below it, as a dict, whatever form it has."""
+    if type(node) is dict:
+        return dict(node)
+    if type(node) is tuple and len(node) == 2:
+        return dict((node,))
+    compared = [node] if type(node) is tuple else node
+    return {number: item for _, _, number, item in compared}
 
 
 def _put_all(node: dict[Any, Any], paths: Iterable[Sequence[Any]], places: Sequence[int]) -> None:

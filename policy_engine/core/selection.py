@@ -15,7 +15,7 @@ from typing import Any
 
 from policy_engine.core.columns import FREE, Cells, Key
 from policy_engine.core.effects import Leaf, Words
-from policy_engine.core.lookup import Found, Lookup
+from policy_engine.core.lookup import Enough, Found, Lookup
 from policy_engine.core.postings import spread
 from policy_engine.core.terms import COLLECTIONS, SCALARS, Selector, merged_kinds
 
@@ -31,7 +31,18 @@ class Selection:
     `positions` are those of the values that rows are found by, graphs of roles aside.
     """
 
-    __slots__ = ("_checks", "_inexact", "_kinds", "_live", "_lookup", "_terms", "keys", "positions", "whole")
+    __slots__ = (
+        "_checks",
+        "_collections",
+        "_inexact",
+        "_kinds",
+        "_live",
+        "_lookup",
+        "_terms",
+        "keys",
+        "positions",
+        "whole",
+    )
 
     def __init__(
         self, keys: Sequence[tuple[Key, int]], terms: Sequence[Selector], columns: Columns, count: int, words: Words
@@ -44,6 +55,7 @@ class Selection:
         self._live = (1 << count) - 1 if self._lookup is None else 0
         self._kinds = tuple(merged_kinds((*[key for key, _ in self.keys], *terms)).items())
         self.positions = tuple(position for position, _ in self._kinds)
+        self._collections = tuple(position for position, types in self._kinds if types & COLLECTIONS)
         self._set_terms(terms)
 
     def _set_terms(self, terms: Sequence[Selector]) -> None:
@@ -55,16 +67,16 @@ class Selection:
     def readable(self, values: Sequence[Any]) -> bool:
         """Return whether every value is of a type that keys and terms can read."""
         for position, types in self._kinds:
-            kind = type(values[position])
-            if kind not in types:
+            if type(values[position]) not in types:
                 return False
-            if kind in COLLECTIONS and any(type(element) not in SCALARS for element in values[position]):
+        for position in self._collections:
+            if type(values[position]) in COLLECTIONS and not SCALARS.issuperset(map(type, values[position])):
                 return False
         return not self._checks or all(check(values) for check in self._checks)
 
-    def leaves(self, values: Sequence[Any]) -> list[Leaf]:
-        """Return the leaves of the rows that pass; only where `whole` says that the lookup is all there is."""
-        return [] if self._lookup is None else self._lookup.leaves(values)
+    def leaves(self, values: Sequence[Any], enough: Enough | None = None) -> list[Leaf]:
+        """Return the leaves of the rows that pass, or the first that are `enough`; only where `whole` is true."""
+        return [] if self._lookup is None else self._lookup.leaves(values, enough)
 
     def find(self, values: Sequence[Any]) -> tuple[Found, Tests]:
         """Return places, ascending or as bits, and the terms that each of them must still be tested by."""
@@ -83,7 +95,8 @@ class Selection:
     ) -> Selection:
         """Return the selection with rows added behind all others, and rows removed; `terms` are changed already."""
         copy = object.__new__(Selection)
-        copy.keys, copy._kinds, copy.positions = self.keys, self._kinds, self.positions
+        copy.keys, copy.positions = self.keys, self.positions
+        copy._kinds, copy._collections = self._kinds, self._collections
         copy._lookup = self._lookup
         if self._lookup is not None:
             copy._lookup = self._lookup.changed(self._keyed(add), self._keyed(remove), words)

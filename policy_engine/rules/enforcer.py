@@ -90,7 +90,7 @@ class CompiledEnforcer:
             selection = only.selection
             if selection.readable(values):
                 if selection.whole and self._effect.ranks is None:
-                    return self._effect.of_leaves(selection.leaves(values))[0]
+                    return self._effect.of_leaves(selection.leaves(values, self._effect.settled))[0]
                 return self._narrowed(selection, values)[0]
         return self.enforce_ex(*rvals)[0]
 

@@ -226,6 +226,8 @@ class Group:
         """Return what keys and terms read: the request's own values, graphs of roles, and what readers find."""
         if not self._more:
             return request
+        if not self._readers:
+            return (*request, *self._roles)
         return (*request, *self._roles, *[read(request) for read in self._readers])
 
     def ordered(self, found: Found) -> Iterable[int]:
