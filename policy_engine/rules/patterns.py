@@ -49,6 +49,7 @@ PATTERN_FUNCTIONS: Final = (
 _PLAIN: Final = r"[\w/\-:~@,=;%&!<>\"' #]"
 """A character that stands for itself in every regular expression without the verbose flag."""
 _BEGINNING: Final = re.compile(rf"\^?({_PLAIN}*)")
+_WORDS: Final = re.compile(rf"{_PLAIN}*")
 _SEGMENTS: Final = re.compile(r"\[\^\\?/\]\+|\(\[\^/\]\+\)")
 _PIECES: Final = re.compile(rf"(?:\0(?=/|\$?\Z)|{_PLAIN}(?![*+?{{]))*(?:[\w.]\*)?\$?")
 
@@ -58,6 +59,9 @@ _BRACED: Final = {
     "keyMatch4": re.compile(r"{([^/]+)}"),
     "keyMatch5": re.compile(r"{[^/]+}"),
 }
+
+_OPENINGS: Final = {"keyMatch2": ":", "keyMatch3": "{", "keyMatch5": "{"}
+"""What a name in a path begins with. (The names of `keyMatch4` must be compared, so its cells are read whole.)"""
 
 
 def bind(function: str, cell: str) -> Bound:
@@ -107,13 +111,23 @@ def _key(cell: str) -> Bound:
 
 
 def _path(function: str) -> Callable[[str], Bound]:
+    opening = _OPENINGS.get(function)
+    cut = function == "keyMatch5"
+
     def bound(cell: str) -> Bound:
+        if opening is not None:
+            beginning, found, _ = cell.partition(opening)
+            rest = cell[len(beginning) :]
+            if found and len(rest) <= _SHARED_CHARACTERS and _WORDS.fullmatch(beginning):
+                pieces = _shared_path(function, rest)
+                if pieces is not None:
+                    return Pieces(beginning, pieces, cut=cut)
         expression, names = derived(function, cell)
         if len(set(names)) < len(names) and function == "keyMatch4":
             return _repeated(expression, names)
         if "(" in cell and function == "keyMatch4" and re.compile(expression).groups != len(names):
             return Miscounted(literal_prefix(expression), shared(expression), 0, cut=False)
-        return _matching(expression, cut=function == "keyMatch5")
+        return _matching(expression, cut=cut)
 
     return bound
 
@@ -159,6 +173,13 @@ def _pieces(rest: str) -> str | None:
 _SHARED_CHARACTERS: Final = 256
 _shared_pieces: Final = lru_cache(1_024)(_pieces)
 """Thousands of cells differ in their beginnings and go on alike."""
+
+
+@lru_cache(1_024)
+def _shared_path(function: str, rest: str) -> str | None:
+    """Return a path from its first name on as plain pieces, `None` where it is more than that or begins otherwise."""
+    expression, _ = derived(function, rest)
+    return _pieces(expression[1:]) if expression.startswith("^[^") else None
 
 
 def _boundless(pieces: str) -> bool:
