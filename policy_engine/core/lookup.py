@@ -37,13 +37,16 @@ Compared seconds are a tuple of these, the number and what lies there; of severa
 
 def _freeze(node: dict[Any, Any], depth: int, words: Words, firsts: int) -> None:
     """Make leaves of the lists `depth` steps below, and pairs of what lies alone more than `firsts` steps below."""
+    if not depth:
+        for key, below in node.items():
+            if type(below) is list:
+                node[key] = words.leaf(tuple(below))
+        return
     for key, below in node.items():
-        if depth:
+        if depth > 1 or list in map(type, below.values()):
             _freeze(below, depth - 1, words, firsts - 1)
-            if firsts <= 0 and len(below) == 1:
-                node[key] = next(iter(below.items()))
-        elif type(below) is list:
-            node[key] = words.leaf(tuple(below))
+        if firsts <= 0 and len(below) == 1:
+            node[key] = next(iter(below.items()))
 
 
 def _compare(node: dict[Any, Any], pairs: Sequence[_Pair]) -> None:

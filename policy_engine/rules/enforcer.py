@@ -37,13 +37,19 @@ Matching = Callable[[Any, Any], bool]
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Hold the garbage collector: building makes a million objects that stay, which it would visit over and over."""
+    """Hold the garbage collector: building makes a million objects that stay, which it would visit over and over.
+
+    Afterwards they count as old, so that it does not visit them at once; where the program has frozen objects, it does.
+    """
     collects = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if collects:
+            if not gc.get_freeze_count():
+                gc.freeze()
+                gc.unfreeze()  # which puts them among the old ones
             gc.enable()
 
 

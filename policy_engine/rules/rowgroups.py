@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -76,14 +77,22 @@ class Layout:
         Raises `RowRefused` for a row that nothing here can judge within bounds.
         """
         unfit: set[int] = set()
-        columns = [self._column(cell, rows, evaluation, unfit) for cell in self.cells]
+        written = _written(rows)
+        columns = [self._column(cell, rows, written, evaluation, unfit) for cell in self.cells]
         return columns, unfit
 
-    def _column(self, cell: Cell, rows: Sequence[Row], evaluation: Evaluation, unfit: set[int]) -> list[Any]:
+    def _column(
+        self,
+        cell: Cell,
+        rows: Sequence[Row],
+        written: Sequence[Sequence[Any]],
+        evaluation: Evaluation,
+        unfit: set[int],
+    ) -> list[Any]:
         """Return one column; a cell is read once for all rows that say the same in the same types."""
         places = self._places(cell)
-        if len(places) == 1:
-            said: list[Any] = [row[places[0]] for row in rows]
+        if len(places) == 1 and places[0] < len(written):
+            said = list(written[places[0]])
             alike = set(map(type, said)) == {str}
         else:
             said = [tuple([row[place] for place in places]) for row in rows]
@@ -204,7 +213,7 @@ class Group:
         """Return which parts become keys: those that part the rows best, while rows name them in few ways."""
         layout = self.layout
         leaves = [part for part in layout.parts if isinstance(part, Leaf) and part.key is not None]
-        kinds = {id(leaf): len({_kind(leaf, cell) for cell in columns[layout.place(leaf)]}) for leaf in leaves}
+        kinds = {id(leaf): _kinds_count(leaf, columns[layout.place(leaf)]) for leaf in leaves}
         leaves.sort(key=lambda leaf: (not isinstance(leaf.key, EqualKey), -kinds[id(leaf)]))
         presence: list[int] | None = None
         keyed: list[Leaf] = []
@@ -259,8 +268,19 @@ class Group:
         return copy
 
 
-def _kind(leaf: Leaf, cell: Any) -> Any:
-    return cell.prefix if leaf.narrows else cell
+def _kinds_count(leaf: Leaf, column: Sequence[Any]) -> int:
+    """Return in how many kinds a part's key sorts the cells of a column."""
+    return len({cell.prefix for cell in column}) if leaf.narrows else len(set(column))
+
+
+def _written(rows: Sequence[Row]) -> list[list[Any]]:
+    """Return what rows of one length say, by place; none of rows that differ in length. Each row is read once."""
+    lengths = set(map(len, rows))
+    if len(lengths) != 1:
+        return []
+    length = lengths.pop()
+    every = list(chain.from_iterable(rows))
+    return [every[place::length] for place in range(length)]
 
 
 class Rest:
