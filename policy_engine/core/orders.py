@@ -272,23 +272,6 @@ def _blocked(
     return tuple(sorted({name for same in held.alike if id(same) not in free for name in same.ids}))
 
 
-def licence_lifts(
-    book: OrderBook,
-    asked: Asked,
-    counted: Counted | None,
-    person: PersonFacets,
-    tenant: TenantFacets,
-    place: PlaceFacets,
-    at: int,
-) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Return the lift keys that licences in force give this request, and the ids of the licences that give one.
-
-    `counted=None` says that the model names no known nationality test: then no nationality condition can be met.
-    """
-    given = keys_given(book, asked, counted, person, tenant, place, at)
-    return (frozenset().union(*given.values()), tuple(given)) if given else (NO_LIFTS, ())
-
-
 def keys_given(
     book: OrderBook,
     asked: Asked,
@@ -298,7 +281,10 @@ def keys_given(
     place: PlaceFacets,
     at: int,
 ) -> dict[str, frozenset[str]]:
-    """Return the lift keys that each licence in force gives this request, by its id, for those that give one."""
+    """Return the lift keys that each licence in force gives this request, by its id, for those that give one.
+
+    `counted=None` says that the model names no known nationality test: then no nationality condition can be met.
+    """
     if not book.has_licences:
         return {}
     given: dict[str, frozenset[str]] = {}

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.settings import Settings
+from tests.laws.sample import opened
 from tests.postgresql import running
 from tests.services.governed import House, open_house
 from tests.services.histories import POLICIES, History, played, sqlite_settings
 from tests.services.longhistory import LongHistory, long_history
+from tests.services.replays import SampleHouse
 
 
 @pytest.fixture
@@ -21,6 +24,13 @@ def house(tmp_path: Path) -> Iterator[House]:
     opened = open_house(tmp_path)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def sample_house(sample_database: Any, compiled: ReleaseLoader) -> Iterator[SampleHouse]:
+    """Offer an engine on a copy of the sample database, with the sample principals by label."""
+    with opened(sample_database, compiled) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from policy_engine.services.supposed import Correction
 from tests.laws.sample import opened
 from tests.services.asofstory import EVERYTHING, HOUR, ask, ids
 from tests.services.histories import START, History, played, sqlite_settings
-from tests.services.test_replay import edited, in_memory
+from tests.services.replays import edited, in_memory
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from policy_engine.services.permissions import LOCAL
 from policy_engine.services.unseal import Unsealer
 from policy_engine.store.interfaces import StoredEntry
 from tests.laws.sample import opened
-from tests.services.test_replay import ALICE
+from tests.services.replays import ALICE
 
 
 class Logs:

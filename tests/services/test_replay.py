@@ -1,56 +1,28 @@
-"""Replay: each recorded decision comes out the same with the state of its time; what was tampered with does not."""
+"""Replay: each recorded decision comes out the same with the state of its time, by one writer or by several."""
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import pysqlite3
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policy_engine.bootstrap import Engine, open_engine
 from policy_engine.core.decision import Principal, PrincipalKind, Request
-from policy_engine.core.facts import Location
-from policy_engine.core.instants import DAY
-from policy_engine.errors import InputRefused, NotAuthenticated, NotFound, NotPermitted, VerificationFailed
-from policy_engine.services.asof import AsOf
-from policy_engine.services.evidence import Filters
 from policy_engine.services.keys import KeyRequest
-from policy_engine.services.permissions import LOCAL
-from policy_engine.services.questiontext import parse_question
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.replay import Replayed
-from policy_engine.services.supposed import Correction
 from policy_engine.settings import Settings
 from policy_engine.store.migrate import install
-from tests.laws.sample import opened
 from tests.postgresql import running
 from tests.services.histories import POLICIES, History, played, sqlite_settings
-
-ALICE = Request("alice", "infer", "fable-5", "acme", Location("US"), "US")
-EVE = Request("eve", "infer", "fable-5", "acme", Location("US"), "US")
-MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
-
-
-@pytest.fixture
-def house(sample_database: Any, compiled: ReleaseLoader) -> Iterator[tuple[Engine, dict[str, Principal]]]:
-    """An engine on a copy of the sample database, with the sample principals by label."""
-    with opened(sample_database, compiled) as made:
-        yield made
-
-
-def statuses(found: list[Replayed]) -> dict[str, str]:
-    """Return what became of each entry, by its name."""
-    return {one.entry: one.status for one in found}
+from tests.services.replays import ALICE, in_memory
 
 
 def codes(found: list[Replayed]) -> Counter[str]:
@@ -62,16 +34,6 @@ def codes(found: list[Replayed]) -> Counter[str]:
         counted.update(code for _, code, _ in public["reasons"])
         counted["licences used"] += bool(public["licences"])
     return counted
-
-
-@contextmanager
-def in_memory() -> Iterator[Path]:
-    """Offer a place for a database that is thrown away."""
-    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
-        yield Path(folder) / "engine.db"
-
-
-# Everything comes out the same
 
 
 @pytest.mark.parametrize("seed", [3, 5])
@@ -227,279 +189,3 @@ def change_around(engines: tuple[Engine, Engine], keys: Mapping[str, Principal])
         other.orders.receive(operator, "directive", directive)
         one.approvals.approve(approver, other.switches.release(operator, f"stop-{turn}", "over").id)
         other.approvals.approve(approver, str(one.orders.end(operator, f"letter-{turn}", "over").proposal))
-
-
-# What was tampered with is found
-
-
-def edited(engine: Engine, statement: str) -> None:
-    """Change the database behind the engine's back, triggers and all."""
-    with pysqlite3.connect(str(engine.settings.database_path)) as connection:
-        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-            connection.execute(f'DROP TRIGGER "{name}"')
-        connection.execute(statement)
-    connection.close()
-
-
-def test_a_row_that_was_edited_for_one_decision_is_found(house: tuple[Engine, dict[str, Principal]]) -> None:
-    """Facts edited by hand before a decision and put back behind it: that decision, and no other, is different."""
-    engine, keys = house
-    engine.decider.decide(ALICE, LOCAL)
-    was, lie = '"level":"declared","verified_on":null', '"level":"verified","verified_on":"2026-11-01"'
-    edited(engine, f"UPDATE persons SET document = replace(document, '{was}', '{lie}') WHERE id = 'eve'")
-    deceived = engine.decider.decide(EVE, LOCAL)
-    assert deceived.allowed
-    edited(engine, f"UPDATE persons SET document = replace(document, '{lie}', '{was}') WHERE id = 'eve'")
-    engine.decider.decide(ALICE, LOCAL)
-    found = list(engine.replay.all(keys["auditor"]))
-    assert [one.status for one in found] == ["same", "different", "same"]
-    assert (found[1].public or {})["id"] == deceived.id
-    members = {one.member: (one.recorded, one.found) for one in found[1].differences}
-    assert members["outcome"] == ("allow", "deny")
-    assert engine.evidence.verify().ok
-
-
-def written(was: str, now: str) -> str:
-    """Return the statement that edits the public part of entry 2."""
-    return f"UPDATE entries SET public = CAST(replace(public, '{was}', '{now}') AS BLOB) WHERE seq = 2"
-
-
-@pytest.mark.parametrize(
-    ("statement", "status", "words"),
-    [
-        (written('"deny"', '"allow"'), "different", ""),
-        (written('"P8"', '"P9"'), "different", ""),
-        (written('"tier":4', '"tier":3'), "different", ""),
-        ("UPDATE bodies SET sealed = CAST(substr(sealed, 1, 40) || x'00' || substr(sealed, 42) AS BLOB) WHERE seq = 2",
-         "unreadable", "does not open"),
-        ("DELETE FROM bodies WHERE seq = 2", "unreadable", "no sealed body"),
-        ("UPDATE bodies SET data_key = (SELECT data_key FROM bodies WHERE seq = 1) WHERE seq = 2",
-         "unreadable", "does not open"),
-    ],
-)  # fmt: skip
-def test_an_altered_entry_is_found(
-    house: tuple[Engine, dict[str, Principal]], statement: str, status: str, words: str
-) -> None:
-    """An outcome, reason or tier that was edited, and a body that was flipped, taken away or exchanged."""
-    engine, keys = house
-    engine.decider.decide(ALICE, LOCAL)
-    engine.decider.decide(EVE, LOCAL)
-    engine.decider.decide(ALICE, LOCAL)
-    edited(engine, statement)
-    found = list(engine.replay.all(keys["auditor"]))
-    assert [one.status for one in found] == ["same", status, "same"]
-    assert words in found[1].note
-    assert engine.replay.one(keys["auditor"], "2").status == status
-
-
-def test_a_change_that_does_not_open_is_named(house: tuple[Engine, dict[str, Principal]]) -> None:
-    """Decisions rest on every change before them, so one that cannot be read is part of the answer."""
-    engine, keys = house
-    engine.facts.set_facts(keys["operator"], "persons", "alice", {"residence_country": "GB"})
-    engine.decider.decide(ALICE, LOCAL)
-    edited(engine, "UPDATE bodies SET sealed = CAST(replace(sealed, 'A', 'B') AS BLOB) WHERE seq = 1")
-    found = statuses(list(engine.replay.all(keys["auditor"])))
-    assert found == {"1": "unreadable", "2": "different"}
-
-
-# What is gone
-
-
-def test_what_was_erased_answers_by_which_entry(house: tuple[Engine, dict[str, Principal]]) -> None:
-    """Of an erased subject nothing is decided again; everybody else, before and behind it, comes out the same."""
-    engine, keys = house
-    for request in (ALICE, EVE, ALICE):
-        engine.decider.decide(request, LOCAL)
-    proposed = engine.disposal.erasures.propose(keys["operator"], "eve", "asked by the person")
-    ruled = engine.approvals.approve(keys["approver"], proposed.proposal.id)
-    engine.decider.decide(EVE, LOCAL)
-    engine.decider.decide(ALICE, LOCAL)
-    found = list(engine.replay.all(keys["auditor"]))
-    assert [one.status for one in found] == ["same", "erased", "same", "same", "same"]
-    by = f"erased by entry {ruled.committed.seqs[-1]} of log {ruled.committed.log_id}"
-    assert found[1].note == by
-    one = engine.replay.one(keys["auditor"], "2")
-    assert (one.status, one.note, one.differences) == ("erased", by, ())
-    assert engine.evidence.verify().ok
-
-
-def test_erasures_in_a_generated_history(compiled: ReleaseLoader) -> None:
-    """After two subjects were erased, exactly their decisions answer so; all others come out the same."""
-    with in_memory() as place, played(7, 200, [sqlite_settings(place)], compiled) as history:
-        engine, auditor = history.engine, history.keys["auditor"]
-        before = list(engine.replay.all(auditor))
-        gone = set()
-        for subject in ("dana", "frank"):
-            asked = parse_question(f"subject:{subject}", history.clock.now)
-            gone |= set(statuses(list(engine.replay.all(auditor, asked))))
-            proposed = engine.disposal.erasures.propose(history.keys["operator"], subject, "asked by the person")
-            engine.approvals.approve(history.keys["approver"], proposed.proposal.id)
-        found = statuses(list(engine.replay.all(auditor)))
-    assert len(gone) >= 50
-    assert {name for name, status in found.items() if status == "erased"} == gone
-    assert {name for name, status in found.items() if status == "same"} == set(statuses(before)) - gone
-
-
-def test_what_was_pruned_answers_by_which_entry(compiled: ReleaseLoader) -> None:
-    """Bodies past their retention are gone by an entry that says so; what is younger still comes out the same."""
-    with in_memory() as place, played(0, 0, [sqlite_settings(place)], compiled) as history:
-        engine, operator = history.engine, history.keys["operator"]
-        engine.decider.decide(ALICE, LOCAL)
-        history.clock.now += 4_000 * DAY
-        engine.decider.decide(ALICE, LOCAL)
-        before = history.clock.now - 3_700 * DAY
-        proposed = engine.disposal.retention.propose(operator, before, "past its retention")
-        engine.approvals.approve(history.keys["approver"], proposed.proposal.id)
-        found = list(engine.replay.all(history.keys["auditor"]))
-    assert [one.status for one in found] == ["pruned", "same"]
-    assert found[0].note.startswith("pruned by entry ")
-
-
-# One decision, and who may ask
-
-
-def test_a_decision_is_named_by_entry_or_id(house: tuple[Engine, dict[str, Principal]]) -> None:
-    """Its number, its log and number, or its id; each replay says the same of the same entry."""
-    engine, keys = house
-    decision = engine.decider.decide(ALICE, LOCAL)
-    head = engine.store.head()
-    assert head is not None
-    for name in ("1", f"{head.log_id}:1", decision.id):
-        found = engine.replay.one(keys["auditor"], name)
-        assert (found.entry, found.status, found.differences) == ("1", "same", ())
-
-
-@pytest.mark.parametrize(
-    ("name", "error", "words"),
-    [
-        ("0", InputRefused, "is a change"),
-        ("2", NotFound, "no such decision"),
-        ("99", NotFound, "no such decision"),
-        ("f" * 32, NotFound, "no such decision"),
-        ("0123456789abcdef:1", NotFound, "no such decision"),
-        ("one", InputRefused, "LOG:NUMBER"),
-        ("", InputRefused, "LOG:NUMBER"),
-        ("-1", InputRefused, "LOG:NUMBER"),
-        ("1" * 19, InputRefused, "LOG:NUMBER"),
-    ],
-)
-def test_what_is_no_decision_is_refused(
-    house: tuple[Engine, dict[str, Principal]], name: str, error: type[Exception], words: str
-) -> None:
-    """A change, a read, an entry that is not there and a text that names none: one sentence each."""
-    engine, keys = house
-    engine.decider.decide(ALICE, LOCAL)
-    engine.replay.one(keys["auditor"], "1")  # entry 2 is a read
-    with pytest.raises(error, match=words):
-        engine.replay.one(keys["auditor"], name)
-
-
-def test_a_replay_needs_a_person_who_may_unseal(house: tuple[Engine, dict[str, Principal]]) -> None:
-    """`local`, a gateway, an operator without the scope and an ended key are refused, and nothing is recorded."""
-    engine, keys = house
-    engine.decider.decide(ALICE, LOCAL)
-    before = engine.store.head()
-    for who in (LOCAL, keys["enforcement point"], keys["operator"], keys["approver"]):
-        with pytest.raises(NotPermitted, match="audit:unseal"):
-            engine.replay.one(who, "1")
-        with pytest.raises(NotPermitted, match="audit:unseal"):
-            engine.replay.all(who)
-    assert engine.store.head() == before
-    engine.keys.revoke(keys["operator"], str(keys["auditor"].key_id))
-    with pytest.raises(NotAuthenticated):
-        engine.replay.all(keys["auditor"])
-
-
-def test_a_replay_is_recorded_before_it_is_shown(house: tuple[Engine, dict[str, Principal]]) -> None:
-    """One entry of kind `read` a replay; of one decision it is found by the person it was about."""
-    engine, keys = house
-    engine.decider.decide(EVE, LOCAL)
-    engine.replay.one(keys["auditor"], "1")
-    engine.replay.all(keys["auditor"], text="subject:eve")  # not one result was taken
-    one, every = (engine.evidence.show(LOCAL, seq) for seq in (2, 3))
-    assert (one["kind"], one["what"], one["entry"], one["by"]) == ("read", "replay", "1", keys["auditor"].key_id)
-    assert (every["kind"], every["what"]) == ("read", "replay")
-    assert "eve" not in str(one) + str(every)
-    assert engine.evidence.read_body(keys["auditor"], 3)["question"] == "subject:eve"
-    assert engine.evidence.verify().ok
-
-
-def test_the_bounded_replay_their_tenants_only(house: tuple[Engine, dict[str, Principal]]) -> None:
-    """A key bounded to tenants replays the decisions of those tenants; others are not there."""
-    engine, keys = house
-    bounded = KeyRequest("vera", PrincipalKind.PERSON, ("audit:unseal",), tenants=("lab",))
-    issued = engine.keys.create(keys["operator"], bounded)
-    engine.approvals.approve(keys["approver"], str(issued.proposal))
-    vera = engine.keys.authenticate(issued.secret)
-    engine.decider.decide(ALICE, LOCAL)
-    engine.decider.decide(Request("greg", "infer", "fable-5", "lab", Location("US"), "US"), LOCAL)
-    assert list(statuses(list(engine.replay.all(vera)))) == ["4"]
-    with pytest.raises(NotFound):
-        engine.replay.one(vera, "3")
-
-
-# Questions
-
-
-@pytest.mark.parametrize(
-    ("question", "entries"),
-    [
-        ("", ["1", "2", "3", "4"]),
-        ("allow", ["1", "3"]),
-        ("deny", ["2", "4"]),
-        ("tier>=4", ["1", "2", "4"]),
-        ("tenant:lab", ["3", "4"]),
-        ("subject:alice", ["1"]),
-        ("country:GB,US", ["4"]),
-        ("us_person:yes allow", ["1"]),
-        ("group:D:5", ["3"]),
-        ("until 2020-01-01", []),
-    ],
-)
-def test_a_question_selects_what_is_replayed(
-    house: tuple[Engine, dict[str, Principal]], question: str, entries: list[str]
-) -> None:
-    """Public columns, sealed facets, groups of countries and times select decisions as they do everywhere."""
-    engine, keys = house
-    for request in (
-        ALICE,
-        EVE,
-        Request("chen", "infer", "open-1", "lab", Location("US"), "US"),
-        Request("greg", "infer", "fable-5", "lab", Location("CN"), "US"),
-    ):
-        engine.decider.decide(request, LOCAL)
-    asked = parse_question(question, engine.store.now())
-    found = list(engine.replay.all(keys["auditor"], asked))
-    assert list(statuses(found)) == entries
-
-
-# Damage
-
-
-@pytest.mark.parametrize("member", ["instant", "reasons", "by", "outcome"])
-def test_a_decision_that_lacks_a_member_is_unreadable(house: tuple[Engine, dict[str, Principal]], member: str) -> None:
-    """It is named and nothing else is kept back; whoever cannot say so with an answer gives none."""
-    engine, keys = house
-    for request in (ALICE, EVE, ALICE):
-        engine.decider.decide(request, LOCAL)
-    edited(engine, written(f'"{member}":', f'"{member[:-1]}_":'))
-    found = list(engine.replay.all(keys["auditor"]))
-    assert [one.status for one in found] == ["same", "unreadable", "same"]
-    assert "missing or has the wrong type" in found[1].note
-    assert engine.replay.one(keys["auditor"], "2").status == "unreadable"
-    asof = AsOf(engine.replay)
-    corrected = asof.corrected(keys["auditor"], Correction("persons", "eve", {"us_status": "none"}, 0))
-    assert [one["entry"] for one in corrected.closed] == ["2"]
-    for ask in (lambda: asof.family(keys["auditor"], "fable-5"), lambda: asof.owners(keys["auditor"])):
-        with pytest.raises(VerificationFailed, match="would lack entry 2"):
-            ask()
-
-
-@pytest.mark.parametrize("now", ["[1]", "hello"])
-def test_a_question_names_the_entry_that_is_none(house: tuple[Engine, dict[str, Principal]], now: str) -> None:
-    """What is no entry is neither found nor passed over: the answer is refused, with its place."""
-    engine, _ = house
-    engine.decider.decide(ALICE, LOCAL)
-    edited(engine, f"UPDATE entries SET public = CAST('{now}' AS BLOB) WHERE seq = 1")
-    with pytest.raises(VerificationFailed, match="entry 1 of log"):
-        engine.evidence.query(LOCAL, Filters(outcome="allow"))

@@ -1,0 +1,43 @@
+"""Which Python the Makefile takes: the distribution's own of the same version where there is one, else what it is told."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def taken(path: str, *arguments: str) -> str:
+    """Return the Python that `make setup` would use with this PATH."""
+    command = ["make", "-s", "--no-print-directory", "--eval", "show: ; @echo $(PYTHON)", "show", *arguments]
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHON", "MAKEFLAGS")}
+    done = subprocess.run(
+        command, cwd=ROOT, env={**environment, "PATH": path}, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def pretending(folder: Path, version: str) -> str:
+    """Return a PATH on which `python3` comes first that says it is of this version."""
+    program = folder / "python3"
+    program.write_text(f"#!/bin/sh\necho {version}\n")
+    program.chmod(0o755)
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
+def test_the_distributions_python_of_the_same_version_is_taken(tmp_path: Path) -> None:
+    """It is taken where it is there and can make environments; a version that it does not have is the PATH's."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    own = f"/usr/bin/python{version}"
+    able = Path(own).exists() and not subprocess.run([own, "-c", "import ensurepip, venv"], check=False).returncode
+    assert taken(pretending(tmp_path, version)) == (own if able else "python3")
+    assert taken(pretending(tmp_path, "3.999")) == "python3"
+
+
+def test_a_python_that_is_named_is_taken(tmp_path: Path) -> None:
+    """Whatever is on the PATH; and without any Python there, the name is what the sentence of the refusal says."""
+    assert taken(os.environ["PATH"], "PYTHON=python3.12") == "python3.12"
+    assert taken(pretending(tmp_path, "")) == "python3"
