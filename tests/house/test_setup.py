@@ -1,4 +1,4 @@
-"""Which Python the Makefile takes: the distribution's own of the same version where there is one, else what it is told."""
+"""Which Python the Makefile takes: the distribution's own of the same version where there is one, or the one named."""
 
 from __future__ import annotations
 
