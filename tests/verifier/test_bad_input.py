@@ -70,6 +70,16 @@ def test_foreign(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "a name that no bundle has" in refused(capsys, tmp_path, tmp_path / "other.zip", *KEY)
 
 
+@pytest.mark.parametrize("shown", ["[[1e999,2]]", "[[NaN,2]]", "[1]", "1", '[["a",2]]', "[[0,1,2]]"])
+def test_a_manifest_that_shows_what_is_no_range(tmp_path: Path, capsys: pytest.CaptureFixture[str], shown: str) -> None:
+    """Whatever stands in the place of a range, numbers beyond every float too, is refused in one sentence."""
+    manifest = json.loads(FILES["manifest.json"])
+    logs = [each | {"shown": "ODD"} for each in manifest["logs"]]
+    odd = json.dumps(manifest | {"logs": logs}).replace('"ODD"', shown)
+    folder = honest.write_folder(FILES | {"manifest.json": odd.encode()}, tmp_path / "odd")
+    assert "does not say which entries are shown" in refused(capsys, tmp_path, folder, *KEY)
+
+
 def test_truncated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A cut .zip is refused wherever it is cut; a cut member of a folder is refused or found at its place."""
     whole = honest.write_zip(FILES, tmp_path / "whole.zip").read_bytes()

@@ -44,7 +44,7 @@ def shown_of(manifest: dict[str, Any], log: str) -> list[tuple[int, int]]:
     try:
         ranges: Any = next((each["shown"] for each in manifest["logs"] if each["log"] == log), [])
         return [(int(first), int(end)) for first, end in ranges]
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, OverflowError):  # JSON knows numbers beyond every float
         raise Refused("the manifest does not say which entries are shown") from None
 
 
