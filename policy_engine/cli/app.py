@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import re
 from typing import Any, Final
 
 import typer
@@ -45,9 +46,19 @@ from policy_engine.cli import (  # noqa: F401  these put their commands on `audi
 GARBAGE_OBJECTS: Final = 50_000
 """New objects between two looks of the collector: a seventh of a start went to looking at modules that stay."""
 
+_HALVES: Final = re.compile("[\ud800-\udfff]")
+"""Halves of surrogate pairs: as these the bytes of an argument arrive that are no UTF-8."""
+
 
 class Guarded(TyperGroup):
     """The root of the commands: an error leaves as one sentence and its exit code, never as a traceback."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words of a command. Bytes that are no text name nobody, and could be neither asked nor recorded."""
+        for place, word in enumerate(args, start=1):
+            if _HALVES.search(word):
+                raise typer.BadParameter(f"word {place} of the command is not UTF-8 text; write it in UTF-8", ctx=ctx)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was named."""

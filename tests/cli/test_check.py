@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from policy_engine.cli.exits import Code
 from tests.cli.conftest import Shell
 
@@ -146,3 +148,12 @@ def test_a_database_that_is_away_ends_with_7(shell: Shell) -> None:
         database="postgresql:///x?host=/nowhere",
     )
     assert ran.code == Code.UNREACHABLE and "cannot be reached" in ran.err and ran.out == ""
+
+
+@pytest.mark.parametrize("option", ["--subject", "--location", "--tenant", "--action"])
+def test_bytes_that_are_no_text_are_refused_before_anything_is_asked(shell: Shell, option: str) -> None:
+    """A slip of the caller is no fault of the log: exit 2, and no entry says that the log was away."""
+    words = {"--subject": "alice", "--model": "fable-5", "--action": "infer", "--tenant": "acme", option: "a\udcff"}
+    ran = shell("check", *(word for pair in words.items() for word in pair))
+    assert ran.code == Code.USAGE and "UTF-8" in ran.err and "internal" not in ran.err
+    assert shell("audit", "query", "kind:gap,decision").json["entries"] == []
