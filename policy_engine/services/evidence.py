@@ -150,7 +150,7 @@ class Evidence:
         question = self._permitted(principal, filters.asked())
         after = None if filters.after is None else str(filters.after)
         part = self._finder.page(question, limit=filters.limit, after=after, newest_first=filters.newest_first)
-        return Page(tuple(found.public for found in part.found), part.after is None and part.final, part.after)
+        return Page(tuple(map(_shown, part.found)), part.after is None and part.final, part.after)
 
     def scan(self, principal: Principal, question: Question, *, newest_first: bool = False) -> Iterator[Found]:
         """Yield everything that a question finds, in the order of the log or from its end, for exports and reports.
@@ -313,6 +313,15 @@ class Evidence:
 
 
 _ID = re.compile(r"[0-9a-f]{32}")
+
+
+def _shown(found: Found) -> Mapping[str, Any]:
+    """Return the public part of an entry that is shown. Raises `VerificationFailed` naming one that is damaged."""
+    try:
+        return parse_public(found.data)
+    except VerificationFailed as failed:
+        place = f"entry {found.seq} of log {found.log_id}"
+        raise VerificationFailed(f"{place}: {failed.message}; run `audit verify`") from None
 
 
 def _sees(principal: Principal, public: Mapping[str, Any]) -> bool:

@@ -192,3 +192,18 @@ def test_one_entry_is_shown_and_unsealed_on_the_record(asked: Shell) -> None:
     (read,) = asked("audit", "query", "kind:read").json["entries"]
     assert (read["what"], read["entry"]) == ("body", deny["seq"])
     assert asked("audit", "show", "99").code == Code.USAGE and asked("audit", "show", "what?").code == Code.USAGE
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b'{"a":"\\udc00"}', b"{", b"\xff", b"[]"],
+    ids=["half a surrogate pair", "cut", "no text", "a list"],
+)
+@pytest.mark.parametrize("words", [("query",), ("export", "--force", "--to")], ids=["query", "export"])
+def test_an_entry_that_is_damaged_ends_with_6(asked: Shell, data: bytes, words: tuple[str, ...]) -> None:
+    """Whatever its bytes are, the answer is one sentence that says where to look, and no fault of ours."""
+    tampered(asked, f"UPDATE entries SET public = x'{data.hex()}' WHERE seq = 2")
+    place = [asked.database.with_name("entries.csv")] if words[0] == "export" else []
+    ran = asked("audit", *words, *place, *(["--format", "csv"] if place else []))
+    assert ran.code == Code.VERIFICATION_FAILED and "audit verify" in ran.err
+    assert ran.out == "" and not any(path.exists() for path in place)

@@ -122,7 +122,7 @@ class Exports:
             with reading_entries():
                 begun = self._begun(principal, asked, progress)
                 notes = self._write(form, pending.part, begun.entries)
-            sheet = self._sheet(begun, form, target, pending.part, notes)
+                sheet = self._sheet(begun, form, target, pending.part, notes)
             pending.beside = _sheets(target, sheet)
         return sheet
 
@@ -156,8 +156,9 @@ class Exports:
             allowed = self._unsealing.begin(principal, approval, asked, form)
             begun = self._begun(principal, allowed.asked, progress)
             opener = Opener(self._store, self._vault)
-            write_opened(pending.part, begun.entries, opener)
-            sheet = self._sheet(begun, Form(allowed.form), target, pending.part, opener.absent.notes, allowed)
+            with reading_entries():
+                write_opened(pending.part, begun.entries, opener)
+                sheet = self._sheet(begun, Form(allowed.form), target, pending.part, opener.absent.notes, allowed)
             self._log_export(principal, allowed, sheet)
             pending.beside = _sheets(target, sheet)
         return sheet
