@@ -194,9 +194,13 @@ def _approvers(view: LogView) -> Check:
     now = time.time_ns() // 1_000
     persons: set[str] = set()
     for row in view.scan_rows("keys"):
-        document: dict[str, Any] = {} if row.document is None else json.loads(row.document)
-        if document and _approves(document, now):
-            persons.add(document["principal"]["id"])
+        try:
+            document = None if row.document is None else json.loads(row.document)
+            if document is not None and _approves(document, now):
+                persons.add(document["principal"]["id"])
+        except (LookupError, TypeError, ValueError):
+            problem = f"the row of the key {row.id} is not what this program writes"
+            return Check(name, Health.BROKEN, f"{problem}: policy-engine audit verify")
     if len(persons) >= APPROVERS_MIN:
         return Check(name, Health.OK, f"{len(persons)} persons can approve")
     problem = f"{len(persons)} can approve, {APPROVERS_MIN} are needed before anything that loosens can take effect"

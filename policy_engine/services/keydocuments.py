@@ -17,10 +17,10 @@ from typing import Any, Final
 
 from policy_engine.core.decision import PrincipalKind
 from policy_engine.core.instants import format_instant, parse_instant
-from policy_engine.errors import Conflict, InputRefused
+from policy_engine.errors import Conflict, InputRefused, VerificationFailed
 from policy_engine.limits import Limits
 from policy_engine.services.permissions import LOCAL, SCOPES, SERVICE_SCOPES, lives
-from policy_engine.store.interfaces import Row
+from policy_engine.store.interfaces import ReadStore, Row
 from policy_engine.tokens.identity import TokenIdentity, is_issuer, is_subject
 
 FIRST_SCOPES: Final = tuple(scope for scope in SCOPES if scope != "audit:unseal")
@@ -202,6 +202,20 @@ def document_of(request: KeyRequest, digest: str, prefix: str, *, issued_by: str
         "approved_by": None,
         **token,
     }
+
+
+def rows_of(store: ReadStore) -> list[Row]:
+    """Return the rows of all keys. Raises `VerificationFailed` for one that this program does not write."""
+    rows = store.rows("keys")
+    for row in rows:
+        try:
+            read_key(row)
+            known = isinstance(row.document["hash"], str)
+        except (AttributeError, LookupError, TypeError, ValueError):
+            known = False
+        if not known:
+            raise VerificationFailed(f"the row of the key {row.id} is not what this program writes; run `audit verify`")
+    return rows
 
 
 def read_key(row: Row) -> Key:

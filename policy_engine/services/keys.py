@@ -44,6 +44,7 @@ from policy_engine.services.keydocuments import (
     is_token,
     new_secret,
     read_key,
+    rows_of,
     validate,
     validate_owner,
 )
@@ -150,7 +151,7 @@ class Keys:
         chosen = tuple(scopes)
         if "approve" not in chosen:
             raise InputRefused("the first keys must hold `approve`, or nothing could be approved", where="scopes")
-        rows = self._store.rows("keys")
+        rows = rows_of(self._store)
         if any(row.document["principal"]["kind"] == PrincipalKind.PERSON for row in rows):
             raise Conflict("a person's key exists already; have `keys create` approved by a second person")
         requests = [KeyRequest(name, PrincipalKind.PERSON, chosen, supplies=FIRST_SUPPLIES) for name in names]
@@ -191,7 +192,7 @@ class Keys:
             raise InputRefused("must be the SHA-256 of the key's text, 64 hex digits", where="key_hash")
         if key_hash is not None and request.identity is not None:
             raise InputRefused("excludes a token identity: a row lets in by one of the two", where="key_hash")
-        rows = tuple(self._store.rows("keys"))
+        rows = tuple(rows_of(self._store))
         secret = new_secret() if key_hash is None and request.identity is None else None
         if request.identity is not None:
             digest, prefix = digest_of(request.identity, rows), ""
@@ -244,7 +245,7 @@ class Keys:
         """Return every key with `keys:write` or `audit:read` and a key that is not bounded, else one's own."""
         sees_all = not principal.scopes.isdisjoint(READERS)
         caller = acting_person(self._store, principal, *(READERS if sees_all else SCOPES))
-        keys = [read_key(row) for row in self._store.rows("keys")]
+        keys = [read_key(row) for row in rows_of(self._store)]
         if sees_all and caller.tenants is None:
             return tuple(keys)
         return tuple(key for key in keys if key.principal == caller.person)
@@ -257,7 +258,7 @@ class Keys:
             if self._ring is None or self._ring.epoch < epoch:
                 # The epoch is read before the rows: they may be newer than it says, never older.
                 now = self._store.state().epoch
-                self._ring = _ring_of(now, self._store.rows("keys"))
+                self._ring = _ring_of(now, rows_of(self._store))
             return self._ring
 
     def _approvers_without(self, revoked: Row, at: int) -> tuple[Basis, ...]:
@@ -265,7 +266,7 @@ class Keys:
         if not approves(revoked, at):
             return ()
         staying: dict[str, Basis] = {}
-        for row in self._store.rows("keys"):
+        for row in rows_of(self._store):
             if row.id != revoked.id and approves(row, at):
                 staying.setdefault(row.document["principal"]["id"], ("keys", row.id, row.revision))
         if len(staying) < 2:
@@ -275,7 +276,7 @@ class Keys:
     def _create_approved(self, proposal: Proposal, approver: Caller) -> Effect:
         id, document = proposal.payload["id"], proposal.payload["document"]
         epoch = self._store.state().epoch  # read before the rows: a key that is made meanwhile raises it
-        validate_owner(document, self._store.rows("keys"), approver.at)
+        validate_owner(document, rows_of(self._store), approver.at)
         made = {**document, "created_at": format_instant(approver.at), "approved_by": approver.person}
         return Effect("key.created", {"key": id}, (Write("keys", id, made, expect=0),), expect_epoch=epoch)
 

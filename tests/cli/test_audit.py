@@ -207,3 +207,18 @@ def test_an_entry_that_is_damaged_ends_with_6(asked: Shell, data: bytes, words: 
     ran = asked("audit", *words, *place, *(["--format", "csv"] if place else []))
     assert ran.code == Code.VERIFICATION_FAILED and "audit verify" in ran.err
     assert ran.out == "" and not any(path.exists() for path in place)
+
+
+@pytest.mark.parametrize("document", ["{}", "[]", '"x"', '{"principal":{}}'])
+def test_a_key_whose_row_is_damaged_is_named(asked: Shell, document: str) -> None:
+    """Nobody is let in by a register that was edited, and the sentence says which row and what to do."""
+    tampered(asked, f"UPDATE keys SET document = '{document}' WHERE id = (SELECT min(id) FROM keys)")
+    for ran in (
+        asked("audit", "query", key="auditor"),
+        asked("keys", "create", "--first", "anna", "bert"),
+        asked("doctor"),
+    ):
+        said = ran.err + ran.out
+        assert ran.code != Code.OK and "the row of the key " in said and "audit verify" in said, said
+    assert asked("audit", "query", key="auditor").code == Code.VERIFICATION_FAILED
+    assert asked("audit", "verify").code == Code.VERIFICATION_FAILED
