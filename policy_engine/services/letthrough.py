@@ -5,7 +5,8 @@ Rules of the room:
   instant asked about: when it was entered, or the start it names where that is earlier, or an instant given (the letter
   may have arrived before anybody entered it).
 - Enforced first is the first decision that names it among its reasons. Every allow in between is decided again; those
-  that the directive would have denied got through. Law 4 makes that none from the entry on.
+  that the directive would have denied got through. Law 4 makes that none from the entry on. Nobody gets through a
+  directive that is over: where none was denied before its end, that is where it stops.
 - Each log is a writer: for each is said when it first wrote under the directive and when it first enforced it.
 Left to others: the walk, who may ask (`services.asof`).
 """
@@ -20,6 +21,7 @@ from typing import Any
 from policy_engine.core.decision import Outcome
 from policy_engine.core.instants import ENDLESS, format_instant, parse_instant
 from policy_engine.errors import NotFound
+from policy_engine.services.orderdocuments import IN_FORCE
 from policy_engine.services.past import is_decision
 from policy_engine.services.rejudge import Recorded, Rejudge, differences
 from policy_engine.services.releases import ReleaseLoader
@@ -50,6 +52,7 @@ class Receipt:
     received_by: str
     starts_at: int | None
     row: Row
+    ends_at: int | None = None
     enforced_entry: str | None = None
     enforced_at: int | None = None
     writers: dict[str, Writer] = field(default_factory=dict)
@@ -58,6 +61,11 @@ class Receipt:
     def counts_from(self) -> int:
         """When it should have been enforced: at its receipt, or at its start where that is earlier."""
         return self.received_at if self.starts_at is None else min(self.received_at, self.starts_at)
+
+    def between(self, since: int, at: int) -> bool:
+        """Whether an instant lies between another and the first enforcement, or the end where nobody was denied."""
+        enforced = ENDLESS if self.enforced_at is None else self.enforced_at
+        return since <= at <= enforced and (self.ends_at is None or at < self.ends_at)
 
 
 def receipt_of(walk: Walk, order: str) -> Receipt:
@@ -76,6 +84,8 @@ def receipt_of(walk: Walk, order: str) -> Receipt:
         if isinstance(step, Changed):
             if found is None and step.public["kind"] == "order.received" and step.public.get("order") == order:
                 found = _received(walk, step, order)
+            if found is not None and ("orders", order) in walk.past.touched:
+                found.ends_at = _ends_at(walk.past.row("orders", order), step.public["at"])
         elif found is not None and step.public is not None:
             _note(walk, found, step)
     if found is None:
@@ -92,10 +102,9 @@ def let_through(
     """
     supposed = Supposed(walk.past, "orders", receipt.order, lambda row: _in_force(row, receipt, since))
     rejudge = Rejudge(supposed, releases)
-    end = ENDLESS if receipt.enforced_at is None else receipt.enforced_at
 
     def wanted(public: Mapping[str, Any]) -> bool:
-        return since <= public["instant"] <= end and bool(public["outcome"] == Outcome.ALLOW)
+        return receipt.between(since, public["instant"]) and bool(public["outcome"] == Outcome.ALLOW)
 
     for step in walk.steps(wanted):
         if isinstance(step, Closed):
@@ -128,6 +137,14 @@ def _received(walk: Walk, step: Changed, order: str) -> Receipt | None:
         starts_at=None if start is None else parse_instant(start),
         row=row,
     )
+
+
+def _ends_at(row: Row | None, changed_at: int) -> int | None:
+    """Return when a directive ends as of a change of it: by that change, or by itself, `None` for neither."""
+    if row is None or row.document["status"] != IN_FORCE:
+        return changed_at
+    until = row.document["body"].get("until")
+    return None if until is None else parse_instant(until)
 
 
 def _note(walk: Walk, receipt: Receipt, step: Recorded | Closed) -> None:

@@ -131,6 +131,29 @@ def test_nobody_gets_through_behind_the_entry_of_a_directive(story: History) -> 
         asof.let_through(story.keys["auditor"], "no-letter")
 
 
+@pytest.mark.parametrize("by_itself", [True, False], ids=["its until", "ended by two"])
+def test_nobody_gets_through_a_directive_that_is_over(story: History, by_itself: bool) -> None:
+    """Where none was denied before its end, allows after it were right: they are neither named nor counted."""
+    engine, asof, clock = story.engine, AsOf(story.engine.replay), story.clock
+    before = clock.now
+    clock.now += SECOND
+    early = ask(engine, "greg", tenant="lab")
+    clock.now += SECOND
+    body = {"id": "letter", "models": ["fable-5"], "blocks": ["foreign_person"]}
+    until = {"until": format_instant(clock.now + HOUR)} if by_itself else {}
+    engine.orders.receive(story.keys["operator"], "directive", {**body, **until})
+    clock.now += HOUR
+    if not by_itself:
+        receipt = engine.orders.end(story.keys["operator"], "letter", "over")
+        engine.approvals.approve(story.keys["approver"], str(receipt.proposal))
+        clock.now += SECOND
+    ask(engine, "greg", tenant="lab")
+    found = asof.let_through(story.keys["auditor"], "letter")
+    assert (found.through, found.considered_count) == ([], 0)
+    earlier = asof.let_through(story.keys["auditor"], "letter", before)
+    assert [ids(engine)[one.entry] for one in earlier.through] == [early] and earlier.considered_count == 1
+
+
 def test_an_exemption_that_came_later_did_not_let_anybody_through(story: History) -> None:
     """The directive is taken as it was first received: whoever was exempted afterwards got through before."""
     engine, asof, clock = story.engine, AsOf(story.engine.replay), story.clock
