@@ -11,12 +11,13 @@ Left to others: the transaction (`store.erasing`), answers (`marks`), erasing a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from policy_engine.core.decision import Principal
 from policy_engine.core.instants import DAY, format_instant, parse_instant
-from policy_engine.errors import InputRefused, NotFound, TooLarge
+from policy_engine.errors import InputRefused, NotFound, TooLarge, VerificationFailed
 from policy_engine.ledger.encoding import parse_header, parse_public
 from policy_engine.ledger.sealing import KeyVault
 from policy_engine.limits import LIMITS, Limits
@@ -26,6 +27,7 @@ from policy_engine.services.holds import in_force
 from policy_engine.services.permissions import Caller, acting_person, require_unbounded
 from policy_engine.services.proposals import Proposal
 from policy_engine.services.traces import subject_tags
+from policy_engine.services.unseal import Unsealer
 from policy_engine.store.erasureinterfaces import Pruning
 from policy_engine.store.interfaces import LogView, Store
 
@@ -112,8 +114,9 @@ class Retention:
         ranges: list[tuple[str, int, int]] = []
         bodies = kept = 0
         with self._store.view() as view:
+            unsealer = Unsealer.over(self._vault, view)
             for log_id, end in _ends(view, before):
-                count, own, spared = self._ranges(view, log_id, end, held)
+                count, own, spared = self._ranges(view, log_id, end, held, unsealer)
                 ranges += own
                 bodies, kept = bodies + count, kept + spared
         if not bodies:
@@ -128,14 +131,14 @@ class Retention:
         return _Old(Pruning(epoch, before, tuple(ranges)), bodies, kept)
 
     def _ranges(
-        self, view: LogView, log_id: str, end: int, held: list[_Held]
+        self, view: LogView, log_id: str, end: int, held: list[_Held], unsealer: Unsealer
     ) -> tuple[int, list[tuple[str, int, int]], int]:
         """Return how many bodies of a log go, the ranges they lie in, and how many as old stay."""
         ranges: list[tuple[str, int, int]] = []
         count = spared = 0
         open_ = False
         for seq, data in view.scan_bodies(log_id, end):
-            if any(_covers(one, log_id, seq, data) for one in held):
+            if any(self._covers(one, log_id, seq, data, unsealer) for one in held):
                 spared += 1
                 open_ = False
                 continue
@@ -145,6 +148,21 @@ class Retention:
             count += 1
         return count, ranges, spared
 
+    def _covers(self, held: _Held, log_id: str, seq: int, data: bytes, unsealer: Unsealer) -> bool:
+        public, place, named = parse_public(data), (log_id, seq), held.hold.cover.tenant
+        tenant = public.get("tenant") == named or place in held.tenant
+        if named is not None and not tenant and "tenant" not in public:
+            tenant = self._names(named, log_id, seq, public, unsealer)
+        return held.hold.cover.covers(public, subject=place in held.subject, tenant=tenant)
+
+    def _names(self, tenant: str, log_id: str, seq: int, public: Mapping[str, Any], unsealer: Unsealer) -> bool:
+        """Return whether a search or read is about a tenant, which its body alone says. What does not open is kept."""
+        entry = self._store.entry(log_id, seq)
+        try:
+            return entry is None or unsealer.body(entry, public).get("tenant") == tenant
+        except VerificationFailed:
+            return True
+
     def _places(self, hold: Hold, at: int) -> _Held:
         def tagged(name: str, value: str | None) -> frozenset[tuple[str, int]]:
             if value is None:
@@ -152,12 +170,6 @@ class Retention:
             return frozenset(self._store.tagged(subject_tags(self._store, self._vault, name, value, at)))
 
         return _Held(hold, tagged("subject", hold.cover.subject), tagged("tenant", hold.cover.tenant))
-
-
-def _covers(held: _Held, log_id: str, seq: int, data: bytes) -> bool:
-    public, place = parse_public(data), (log_id, seq)
-    tenant = public.get("tenant") == held.hold.cover.tenant or place in held.tenant
-    return held.hold.cover.covers(public, subject=place in held.subject, tenant=tenant)
 
 
 def _ends(view: LogView, before: int) -> Iterator[tuple[str, int]]:

@@ -18,6 +18,7 @@ from policy_engine.services.permissions import LOCAL
 from policy_engine.store.erasureinterfaces import Erasure, Pruning
 from policy_engine.store.interfaces import Change, Write
 from tests.services.erasedsamples import RETENTION_DAYS, Office, ten_years
+from tests.services.evidencesamples import PEP
 from tests.store.samples import PostgresDatabase, SqliteDatabase
 
 KINDS = {"sqlite": SqliteDatabase, "postgres": PostgresDatabase}
@@ -326,6 +327,25 @@ def test_a_hold_placed_after_a_pruning_was_proposed(office: Office) -> None:
     assert office.entry(bob).sealed
     assert not there(office)
     assert office.publics()[-1]["held"] == 1
+
+
+@pytest.mark.parametrize("subject", ["bob", ""], ids=["about a person", "about nobody"])
+def test_a_hold_on_a_tenant_keeps_what_names_it_in_its_sealed_part_only(office: Office, subject: str) -> None:
+    """A search that was made for a tenant says so in its body alone; the tenant's hold keeps it all the same."""
+    held, gone = (
+        office.recorder.record(
+            lambda state, tenant=tenant: office.recorder.note(
+                "search", {"count": 0}, PEP, state, body={"model": "fable-5"}, subject=subject, tenant=tenant
+            )
+        )
+        for tenant in ("acme", "lab")
+    )
+    office.holds.place(office.people["rita"], "h", Cover(tenant="acme"), "why")
+    office.clock.at += ten_years()
+    office.prune(office.clock() - ten_years() + 2 * SECOND)
+    assert office.entry((held.log_id, held.seq)).sealed and there(office)
+    assert not office.entry((gone.log_id, gone.seq)).sealed
+    assert office.publics()[-1]["held"] == 2
 
 
 # The stores themselves
