@@ -31,7 +31,7 @@ from policy_engine.services.rejudge import Recorded, Rejudge
 from policy_engine.services.releasehistory import ReleaseChange, release_history
 from policy_engine.services.replay import Replay, replayed, sees
 from policy_engine.services.sealedterms import groups_of
-from policy_engine.services.supposed import Correction, Otherwise, corrected, forgotten
+from policy_engine.services.supposed import Correction, Otherwise, corrected, forgotten, keys_of
 from policy_engine.services.tenantowners import Owned, tenants_owned
 from policy_engine.services.underdirective import Standing, Tally, standings
 from policy_engine.services.walk import Closed, Progress, Walk
@@ -118,8 +118,9 @@ class AsOf:
         self._require(principal)
         self._replay.log_read(principal, {"what": "with-fact"}, body, correction.id)
         answer = Changed()
+        keys = keys_of(self._vault, correction, (row.id for row in self._store.rows("tenants")))
         with self._walk(progress) as walk:
-            for found in corrected(walk, self._releases, correction, Tags(self._vault)):
+            for found in corrected(walk, self._releases, correction, Tags(self._vault), keys):
                 _count(walk, answer, found)
                 if isinstance(found, Otherwise):
                     answer.otherwise.append(found)

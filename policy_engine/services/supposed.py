@@ -10,7 +10,7 @@ Left to others: the walk (`services.walk`), directives (`services.letthrough`), 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from policy_engine.core.factparse import (
 )
 from policy_engine.errors import InputRefused
 from policy_engine.ledger.canonical import quote
+from policy_engine.ledger.sealing import KeyVault, data_key_id
 from policy_engine.services.datakeys import Tags
 from policy_engine.services.factdocuments import subject_register
 from policy_engine.services.past import instant_of, is_decision
@@ -109,15 +110,18 @@ class Correction:
         """Return a row with the facts corrected; nobody has facts who is not in the register."""
         return None if row is None else replace(row, document=self._document(row.document))
 
-    def concerns(self, tags: Tags) -> Callable[[StoredEntry], bool]:
-        """Return what recognises decisions about the subject by the bytes and tags of their entries."""
+    def concerns(self, tags: Tags, keys: Container[str] = ()) -> Callable[[StoredEntry], bool]:
+        """Return what recognises decisions about the subject by the bytes and tags of their entries.
+
+        Tags go with a body that is erased or pruned. The id of its data key stays: `keys` are those of the subject.
+        """
         facet = _FACETS[self.register]
         named = f'"tenant":{quote(self.id)}'.encode()
 
         def may(entry: StoredEntry) -> bool:
             if not is_decision(entry):
                 return False
-            if facet == "tenant" and named in entry.public:
+            if (facet == "tenant" and named in entry.public) or entry.data_key in keys:
                 return True
             return tags.tag(instant_of(entry.public), facet, self.id) in (entry.tags or b"")
 
@@ -131,15 +135,22 @@ class Correction:
         return {"facts": facts}
 
 
+def keys_of(vault: KeyVault, correction: Correction, tenants: Iterable[str]) -> frozenset[str]:
+    """Return the ids of the data keys of a person within these tenants and none; a tenant has no key of its own."""
+    if correction.register != "persons":
+        return frozenset()
+    return frozenset(data_key_id(vault.index_key(), tenant, correction.id) for tenant in (None, *tenants))
+
+
 def corrected(
-    walk: Walk, releases: ReleaseLoader, correction: Correction, tags: Tags
+    walk: Walk, releases: ReleaseLoader, correction: Correction, tags: Tags, keys: Container[str] = ()
 ) -> Iterator[Otherwise | Closed | None]:
     """Yield, for every decision about the subject, how the corrected facts would have answered it.
 
     `None` stands for a decision that comes out the same; what does not open is handed over.
     """
     rejudge = Rejudge(Supposed(walk.past, correction.register, correction.id, correction.of), releases)
-    for step in walk.steps(lambda public: public["instant"] >= correction.since, may=correction.concerns(tags)):
+    for step in walk.steps(lambda public: public["instant"] >= correction.since, may=correction.concerns(tags, keys)):
         if isinstance(step, Closed):
             yield step
         elif isinstance(step, Recorded) and step.body[_FACETS[correction.register]] == correction.id:

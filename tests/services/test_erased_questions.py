@@ -69,6 +69,20 @@ def test_a_read_that_named_the_subject_is_erased(house: House, what: str) -> Non
     assert engine.evidence.verify().ok
 
 
+def test_decisions_that_were_erased_are_named_where_a_fact_is_corrected(house: House) -> None:
+    """Nobody can tell how they would have come out: they are not left out of the answer in silence."""
+    engine, keys = house
+    ask = Request("eve", "infer", "fable-5", "acme", Location("US"), "US")
+    engine.decider.decide(ask, LOCAL)
+    engine.decider.decide(Request("dana", "infer", "fable-5", "acme", Location("US"), "US"), LOCAL)
+    erase(engine, keys, "eve")
+    engine.facts.set_facts(keys["operator"], "persons", "eve", {"us_status": "none", "tenants": ["acme"]})
+    engine.decider.decide(ask, LOCAL)
+    found = AsOf(engine.replay).corrected(keys["auditor"], Correction("persons", "eve", {"us_status": "none"}, 0))
+    assert [(one["entry"], one["status"]) for one in found.closed] == [("1", "erased")]
+    assert found.considered_count == 2
+
+
 SOLO: Mapping[str, Callable[[Engine, Principal], Any]] = {
     "query": lambda engine, who: engine.evidence.query(
         who, Filters(parse_question("individual:eve-alone", engine.store.now()))
