@@ -84,8 +84,10 @@ def query(
         )
         if count:
             output.emit_record(output.plain(evidence.count(session.principal, filters.asked())), form)
+            _note_lost(evidence.lost(filters.asked()))
             return
         page = evidence.query(session.principal, filters)
+        lost = evidence.lost(filters.asked())
         one_log = session.engine.store.one_log
     found = output.plain(page)
     output.emit(found, form, lambda: output.rows_table([_row(row, one_log) for row in found["entries"]], _COLUMNS))
@@ -93,6 +95,7 @@ def query(
         output.note(f"There is more: continue with --after {page.after}.")
     elif not page.complete:
         output.note("Entries of the time asked about may still come; ask again in a moment.")
+    _note_lost(lost)
 
 
 @app.command("show")
@@ -113,6 +116,11 @@ def show(
     output.emit_record(output.plain(found), form)
     for mark in gone:
         output.note(f"Sealed: {mark}.")
+
+
+def _note_lost(lost: bool) -> None:
+    if lost:
+        output.note("Entries whose sealed part was erased or pruned are not found by what was sealed in them.")
 
 
 def _decided(row: Mapping[str, Any]) -> bool:

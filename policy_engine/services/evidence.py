@@ -166,6 +166,23 @@ class Evidence:
         complete = self._finder.is_final(question)
         return Count(sum(1 for _ in self._finder.stream(question, newest_first=False)), complete)
 
+    def lost(self, question: Question) -> bool:
+        """Return whether sealed parts of the time asked about were erased or pruned, and are asked for.
+
+        What they said is found by nothing any more, so that an answer may lack decisions although it is complete.
+        """
+        if not question.sealed:
+            return False
+        since = -ENDLESS if question.since is None else question.since
+        return any(since < end for end in self._ends_of_lost())
+
+    def _ends_of_lost(self) -> Iterator[int]:
+        """Yield instants before which sealed parts were erased or pruned."""
+        marks = marks_of(self._store)
+        yield from (key.at for key in marks.keys if key.register is None)
+        for log_id, seq in {(part.by_log, part.by_seq) for part in marks.ranges}:
+            yield int(parse_public(self._entry(entry_name(log_id, seq, one_log=False)).public)["prunes"]["before"])
+
     def _permitted(self, principal: Principal, question: Question) -> Question:
         """Return what of a question its asker may see, after the entry is durable that says what sealed was asked."""
         if not is_local(principal) or question.sealed:

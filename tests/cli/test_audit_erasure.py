@@ -45,6 +45,20 @@ def test_showing_what_was_erased_says_by_what(shell: Shell) -> None:
     assert "Sealed" not in shell("audit", "show", str(by["seq"]), key="auditor").err
 
 
+@pytest.mark.parametrize("count", [(), ("--count",)], ids=["page", "count"])
+def test_an_answer_by_what_is_sealed_says_that_it_may_lack_what_is_gone(shell: Shell, count: tuple[str, ...]) -> None:
+    """Complete is about what may still come; a question by public columns, or about later, lacks nothing."""
+    shell.asked("mina")
+    words = "erased or pruned are not found"
+    asked = ("audit", "query", "us_person:yes", *count)
+    assert words not in shell(*asked, key="auditor").err
+    shell.approved(shell("audit", "erase", "mina", *WHY, key="operator").json["proposal"])
+    ran = shell(*asked, key="auditor")
+    assert ran.json["complete"] is True and words in ran.err
+    for question in ("kind:decision", "us_person:yes since now"):
+        assert words not in shell("audit", "query", question, *count, key="auditor").err
+
+
 def test_the_scrubbed_file_is_smaller_and_works(shell: Shell) -> None:
     """`--scrub` writes the file anew and says how large it is; while somebody writes, it says so and ends with 7."""
     connection = dbapi.connect(str(shell.database), isolation_level=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from policy_engine.bootstrap import Engine
 from policy_engine.core.decision import Principal, Request
 from policy_engine.core.facts import Location
+from policy_engine.core.instants import SECOND, format_instant
 from policy_engine.errors import Gone, InputRefused
 from policy_engine.services.asof import AsOf
 from policy_engine.services.evidence import Filters
@@ -18,6 +20,8 @@ from policy_engine.services.questiontext import parse_question
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.supposed import Correction
 from tests.laws.sample import opened
+from tests.services.erasedsamples import Office, ten_years
+from tests.store.samples import SqliteDatabase
 
 House = tuple[Engine, Mapping[str, Principal]]
 
@@ -122,3 +126,31 @@ def test_one_person_in_question_and_filter() -> None:
     """A filter beside a question names no second person either."""
     with pytest.raises(InputRefused, match="one person at a time"):
         Filters(parse_question("subject:eve", 0), sealed={"subject": "dana"}).asked()
+
+
+def test_what_is_lost_to_a_question(house: House) -> None:
+    """Sealed parts that were erased are lost to a question by what is sealed, for the time before the erasure."""
+    engine, keys = house
+
+    def lost(text: str) -> bool:
+        return engine.evidence.lost(parse_question(text, engine.store.now()))
+
+    engine.decider.decide(Request("eve", "infer", "fable-5", "acme", Location("US"), "US"), LOCAL)
+    assert not lost("group:D:5")
+    erase(engine, keys, "eve")
+    assert lost("group:D:5") and lost("location:US until now") and lost("evidence:declared since 1d")
+    assert not lost("deny") and not lost("group:D:5 since now")
+
+
+def test_what_was_pruned_is_lost_up_to_its_instant(tmp_path: Path) -> None:
+    """A pruning says before which instant it emptied; a question about later lacks nothing."""
+    database = SqliteDatabase(tmp_path)
+    office = Office(database)
+    office.decide("bob")
+    office.clock.at += ten_years()
+    before = office.clock() - ten_years() + SECOND
+    office.prune(before)
+    for text, lost in (("location:GB", True), (f"location:GB since {format_instant(before)}", False), ("deny", False)):
+        assert office.evidence.lost(parse_question(text, office.clock())) is lost
+    office.close()
+    database.close()

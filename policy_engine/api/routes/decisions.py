@@ -63,17 +63,20 @@ class DecisionsShown(Shown):
     """Public parts of entries, newest first. `after`, if given, asks for the next page.
 
     `complete` says that nothing is missing: there is no further page, and no entry of the time asked about can come.
+    `lost` is there, and true, where sealed parts of that time were erased or pruned and are asked for: what they said
+    is not found any more.
     """
 
     decisions: list[dict[str, Any]]
     complete: bool
     after: str | None = None
+    lost: bool | None = None
 
 
 @router.get("", **route_options("audit:read", problems=READING))
 def list_decisions(engine: OpenEngine, principal: Caller, only: Annotated[OnlyDecisions, Query()]) -> DecisionsShown:
     """List decisions, newest first."""
-    return _shown(engine.evidence.query(principal, _filters(only, EVERYTHING)))
+    return _shown(engine.evidence.query(principal, _filters(only, EVERYTHING)), lost=False)
 
 
 @router.post("/query", **route_options("audit:read", problems=(*READING, 413)))
@@ -81,7 +84,8 @@ def query_decisions(engine: OpenEngine, principal: Caller, body: OnlyDecisionsAb
     """List decisions, also by tenant, subject or question; looking by what is sealed is recorded before the answer."""
     question = EVERYTHING if body.q is None else parse_question(body.q, engine.store.now())
     sealed = {} if body.subject is None else {"subject": body.subject}
-    return _shown(engine.evidence.query(principal, _filters(body, question, tenant=body.tenant, sealed=sealed)))
+    filters = _filters(body, question, tenant=body.tenant, sealed=sealed)
+    return _shown(engine.evidence.query(principal, filters), lost=engine.evidence.lost(filters.asked()))
 
 
 @router.get("/{id}", **route_options("audit:read", problems=READING_ONE))
@@ -107,9 +111,9 @@ def _filters(only: OnlyDecisions, question: Question, **about: Any) -> Filters:
     )
 
 
-def _shown(page: Page) -> DecisionsShown:
+def _shown(page: Page, *, lost: bool) -> DecisionsShown:
     found = [_entry(entry) for entry in page.entries]
-    return DecisionsShown(decisions=found, complete=page.complete, after=page.after)
+    return DecisionsShown(decisions=found, complete=page.complete, after=page.after, lost=lost or None)
 
 
 def _entry(entry: Any) -> dict[str, Any]:
