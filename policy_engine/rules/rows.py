@@ -89,14 +89,15 @@ class Rows:
         """Return the rows after a change. Raises `InputRefused` for a row that is not there or fits no definition,
         `TooLarge` for too many rows, and `RowRefused` for one that nothing can judge within bounds.
         """
-        most = self.book.limits.rules_count
-        if self.count + len(add) - len(remove) > most:
-            raise TooLarge(f"the policy would have more than {most} rules (rules_count); split it", where="row")
         come = [self._kind(row) for row in add]
         go = [self._kind(row) for row in remove]
+        new, old = ([row for key, row in lines if key == "p"] for lines in (come, go))
+        most = self.book.limits.rules_count
+        if self.count + len(new) - len(old) > most:
+            raise TooLarge(f"the policy would have more than {most} rules (rules_count); split it", where="row")
         book = self._relinked([line for line in come if line[0] != "p"], [line for line in go if line[0] != "p"])
         copy = self._rebound(book) if book is not self.book else self
-        return copy._changed([row for key, row in come if key == "p"], [row for key, row in go if key == "p"])
+        return copy._changed(new, old)
 
     def _kind(self, row: list[Any]) -> tuple[str, list[Any]]:
         """Return the kind of a row and its values: `g` lines name theirs, `p` rows may."""

@@ -336,6 +336,18 @@ def test_limits_refuse_by_name(tmp_path: Path) -> None:
         CompiledEnforcer(*paths, limits=Limits(policy_bytes=10))
 
 
+def test_a_change_counts_rules_and_no_links_against_the_limit() -> None:
+    """At the limit of rules a link may still come, and one that goes makes no room for a rule."""
+    model, limits = read_model(conf("g(r.sub, p.sub) && r.act == p.act", g="_, _"), "model"), Limits(rules_count=1)
+    rows = StringAdapter("p, admin, d, read, allow\ng, alice, admin")
+    held = CompiledEnforcer(model, rows, limits=limits)
+    assert held.updated(add=[["g", "bob", "admin"]]).enforce("bob", "d", "read")
+    row = ["p", "bob", "d", "read", "allow"]
+    with pytest.raises(TooLarge, match="rules_count"):
+        held.updated(add=[row], remove=[["g", "alice", "admin"]])
+    assert held.updated(add=[row], remove=[["p", "admin", "d", "read", "allow"]]).rules_count == 1
+
+
 def test_an_updated_enforcer_leaves_the_old_one_as_it_was() -> None:
     """Rows and links come and go in a new enforcer; the old one answers as before; mistakes change nothing."""
     compiled, _ = pair(conf("g(r.sub, p.sub, r.obj) && r.act == p.act"), "p, admin, d, read, allow\ng, alice, admin, d")
