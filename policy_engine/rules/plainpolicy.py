@@ -159,7 +159,8 @@ def _check_priorities(entries: Sequence[Row | None], model: PlainModel) -> None:
         if row is None or row[0] != "p":
             continue
         first = row[place].isdigit() if first is None else first
-        if row[place].isdigit() is not first:
+        # Casbin takes `²` for a digit, and then finds no number in it.
+        if row[place].isdigit() is not first or row[place].isdigit() is not row[place].isdecimal():
             message = "priorities are whole numbers in some lines and not in others, which have no order; write numbers"
             raise LoadRefused(message, where=f"{POLICY_FILE}:{number}")
 
