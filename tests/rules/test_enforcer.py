@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from logging import getLogger
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import casbin
@@ -334,6 +337,30 @@ def test_limits_refuse_by_name(tmp_path: Path) -> None:
         CompiledEnforcer(*paths, limits=Limits(rules_count=2))
     with pytest.raises(TooLarge, match=r"policy_bytes"):
         CompiledEnforcer(*paths, limits=Limits(policy_bytes=10))
+
+
+def test_changes_at_the_same_time_lose_no_row() -> None:
+    """Several threads change one enforcer at once, by patterns of lengths new to it: each result has its own rows."""
+    threads_count, rows_count = 4, 150
+    lost: list[str] = []
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(5):
+            held, _ = pair(conf("keyMatch(r.obj, p.obj)", EFFECTS[2]), "p, a, /*, read, allow")
+            together = Barrier(threads_count)
+
+            def change(number: int, held: CompiledEnforcer = held, together: Barrier = together) -> list[str]:
+                paths = [f"/{'x' * (number + at * threads_count)}/" for at in range(1, rows_count + 1)]
+                together.wait()
+                changed = held.updated(add=[["p", "a", f"{path}*", "read", "deny"] for path in paths])
+                return [path for path in paths if changed.enforce("a", path, "read")]
+
+            with ThreadPoolExecutor(threads_count) as pool:
+                lost += [path for paths in pool.map(change, range(threads_count)) for path in paths]
+    finally:
+        sys.setswitchinterval(interval)
+    assert lost == []
 
 
 def test_a_change_counts_rules_and_no_links_against_the_limit() -> None:
