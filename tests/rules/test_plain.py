@@ -267,6 +267,13 @@ def test_what_is_a_warning(files: Mapping[str, bytes], warning: str) -> None:
     assert any(each.startswith(warning) for each in found.warnings), found.warnings
 
 
+def test_an_expression_may_begin_and_end_with_quotes() -> None:
+    """A rule that `eval()` reads may hold texts; it is warned of only where the whole of it is one text."""
+    fine = '"d" == r.obj || r.act == "read"'
+    found = lint(folder(f'p, {fine}, doc, read, allow\np, "r.obj", doc, read, allow\n', EVALUATED)).warnings
+    assert [each.partition(": ")[0] for each in found if "quotes" in each] == ["policy.csv:2"]
+
+
 def test_a_good_folder_has_no_warnings() -> None:
     """Lint has nothing to say against the small folder."""
     assert lint(folder()).warnings == ()
