@@ -172,7 +172,7 @@ class CompiledEnforcer:
     def _narrowed(self, selection: Selection, values: Sequence[Any]) -> Answer:
         """Return the answer where terms must narrow or test what was looked up; remembered for values that return."""
         remembered = self._rows.book.remembered
-        outcomes = remembered.outcomes(selection, [values[position] for position in selection.positions])
+        outcomes = remembered.outcomes(selection.name, [values[position] for position in selection.positions])
         if outcomes:
             answer: Answer = outcomes[None]
             return answer

@@ -339,6 +339,20 @@ def test_limits_refuse_by_name(tmp_path: Path) -> None:
         CompiledEnforcer(*paths, limits=Limits(policy_bytes=10))
 
 
+def test_what_is_remembered_keeps_no_enforcer_before() -> None:
+    """Change after change, each asked about: what was answered before is remembered without the rows of the day."""
+    lines = "\n".join(f"p, a, /{at}/:id, read, allow" for at in range(2_000))
+    held, _ = pair(conf("r.sub >= p.sub && keyMatch2(r.obj, p.obj)", g=""), lines)
+    before = held.memory_bytes
+    row = ["p", "b", "/x/:id", "read", "allow"]
+    for _ in range(20):
+        held = held.updated(add=[row])
+        assert held.enforce("b", "/x/1", "read")
+        held = held.updated(remove=[row])
+        assert not held.enforce("b", "/x/1", "read")
+    assert held.memory_bytes < 1.2 * before
+
+
 def test_changes_at_the_same_time_lose_no_row() -> None:
     """Several threads change one enforcer at once, by patterns of lengths new to it: each result has its own rows."""
     threads_count, rows_count = 4, 150
