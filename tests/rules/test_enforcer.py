@@ -339,6 +339,19 @@ def test_limits_refuse_by_name(tmp_path: Path) -> None:
         CompiledEnforcer(*paths, limits=Limits(policy_bytes=10))
 
 
+def test_rows_that_come_and_go_leave_no_memory_behind() -> None:
+    """Thousands of changes of ten rows take the memory of some hundred rows."""
+    held, _ = pair(conf("r.sub == p.sub && keyMatch2(r.obj, p.obj)", g=""), "p, a, /0/:id, read, allow")
+    sizes = []
+    for at in range(1, 4_001):
+        added, gone = (["p", "a", f"/{number}/:id", "read", "allow"] for number in (at, at - 1))
+        held = held.updated(add=[added], remove=[gone])
+        if at % 400 == 0:
+            sizes.append(held.memory_bytes)
+    assert held.rules_count == 1 and max(sizes) < 800_000
+    assert held.enforce("a", "/4000/x", "read") and not held.enforce("a", "/3999/x", "read")
+
+
 def test_what_is_remembered_keeps_no_enforcer_before() -> None:
     """Change after change, each asked about: what was answered before is remembered without the rows of the day."""
     lines = "\n".join(f"p, a, /{at}/:id, read, allow" for at in range(2_000))
