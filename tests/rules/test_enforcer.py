@@ -339,6 +339,22 @@ def test_limits_refuse_by_name(tmp_path: Path) -> None:
         CompiledEnforcer(*paths, limits=Limits(policy_bytes=10))
 
 
+def test_a_context_is_refused_where_the_matcher_does_not_read_the_first_value() -> None:
+    """A context in place of a value is refused by each call, and is never left unread beside values that match."""
+    compiled, stock = pair(conf("r.obj == p.obj && r.act == p.act", g=""), "p, a, data, read, allow")
+    asked = (casbin.core_enforcer.EnforceContext("r", "p", "e", "m"), "data", "read")
+    with pytest.raises(RuntimeError, match="invalid request size"):
+        stock.enforce(*asked)
+    for ask in (
+        compiled.enforce,
+        compiled.enforce_ex,
+        compiled.explain,
+        lambda *values: compiled.batch_enforce([values]),
+    ):
+        with pytest.raises(LoadRefused, match="contexts are not supported"):
+            ask(*asked)
+
+
 def test_rows_that_come_and_go_leave_no_memory_behind() -> None:
     """Thousands of changes of ten rows take the memory of some hundred rows."""
     held, _ = pair(conf("r.sub == p.sub && keyMatch2(r.obj, p.obj)", g=""), "p, a, /0/:id, read, allow")
