@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
-from typing import Any
+from threading import Lock
+from typing import Any, Final
 
 from policy_engine.core.matching import Bound, networks_of
 from policy_engine.core.roles import NO_DOMAIN, Roles
 from policy_engine.core.terms import ADDRESSES, COLLECTIONS, SCALARS, TEXT, Kinds
+
+_GROWING: Final = Lock()
+"""Held while lengths grow: enforcers that come of one share its keys, and may be made at the same time."""
 
 
 class EqualKey:
@@ -119,7 +123,8 @@ class AddressKey:
     def cell(self, cell: Any) -> Any:
         """Return what the lookup keeps for a row's cell."""
         if cell[:2] not in self.lengths:
-            self.lengths = (*self.lengths, cell[:2])
+            with _GROWING:
+                self.lengths = tuple(dict.fromkeys((*self.lengths, cell[:2])))
         return cell
 
     def accepts(self, values: Sequence[Any], present: Collection[Any]) -> Collection[Any]:
@@ -150,7 +155,8 @@ class PrefixKey:
             return bound.prefix
         length = len(bound.prefix)
         if length not in self.lengths:
-            self.lengths = tuple(sorted((*self.lengths, length)))
+            with _GROWING:
+                self.lengths = tuple(sorted({*self.lengths, length}))
         return (bound.prefix,)
 
     def accepts(self, values: Sequence[Any], present: Collection[Any]) -> Collection[Any]:

@@ -28,7 +28,8 @@ Columns = Sequence[Sequence[Any]]
 class Selection:
     """Rows of one group. `keys` name the lookup's columns by their place among a row's cells.
 
-    `positions` are those of the values that rows are found by, graphs of roles aside.
+    `positions` are those of the values that rows are found by, graphs of roles aside. `name` tells this selection from
+    all others to whoever remembers its answers, who would else keep its rows for as long.
     """
 
     __slots__ = (
@@ -40,6 +41,7 @@ class Selection:
         "_lookup",
         "_terms",
         "keys",
+        "name",
         "positions",
         "whole",
     )
@@ -48,6 +50,7 @@ class Selection:
         self, keys: Sequence[tuple[Key, int]], terms: Sequence[Selector], columns: Columns, count: int, words: Words
     ) -> None:
         self.keys = tuple(keys)
+        self.name = object()
         self._lookup = None
         if self.keys:
             kept = [columns[at] if key.plain else [_kept(key, cell) for cell in columns[at]] for key, at in self.keys]
@@ -95,7 +98,7 @@ class Selection:
     ) -> Selection:
         """Return the selection with rows added behind all others, and rows removed; `terms` are changed already."""
         copy = object.__new__(Selection)
-        copy.keys, copy.positions = self.keys, self.positions
+        copy.keys, copy.positions, copy.name = self.keys, self.positions, object()
         copy._kinds, copy._collections = self._kinds, self._collections
         copy._lookup = self._lookup
         if self._lookup is not None:

@@ -86,11 +86,15 @@ class CompiledEnforcer:
         self._size = len(rows.book.policy.tokens)
         self._effect = rows.effect
         self._only = rows.only
+        # Rows that are found by the first value are not found by a context in its place; any others would be.
+        self._first_unread = rows.only is not None and 0 not in rows.only.selection.positions
         self._lines = rows.lines
 
     def enforce(self, *rvals: Any) -> bool:
         """Return whether the request is allowed. Raises what `casbin.Enforcer.enforce` raises."""
         only = self._only
+        if self._first_unread:
+            self._check(rvals)
         if only is not None and len(rvals) == self._size and only.rest is None:
             values = only.values(rvals)
             selection = only.selection
@@ -172,7 +176,7 @@ class CompiledEnforcer:
     def _narrowed(self, selection: Selection, values: Sequence[Any]) -> Answer:
         """Return the answer where terms must narrow or test what was looked up; remembered for values that return."""
         remembered = self._rows.book.remembered
-        outcomes = remembered.outcomes(selection, [values[position] for position in selection.positions])
+        outcomes = remembered.outcomes(selection.name, [values[position] for position in selection.positions])
         if outcomes:
             answer: Answer = outcomes[None]
             return answer

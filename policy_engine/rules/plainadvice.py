@@ -28,7 +28,7 @@ def warnings_of(model: PlainModel, rows: PolicyRows, spoken: frozenset[int] = fr
         *_of_model(model),
         *_shown(_repeated(numbered, spoken), "lines that repeat another"),
         *_shown(_unconditional(rules, rows), "allow rules without a condition"),
-        *_shown(_quoted(numbered), "values in quotes"),
+        *_shown(_quoted(numbered, model), "values in quotes"),
         *_shown(_broken(rules, model), "patterns that are no regular expressions"),
         *_shown(_without_effect(rules, model, rows, spoken), "rules that change nothing"),
     )
@@ -61,9 +61,12 @@ def _unconditional(rules: Iterable[tuple[int, Row]], rows: PolicyRows) -> Iterat
             yield f"{POLICY_FILE}:{number}: an allow rule with nothing but `*` may allow everything"
 
 
-def _quoted(rows: Iterable[tuple[int, Row]]) -> Iterator[str]:
+def _quoted(rows: Iterable[tuple[int, Row]], model: PlainModel) -> Iterator[str]:
+    read = {model.columns.index(name) + 1 for name in model.evaluated}
     for number, row in rows:
-        if any(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in row):
+        quoted = [at for at, cell in enumerate(row) if len(cell) > 1 and cell[0] == cell[-1] == '"']
+        # An expression may begin and end with two texts of its own.
+        if any(row[0] != "p" or at not in read or '"' not in row[at][1:-1] for at in quoted):
             yield f"{POLICY_FILE}:{number}: Casbin's policy file knows no quotes; they are part of the value"
 
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from casbin.util import escape_assertion
 
+from policy_engine.core.effects import DECIDING
 from policy_engine.errors import LoadRefused
 from policy_engine.limits import Limits
 from policy_engine.rules.functions import PUBLISHED
@@ -102,6 +103,10 @@ def read_plain_model(content: bytes, limits: Limits) -> PlainModel:
     roles = {key: _places(roles, where(key)) for key, roles in (held["g"] or {}).items()}
     effect = "".join(held["e"]["e"].value.split())
     _check_effect(effect, roles, where("e"))
+    if held["e"]["e"].value not in DECIDING:
+        spaced = next(text for text in DECIDING if "".join(text.split()) == effect).replace("p_eft", "p.eft")
+        message = f"Casbin knows this effect with its own spaces only; write e = {spaced}"
+        raise LoadRefused(message, where=where("e"))
     names = _names(tokens, columns)
     tree = _parsed(held["m"]["m"].value, where("m"), "the matcher")
     functions, evaluated = _checked(tree, names, frozenset(roles), where("m"), "the matcher")

@@ -105,11 +105,12 @@ def _longest(most: int, same: Callable[[int, int], bool]) -> int:
 
 def _renumbered(previous: PolicyRows, entries: Sequence[Row | None], before: int, after: int) -> dict[Row, int]:
     """Return the first line of each `p` row where none was removed: known ones move, added ones come in."""
-    found = dict(previous.lines)
+    known = previous.lines
+    found = dict(known)
     moved = len(entries) - len(previous.entries)
     for at in range(len(entries) - after, len(entries)) if moved else ():
         row = entries[at]
-        if row is not None and found.get(row) == at + 1 - moved:
+        if row is not None and known.get(row) == at + 1 - moved:  # an equal row further down moves nothing
             found[row] = at + 1
     for at in range(before, len(entries) - after):
         row = entries[at]
@@ -158,7 +159,8 @@ def _check_priorities(entries: Sequence[Row | None], model: PlainModel) -> None:
         if row is None or row[0] != "p":
             continue
         first = row[place].isdigit() if first is None else first
-        if row[place].isdigit() is not first:
+        # Casbin takes `²` for a digit, and then finds no number in it.
+        if row[place].isdigit() is not first or row[place].isdigit() is not row[place].isdecimal():
             message = "priorities are whole numbers in some lines and not in others, which have no order; write numbers"
             raise LoadRefused(message, where=f"{POLICY_FILE}:{number}")
 

@@ -115,6 +115,14 @@ class Policy:
             return [row for _, row in held]
         return [row for _, row in sorted(held, key=lambda at: written[at[0]] if at[0] < len(written) else at[0])]
 
+    def with_rows(self, rows: list[Row]) -> Policy:
+        """Return the policy with these rows, given as they were written, in the order of Casbin's scan."""
+        ordered = self.ordered(rows, self.lines)
+        if all(first is second for first, second in zip(rows, ordered, strict=True)):
+            return replace(self, rows=ordered, written=None)
+        place_of = {id(row): place for place, row in enumerate(rows)}
+        return replace(self, rows=ordered, written=[place_of[id(row)] for row in ordered])
+
     def ordered(self, rows: Sequence[Row], lines: dict[str, list[Row]]) -> list[Row]:
         """Return rows in the order of Casbin's scan; the very row objects, so that each can be told from its equals.
 
@@ -173,13 +181,9 @@ def load(model: Any, policy: Any, limits: Limits) -> Policy:
         message = f"the policy has more than {limits.rules_count} rules (rules_count); split it"
         raise TooLarge(message, where=path or where)
     lines = {key: list(roles.policy) for key, roles in (held["g"] or {}).items()}
-    found = Policy(held, where, rows, lines, path)
-    ordered = found.ordered(rows, lines)
+    found = Policy(held, where, rows, lines, path).with_rows(rows)
     _check_links(found)
-    if all(first is second for first, second in zip(rows, ordered, strict=True)):
-        return replace(found, rows=ordered)
-    place_of = {id(row): place for place, row in enumerate(rows)}
-    return replace(found, rows=ordered, written=[place_of[id(row)] for row in ordered])
+    return found
 
 
 def _taken(model: Any, policy: Any) -> bool:

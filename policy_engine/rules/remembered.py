@@ -35,7 +35,7 @@ class Remembered:
     def outcomes(self, owner: object, values: Sequence[Any]) -> Outcomes | None:
         """Return what is remembered for these values, `None` at first sight and for what is no scalar.
 
-        `owner` is who asks; it is told apart by identity.
+        `owner` is who asks; it is told apart by identity, and kept: it must hold no rows.
         """
         key: list[Any] = [owner]
         for value in values:

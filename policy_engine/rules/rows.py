@@ -1,8 +1,8 @@
 """The rows of a policy in groups of one matcher each, and what changes when rows come and go.
 
-Rules of the room: every row has a slot for good; a row that goes leaves its slot empty. A row that no term can hold
-(another number of values, a text that is no expression, a pattern that does not compile) is `loose`: it is judged by
-Casbin's evaluator when a scan comes to it, and raises then if it must.
+Rules of the room: every row has a slot; a row that goes leaves it empty, and once more are empty than filled, all rows
+are compiled anew. A row that no term can hold (another number of values, a text that is no expression, a pattern that
+does not compile) is `loose`: it is judged by Casbin's evaluator when a scan comes to it, and raises then if it must.
 Left to others: asking (`rules.enforcer`), one group (`rules.rowgroups`).
 """
 
@@ -26,6 +26,8 @@ from policy_engine.rules.rulebook import Rulebook
 
 _GONE: Final[Row] = ()
 _LOOSE: Final = -1
+_GONE_COUNT: Final = 1_024
+"""So many empty slots, or as many as there are rows, may stay: each takes memory as a row does."""
 ShapeKey = tuple[str, ...]
 
 
@@ -89,14 +91,16 @@ class Rows:
         """Return the rows after a change. Raises `InputRefused` for a row that is not there or fits no definition,
         `TooLarge` for too many rows, and `RowRefused` for one that nothing can judge within bounds.
         """
-        most = self.book.limits.rules_count
-        if self.count + len(add) - len(remove) > most:
-            raise TooLarge(f"the policy would have more than {most} rules (rules_count); split it", where="row")
         come = [self._kind(row) for row in add]
         go = [self._kind(row) for row in remove]
+        new, old = ([row for key, row in lines if key == "p"] for lines in (come, go))
+        most = self.book.limits.rules_count
+        if self.count + len(new) - len(old) > most:
+            raise TooLarge(f"the policy would have more than {most} rules (rules_count); split it", where="row")
         book = self._relinked([line for line in come if line[0] != "p"], [line for line in go if line[0] != "p"])
         copy = self._rebound(book) if book is not self.book else self
-        return copy._changed([row for key, row in come if key == "p"], [row for key, row in go if key == "p"])
+        changed = copy._changed(new, old)
+        return changed if len(changed.gone) <= max(_GONE_COUNT, changed.count) else changed._compacted()
 
     def _kind(self, row: list[Any]) -> tuple[str, list[Any]]:
         """Return the kind of a row and its values: `g` lines name theirs, `p` rows may."""
@@ -160,6 +164,12 @@ class Rows:
         in_groups, at_places = self.groups_of + placed.groups_of, self.places_of + placed.places_of
         book = replace(book, policy=replace(book.policy, rows=lines))
         return Rows(book, lines, in_groups, at_places, placed.keys, groups, loose, effect, everything_gone)
+
+    def _compacted(self) -> Rows:
+        """Return the same rows compiled anew, without the slots of those that have gone."""
+        held = [(slot, line) for slot, line in enumerate(self.lines) if slot not in self.gone]
+        policy = self.book.policy.with_rows(self.book.policy.as_written(held))
+        return Rows.of(replace(self.book, policy=policy))
 
     def _removed(self, remove: list[list[Any]]) -> list[int]:
         """Return the slots of rows to remove: for each, the first that holds it and does not go already."""

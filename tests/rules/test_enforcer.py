@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from logging import getLogger
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import casbin
@@ -334,6 +337,85 @@ def test_limits_refuse_by_name(tmp_path: Path) -> None:
         CompiledEnforcer(*paths, limits=Limits(rules_count=2))
     with pytest.raises(TooLarge, match=r"policy_bytes"):
         CompiledEnforcer(*paths, limits=Limits(policy_bytes=10))
+
+
+def test_a_context_is_refused_where_the_matcher_does_not_read_the_first_value() -> None:
+    """A context in place of a value is refused by each call, and is never left unread beside values that match."""
+    compiled, stock = pair(conf("r.obj == p.obj && r.act == p.act", g=""), "p, a, data, read, allow")
+    asked = (casbin.core_enforcer.EnforceContext("r", "p", "e", "m"), "data", "read")
+    with pytest.raises(RuntimeError, match="invalid request size"):
+        stock.enforce(*asked)
+    for ask in (
+        compiled.enforce,
+        compiled.enforce_ex,
+        compiled.explain,
+        lambda *values: compiled.batch_enforce([values]),
+    ):
+        with pytest.raises(LoadRefused, match="contexts are not supported"):
+            ask(*asked)
+
+
+def test_rows_that_come_and_go_leave_no_memory_behind() -> None:
+    """Thousands of changes of ten rows take the memory of some hundred rows."""
+    held, _ = pair(conf("r.sub == p.sub && keyMatch2(r.obj, p.obj)", g=""), "p, a, /0/:id, read, allow")
+    sizes = []
+    for at in range(1, 4_001):
+        added, gone = (["p", "a", f"/{number}/:id", "read", "allow"] for number in (at, at - 1))
+        held = held.updated(add=[added], remove=[gone])
+        if at % 400 == 0:
+            sizes.append(held.memory_bytes)
+    assert held.rules_count == 1 and max(sizes) < 800_000
+    assert held.enforce("a", "/4000/x", "read") and not held.enforce("a", "/3999/x", "read")
+
+
+def test_what_is_remembered_keeps_no_enforcer_before() -> None:
+    """Change after change, each asked about: what was answered before is remembered without the rows of the day."""
+    lines = "\n".join(f"p, a, /{at}/:id, read, allow" for at in range(2_000))
+    held, _ = pair(conf("r.sub >= p.sub && keyMatch2(r.obj, p.obj)", g=""), lines)
+    before = held.memory_bytes
+    row = ["p", "b", "/x/:id", "read", "allow"]
+    for _ in range(20):
+        held = held.updated(add=[row])
+        assert held.enforce("b", "/x/1", "read")
+        held = held.updated(remove=[row])
+        assert not held.enforce("b", "/x/1", "read")
+    assert held.memory_bytes < 1.2 * before
+
+
+def test_changes_at_the_same_time_lose_no_row() -> None:
+    """Several threads change one enforcer at once, by patterns of lengths new to it: each result has its own rows."""
+    threads_count, rows_count = 4, 150
+    lost: list[str] = []
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(5):
+            held, _ = pair(conf("keyMatch(r.obj, p.obj)", EFFECTS[2]), "p, a, /*, read, allow")
+            together = Barrier(threads_count)
+
+            def change(number: int, held: CompiledEnforcer = held, together: Barrier = together) -> list[str]:
+                paths = [f"/{'x' * (number + at * threads_count)}/" for at in range(1, rows_count + 1)]
+                together.wait()
+                changed = held.updated(add=[["p", "a", f"{path}*", "read", "deny"] for path in paths])
+                return [path for path in paths if changed.enforce("a", path, "read")]
+
+            with ThreadPoolExecutor(threads_count) as pool:
+                lost += [path for paths in pool.map(change, range(threads_count)) for path in paths]
+    finally:
+        sys.setswitchinterval(interval)
+    assert lost == []
+
+
+def test_a_change_counts_rules_and_no_links_against_the_limit() -> None:
+    """At the limit of rules a link may still come, and one that goes makes no room for a rule."""
+    model, limits = read_model(conf("g(r.sub, p.sub) && r.act == p.act", g="_, _"), "model"), Limits(rules_count=1)
+    rows = StringAdapter("p, admin, d, read, allow\ng, alice, admin")
+    held = CompiledEnforcer(model, rows, limits=limits)
+    assert held.updated(add=[["g", "bob", "admin"]]).enforce("bob", "d", "read")
+    row = ["p", "bob", "d", "read", "allow"]
+    with pytest.raises(TooLarge, match="rules_count"):
+        held.updated(add=[row], remove=[["g", "alice", "admin"]])
+    assert held.updated(add=[row], remove=[["p", "admin", "d", "read", "allow"]]).rules_count == 1
 
 
 def test_an_updated_enforcer_leaves_the_old_one_as_it_was() -> None:

@@ -122,3 +122,37 @@ def test_many_stars_are_looked_up_in_two_halves() -> None:
         for asked in [request() for _ in range(20)]:
             assert answer(held, asked) == answer(theirs, asked)
     assert halved == 40
+
+
+@pytest.mark.parametrize(
+    "name", ["acl", "stars and roles", "rbac", "explicit priority", "subject priority", "eval", "keyMatch2"]
+)
+def test_an_enforcer_compiled_anew_for_its_empty_places_answers_the_same(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often rows went and came: the answers of one built from what is left, and no more empty places."""
+    monkeypatch.setattr("policy_engine.rules.rows._GONE_COUNT", 2)
+    shape = SHAPES[name]
+
+    @settings(max_examples=10)
+    @given(data=st.data())
+    def changed(data: st.DataObject) -> None:
+        effect = data.draw(st.sampled_from(shape.effects))
+        lines = data.draw(policies(shape, odd=False))
+        held = compiled(shape, effect, lines)
+        for _ in range(5):
+            rows = [line for line in lines if line[0] == "p"]
+            fewer = [data.draw(st.sampled_from(rows))] if len(rows) > 1 else []
+            more = data.draw(policies(shape, odd=False, most=1))
+            lines = list(lines)
+            for line in fewer:
+                lines.remove(line)
+            lines += more
+            held = held.updated(add=more, remove=fewer)
+            assert len(held._rows.gone) <= max(2, held.rules_count)
+            anew = compiled(shape, effect, lines)
+            for request in data.draw(st.lists(requests(shape, lines), min_size=1, max_size=2)):
+                assert answer(held, request) == answer(anew, request)
+                assert plainly(held, request) == plainly(anew, request)
+
+    changed()

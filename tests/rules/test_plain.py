@@ -58,6 +58,8 @@ def refused(files: Mapping[str, bytes], **limits: int) -> str:
         (folder("\ufeff" + POLICY.split("\n", 1)[1]), "policy.csv:1", "byte order mark"),
         (with_effect("!some(where (p.eft == deny))"), "model.conf:11", "allows without a matching allow"),
         (with_effect("some(where (p.eft == deny))"), "model.conf:11", "not one of Casbin's own"),
+        (with_effect("some(where(p.eft==allow))"), "model.conf:11", "write e = some(where (p.eft == allow))"),
+        (with_effect("priority(p.eft)||deny"), "model.conf:11", "write e = priority(p.eft) || deny"),
         (with_matcher("r.sub = p.sub"), "model.conf:14", "the matcher is no expression"),
         (with_matcher("g(r.sub, p.sub) &&"), "model.conf:14", "the matcher is no expression"),
         (with_matcher("(r.sub == p.sub"), "model.conf:14", "the matcher is no expression"),
@@ -76,6 +78,11 @@ def refused(files: Mapping[str, bytes], **limits: int) -> str:
         (folder(model=MODEL.replace("r = sub", "r2 = sub, obj\nr = sub")), "model.conf:2", "second definition `r2`"),
         (folder(model=""), "model.conf", "section [request_definition] is missing"),
         (folder("p, 1, a, b, allow\np, x, a, b, allow\n", PRIORITY), "policy.csv:2", "priorities are whole numbers in"),
+        (
+            folder("p, 1, a, b, allow\np, ²9, a, b, allow\n", PRIORITY),
+            "policy.csv:2",
+            "priorities are whole numbers in",
+        ),
     ],
 )
 def test_what_is_refused(files: Mapping[str, bytes], where: str, sentence: str) -> None:
@@ -258,6 +265,13 @@ def test_what_is_a_warning(files: Mapping[str, bytes], warning: str) -> None:
     found = lint(files)
     assert found.refusals == ()
     assert any(each.startswith(warning) for each in found.warnings), found.warnings
+
+
+def test_an_expression_may_begin_and_end_with_quotes() -> None:
+    """A rule that `eval()` reads may hold texts; it is warned of only where the whole of it is one text."""
+    fine = '"d" == r.obj || r.act == "read"'
+    found = lint(folder(f'p, {fine}, doc, read, allow\np, "r.obj", doc, read, allow\n', EVALUATED)).warnings
+    assert [each.partition(": ")[0] for each in found if "quotes" in each] == ["policy.csv:2"]
 
 
 def test_a_good_folder_has_no_warnings() -> None:

@@ -75,6 +75,19 @@ def test_a_change_gives_what_reading_afresh_gives(old: list[str], new: list[str]
     assert changed.judge(asked) == fresh.judge(asked)
 
 
+@pytest.mark.parametrize(
+    "line", ["p, bob, doc, read, allow", "g, bob, writer", "# more", "p, mallory, doc, read, deny"]
+)
+def test_a_row_that_stands_twice_keeps_its_first_line_where_lines_come_in_before_it(line: str) -> None:
+    """One release names one line for a row, whether it was read afresh or from the folder before it."""
+    twice = "p, mallory, doc, read, deny\n" * 2
+    old, new = f"# first\n{twice}{POLICY}", f"# first\n{line}\n{twice}{POLICY}"
+    fresh = loaded(folder(new))
+    changed = after(old, new)
+    assert changed.rows.lines == fresh.rows.lines
+    assert changed.judge(("mallory", "doc", "read")) == fresh.judge(("mallory", "doc", "read"))
+
+
 def test_nothing_changed_keeps_the_enforcer() -> None:
     """Where only comments, the catalogue or the entities differ, nothing is compiled."""
     before = loaded()
