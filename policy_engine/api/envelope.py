@@ -43,6 +43,8 @@ UNTIL: Final = "until"
 """Where a route finds when the caller's token ends: an instant in microseconds, `None` for a key."""
 
 _WITHOUT_BODY: Final = ("GET", "HEAD", "OPTIONS")
+_ALLOW_GET: Final = (b"allow", b"GET")
+_WITH_HEAD: Final = b"GET, HEAD"
 
 log = structlog.get_logger(__name__)
 
@@ -129,6 +131,8 @@ async def _no_body() -> Message:
 
 def _with_own(headers: list[tuple[bytes, bytes]], scope: Scope, head: Head) -> list[tuple[bytes, bytes]]:
     own = list(headers)
+    if not scope["path"].startswith(PROTECTED):  # HEAD is served there, and the routes do not know
+        own = [(name, _WITH_HEAD if (name, value) == _ALLOW_GET else value) for name, value in own]
     if head.request_id is not None:
         own.append((b"x-request-id", head.request_id))
     if scope["path"].startswith(PROTECTED) and not any(name.lower() == b"cache-control" for name, _ in own):

@@ -4,7 +4,8 @@ Rules of the room:
 - The private key lies in a file (mode 0600) of the machine that integrates: on SQLite in the key file, on PostgreSQL in
   a file of its own that only the sequencer's machine has. It is never printed or logged; `repr` shows nothing of it.
 - The origin is made with the first checkpoint and kept with the tree; it is the name of the key. A key, or a setting,
-  of another origin than the tree's is refused.
+  of another origin than the tree's is refused. Of several first starts at once each may draw an origin; the tree keeps
+  one of them, and the others give way to it.
 Left to others: signing (`growth`), the key file of SQLite (`keyfile`).
 """
 
@@ -29,16 +30,19 @@ class LogKey:
     def __init__(self, make: Callable[[str], Signer], origin: str | None = None) -> None:
         self._make = make
         self._origin = origin
+        self._settled = origin is not None  # an origin that was drawn here counts once the tree has one
 
     def signer(self, state: TreeState) -> Signer:
         """Return the signer for a tree. Raises `TreeRefused` for the tree of another origin or key."""
-        if self._origin is None:
-            self._origin = state.origin or default_origin()
-        if state.origin not in ("", self._origin):
+        origin = self._origin
+        if not self._settled or origin is None:
+            origin = self._origin = state.origin or origin or default_origin()
+            self._settled = bool(state.origin)
+        if state.origin not in ("", origin):
             raise TreeRefused(
                 "the tree has another origin than the key or POLICY_ENGINE_LOG_ORIGIN; an origin never changes"
             )
-        signer = self._make(self._origin)
+        signer = self._make(origin)
         if state.key not in ("", str(signer.key)):
             raise TreeRefused("the tree was signed with another key; put the right key file back")
         return signer

@@ -60,3 +60,5 @@ def test_a_probe_may_ask_for_the_head_alone(served: Served, path: str) -> None:
     assert (head.status_code, head.content) == (200, b"") and whole.status_code == 200
     assert head.headers["content-type"] == whole.headers["content-type"]
     assert served.client.head("/v1/models").status_code == 401
+    refused = served.client.delete(path)
+    assert refused.status_code == 405 and set(refused.headers["allow"].split(", ")) == {"GET", "HEAD"}

@@ -294,6 +294,9 @@ def test_the_key_may_come_among_the_headers_that_the_gateway_set() -> None:
     "request_",
     [
         {"headers": {**FACTS, "x-policy-engine-tenant": ["acme", "acme-de"]}},
+        {"headers": {**FACTS, "content-type": ["application/json", "application/x-www-form-urlencoded"]}},
+        {"headers": {**FACTS, "Content-Encoding": ["gzip"]}},
+        {"headers": {**FACTS, "x-envoy-auth-partial-body": ["true"]}},
         {"headers": FACTS, "body": '{"model":"mythos-5"}'},
         {"headers": FACTS, "body": {"model": "fable-5"}},
         {"http": {"headers": FACTS, "parsed_body": {"model": "fable-5"}}},

@@ -34,6 +34,19 @@ def test_an_origin_is_made_once_and_kept() -> None:
     assert signed(LogKey(seeded(bytes(32)))).origin != state.origin
 
 
+def test_an_origin_that_was_drawn_gives_way_to_the_trees() -> None:
+    """Several processes may open an empty database at once: who signs second takes the first one's name for good."""
+    first, second, other = (LogKey(seeded(bytes(32))) for _ in range(3))
+    drawn = second.signer(EMPTY).key.name
+    state = signed(first)
+    assert drawn == second.signer(EMPTY).key.name != state.origin
+    assert str(second.signer(state).key) == state.key
+    assert str(first.signer(state).key) == state.key
+    for key in (first, second):
+        with pytest.raises(TreeRefused, match="origin"):
+            key.signer(signed(other))
+
+
 def test_a_tree_of_another_origin_or_key_is_refused() -> None:
     """A setting that changed, and a key file of another database, sign nothing."""
     state = signed(LogKey(seeded(bytes(32)), "log.example/one"))

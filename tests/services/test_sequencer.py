@@ -17,7 +17,7 @@ from policy_engine import PolicyEngine
 from policy_engine.errors import StoreUnavailable, VerificationFailed
 from policy_engine.ledger.canonical import canonical
 from policy_engine.ledger.leaves import Opened, parse_leaf
-from policy_engine.ledger.note import parse_key
+from policy_engine.ledger.note import Signer, parse_key
 from policy_engine.ledger.receipts import check_receipt, parse_receipt
 from policy_engine.ledger.refusals import EvidenceRefused
 from policy_engine.limits import LIMITS
@@ -25,6 +25,7 @@ from policy_engine.services.logkey import LogKey, seeded
 from policy_engine.services.sequencer import Sequencer
 from policy_engine.store.migrate import copy_template
 from policy_engine.store.sqlite import SqliteStore
+from policy_engine.store.treeinterfaces import TreeState
 from tests.store.samples import VAULT, genesis
 from tests.store.trees import append, check_tree
 
@@ -92,6 +93,26 @@ def test_what_another_process_wrote_is_found_without_a_wake_up(store: SqliteStor
     append(other, 1)
     other.close()
     until(lambda: store.tree_state().size == 3)
+
+
+def test_two_processes_that_sign_first_name_one_log(store: SqliteStore) -> None:
+    """Workers that open an empty database together: who is overtaken signs on under the name that the tree has."""
+    first = Sequencer(store, LogKey(seeded(bytes(32))).signer, limits=QUICK)
+    key = LogKey(seeded(bytes(32)))
+
+    def overtaken(state: TreeState) -> Signer:
+        signer = key.signer(state)
+        if not state.origin:
+            first.integrate()
+        return signer
+
+    with closing(SqliteStore(store._path, VAULT)) as other:
+        second = Sequencer(other, overtaken, limits=QUICK)
+        second.integrate()
+        append(store, 1)
+        second.integrate()
+        assert (second.trouble, store.tree_state().size) == (None, 3)
+        check_tree(store)
 
 
 def test_closing_integrates_what_is_left_once(store: SqliteStore) -> None:

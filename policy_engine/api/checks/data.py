@@ -25,7 +25,7 @@ from policy_engine.api.authzen import read_evaluation
 from policy_engine.api.checks.checking import Checker, Permit
 from policy_engine.api.checks.doors import SHOWN
 from policy_engine.api.checks.table import opa
-from policy_engine.api.checks.told import KEY_HEADER, PREFIX, Told
+from policy_engine.api.checks.told import KEY_HEADER, PREFIX, READ, Told
 from policy_engine.api.exchange import (
     JSON,
     NO_STORE,
@@ -157,13 +157,14 @@ def _tell_body(told: Told, request: Mapping[str, Any]) -> None:
 
 
 def _headers(given: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    """Yield headers whose value is one text; one of ours that is a list stood twice."""
+    """Yield headers whose value is one text. Raises `InputRefused` for one that is read here and is a list: it stood
+    twice, and an upstream may take the other one."""
     for name, value in given.items():
         lower = name.lower()
         if type(value) is str:
             yield lower, value
-        elif lower.startswith(PREFIX) or lower == KEY_HEADER:
-            raise InputRefused("must be one text", where=f"{PREFIX}…")
+        elif lower.startswith(PREFIX) or lower in READ:
+            raise InputRefused("must be one text", where=lower if lower in READ else f"{PREFIX}…")
 
 
 def _object(value: Any, where: str) -> Mapping[str, Any]:
