@@ -5,7 +5,6 @@ Rules of the room:
 - A single answer explains itself in `context`. A batch is lean: its body holds no id, instant or timing, so that equal
   questions give equal bytes; those stand in headers. `options.explain` asks for the contexts, `options.receipts` for
   the receipts of its allows.
-- The ids of a batch stand in its header as far as a proxy takes one; those of a longer batch stand in its items.
 - A null member is left out; `reasons`, `missing` and `alternatives` are always there.
 """
 
@@ -23,8 +22,6 @@ from policy_engine.errors import InputRefused
 LOG_UNAVAILABLE: Final = "log.unavailable"
 NO_ID: Final = "-"
 """Stands in `Policy-Engine-Decision-Ids` for an item that was refused and so has no decision."""
-IDS_COUNT_MAX: Final = 90
-"""Ids in that header: 3 KB of the 4 KiB that nginx reads an answer's head into; beyond it the client would get 502."""
 
 Answer = Decision | InputRefused
 
@@ -76,12 +73,10 @@ def context(decision: Decision, *, receipt: bool = False) -> dict[str, Any]:
 def batch(answers: Sequence[Answer], explain: bool, receipts: bool = False) -> bytes:
     """Return the body that answers a batch, item by item in the order asked.
 
-    `explain` asks for the context of each answer, `receipts` for the receipt of each allow in it. Ids that no header
-    has room for stand in the contexts.
+    `explain` asks for the context of each answer, `receipts` for the receipt of each allow in it.
     """
-    ids = len(answers) > IDS_COUNT_MAX
-    if explain or receipts or ids:
-        return orjson.dumps({"evaluations": [_explained(answer, explain, receipts, ids) for answer in answers]})
+    if explain or receipts:
+        return orjson.dumps({"evaluations": [_explained(answer, explain, receipts) for answer in answers]})
     return b'{"evaluations":[' + b",".join([_lean(answer) for answer in answers]) + b"]}"
 
 
@@ -91,11 +86,12 @@ def batch_headers(answers: Sequence[Answer]) -> Headers:
     A batch of which nothing was decided names no epoch and no release.
     """
     decisions = [answer for answer in answers if isinstance(answer, Decision)]
+    ids = ",".join([(answer.id or NO_ID) if isinstance(answer, Decision) else NO_ID for answer in answers])
     shortest = min([decision.valid_for_ms for decision in decisions], default=0)
-    headers = [(b"policy-engine-valid-for-ms", b"%d" % shortest)]
-    if len(answers) <= IDS_COUNT_MAX:
-        ids = [(answer.id or NO_ID) if isinstance(answer, Decision) else NO_ID for answer in answers]
-        headers.append((b"policy-engine-decision-ids", ",".join(ids).encode("latin-1")))
+    headers = [
+        (b"policy-engine-valid-for-ms", b"%d" % shortest),
+        (b"policy-engine-decision-ids", ids.encode("latin-1")),
+    ]
     placed = [decision for decision in decisions if decision.release]
     if placed:
         # The oldest of them: whoever compares epochs must not take the batch for newer than any part of it is.
@@ -126,17 +122,15 @@ def _lean(answer: Answer) -> bytes:
     return orjson.dumps(_refused(answer))
 
 
-def _explained(answer: Answer, explain: bool, receipts: bool, ids: bool) -> dict[str, Any]:
+def _explained(answer: Answer, explain: bool, receipts: bool) -> dict[str, Any]:
     if not isinstance(answer, Decision):
         return _refused(answer)
     shown: dict[str, Any] = {"decision": answer.allowed is True}
     if explain:
         shown["context"] = context(answer, receipt=receipts)
-        return shown
-    members: dict[str, Any] = {"id": answer.id} if ids and answer.id else {}
-    if receipts and answer.allowed is True and answer.receipt is not None:
-        members["receipt"] = answer.receipt
-    return {**shown, "context": members} if members else shown
+    elif answer.allowed is True and answer.receipt is not None:
+        shown["context"] = {"receipt": answer.receipt}
+    return shown
 
 
 def _refused(refusal: InputRefused) -> dict[str, Any]:

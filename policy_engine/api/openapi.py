@@ -313,8 +313,7 @@ _BATCH_HEADERS: Final = {
     "Policy-Engine-Epoch": "The oldest epoch among the decisions; absent when nothing was decided.",
     "Policy-Engine-Release": "The release of that epoch.",
     "Policy-Engine-Valid-For-Ms": "How long the answers may be used: the shortest of them.",
-    "Policy-Engine-Decision-Ids": "The id of each decision, in order; `-` for an item without one. "
-    "Absent in a batch of more than 90 items, whose contexts hold the ids: proxies take no longer header.",
+    "Policy-Engine-Decision-Ids": "The id of each decision, in order; `-` for an item without one.",
 }
 
 

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policy_engine import logs
-from policy_engine.api.answers import IDS_COUNT_MAX
 from policy_engine.api.decisions import EVALUATION, EVALUATIONS, PATHS
 from policy_engine.core.decision import Decision, Principal, Reason, Request
 from policy_engine.errors import NotPermitted, StoreUnavailable
@@ -325,17 +324,6 @@ def test_a_lean_batch_puts_the_rest_into_headers() -> None:
     assert reply.header("Policy-Engine-Release") == doors.RELEASE
     assert reply.header("Policy-Engine-Valid-For-Ms") == "2000"
     assert reply.header("Cache-Control") == "no-store"
-
-
-def test_the_ids_of_a_long_batch_stand_in_its_items() -> None:
-    """nginx takes 4 KiB of head: where more ids come than fit, each item names its own, and the head stays small."""
-    for length in (IDS_COUNT_MAX, IDS_COUNT_MAX + 1, LIMITS.evaluations_count):
-        in_head = length == IDS_COUNT_MAX
-        reply = doors.ask(doors.door(), {**ASKED, "evaluations": [{}] * length}, path=EVALUATIONS)
-        head = sum(len(name) + len(value) + 4 for name, value in reply.headers)
-        ids = [item.get("context", {}).get("id") for item in reply.json()["evaluations"]]
-        assert (reply.header("Policy-Engine-Decision-Ids") is not None) is in_head
-        assert head < 3_800 and len(ids) == length and len(set(ids)) == (1 if in_head else length)
 
 
 def test_a_batch_of_refusals_names_no_epoch() -> None:
