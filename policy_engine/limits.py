@@ -124,6 +124,7 @@ class Limits:
     hold_recheck_seconds: float = 1.0
     remote_seconds: float = 2.0
     remote_answer_bytes: int = 4_194_304
+    remote_batch_count: int = 90
     remote_connections_count: int = 64
     remote_failures_count: int = 3
     remote_pause_seconds: float = 0.5

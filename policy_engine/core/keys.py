@@ -7,15 +7,33 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
-from threading import Lock
-from typing import Any, Final
+from typing import Any
 
 from policy_engine.core.matching import Bound, networks_of
 from policy_engine.core.roles import NO_DOMAIN, Roles
 from policy_engine.core.terms import ADDRESSES, COLLECTIONS, SCALARS, TEXT, Kinds
 
-_GROWING: Final = Lock()
-"""Held while lengths grow: enforcers that come of one share its keys, and may be made at the same time."""
+
+class _Lengths:
+    """The lengths that rows name, in order. Enforcers that come of one another share them, and may be made at the same
+    time: they only grow, and none is lost, for whoever asks sees when there are more than were put in order last."""
+
+    __slots__ = ("_known", "_ordered")
+
+    def __init__(self) -> None:
+        self._known: dict[Any, None] = {}
+        self._ordered: tuple[Any, ...] = ()
+
+    def add(self, length: Any) -> None:
+        """Take a length, whether or not it is there."""
+        self._known[length] = None
+
+    def ordered(self) -> tuple[Any, ...]:
+        """Return all of them, ascending."""
+        found = self._ordered
+        if len(found) != len(self._known):
+            found = self._ordered = tuple(sorted(self._known))
+        return found
 
 
 class EqualKey:
@@ -110,25 +128,23 @@ class RoleKey:
 
 
 class AddressKey:
-    """The cell is a network in which the value, an IP address, lies; `lengths` only grow, as in `PrefixKey`."""
+    """The cell is a network in which the value, an IP address, lies."""
 
     single = False
     plain = False
 
     def __init__(self, position: int) -> None:
         self.position = position
-        self.lengths: tuple[tuple[int, int], ...] = ()
+        self._lengths = _Lengths()
         self.kinds: Kinds = {position: ADDRESSES}
 
     def cell(self, cell: Any) -> Any:
         """Return what the lookup keeps for a row's cell."""
-        if cell[:2] not in self.lengths:
-            with _GROWING:
-                self.lengths = tuple(dict.fromkeys((*self.lengths, cell[:2])))
+        self._lengths.add(cell[:2])
         return cell
 
     def accepts(self, values: Sequence[Any], present: Collection[Any]) -> Collection[Any]:
-        return networks_of(values[self.position], self.lengths)
+        return networks_of(values[self.position], self._lengths.ordered())
 
     def holds(self, values: Sequence[Any], cell: Any) -> bool:
         return cell in networks_of(values[self.position], (cell[:2],))
@@ -137,7 +153,7 @@ class AddressKey:
 class PrefixKey:
     """The cell is a pattern: a whole text, or one whose matches have a beginning, which the value has.
 
-    `lengths` are those of the beginnings that rows name; they only grow, which costs look-ups and never an answer.
+    The lengths of the beginnings that rows name only grow, which costs look-ups and never an answer.
     """
 
     single = False
@@ -145,7 +161,7 @@ class PrefixKey:
 
     def __init__(self, position: int) -> None:
         self.position = position
-        self.lengths: tuple[int, ...] = ()
+        self._lengths = _Lengths()
         self.kinds: Kinds = {position: TEXT}
 
     def cell(self, cell: Any) -> Any:
@@ -153,15 +169,13 @@ class PrefixKey:
         bound: Bound = cell
         if bound.exact:  # nothing but the text itself matches
             return bound.prefix
-        length = len(bound.prefix)
-        if length not in self.lengths:
-            with _GROWING:
-                self.lengths = tuple(sorted({*self.lengths, length}))
+        self._lengths.add(len(bound.prefix))
         return (bound.prefix,)
 
     def accepts(self, values: Sequence[Any], present: Collection[Any]) -> Collection[Any]:
         text = values[self.position]
-        ends = self.lengths[: bisect_right(self.lengths, len(text))]
+        lengths = self._lengths.ordered()
+        ends = lengths[: bisect_right(lengths, len(text))]
         return [text, *((text[:end],) for end in ends)]
 
     def holds(self, values: Sequence[Any], cell: Any) -> bool:

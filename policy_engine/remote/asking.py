@@ -95,7 +95,7 @@ class Asker:
         return unanswered(LATE, request)
 
     async def many(self, requests: Sequence[Request], seconds: float, owner: object) -> list[Decision]:
-        """Return the decisions of requests, in order; in as many exchanges as bodies may be long."""
+        """Return the decisions of requests, in order; in as many exchanges as bodies and heads may be long."""
         parts = list(self._parts(requests))
         found = await asyncio.gather(*(self._batch(part, seconds, owner) for part in parts))
         return [decision for part in found for decision in part]
@@ -166,12 +166,13 @@ class Asker:
         return replace(decision, grant=Grant(owner, permission)) if permission.is_usable() else None
 
     def _parts(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
-        """Split requests into batches that the service takes."""
+        """Split requests into batches that the service takes, and proxies before it the answers to."""
+        most = min(self._limits.evaluations_count, self._limits.remote_batch_count)
         part: list[Request] = []
         size = _ROOM_BYTES
         for request in requests:
             own = len(json.dumps(body_of(request), ensure_ascii=False).encode("utf-8")) + 1
-            if part and (len(part) == self._limits.evaluations_count or size + own > self._limits.body_bytes):
+            if part and (len(part) == most or size + own > self._limits.body_bytes):
                 yield part
                 part, size = [], _ROOM_BYTES
             part.append(request)

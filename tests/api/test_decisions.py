@@ -326,6 +326,14 @@ def test_a_lean_batch_puts_the_rest_into_headers() -> None:
     assert reply.header("Cache-Control") == "no-store"
 
 
+def test_the_head_of_a_batch_that_an_engine_asks_for_passes_a_proxy() -> None:
+    """nginx takes 4 KiB of head unless told otherwise: the ids of as many as `connect` puts together fit into it."""
+    length = LIMITS.remote_batch_count
+    reply = doors.ask(doors.door(), {**ASKED, "evaluations": [{}] * length}, path=EVALUATIONS)
+    assert (reply.header("Policy-Engine-Decision-Ids") or "").count(",") == length - 1
+    assert sum(len(name) + len(value) + 4 for name, value in reply.headers) < 3_800
+
+
 def test_a_batch_of_refusals_names_no_epoch() -> None:
     """Nothing was decided, so nothing holds and nothing is named."""
     reply = doors.ask(doors.door(), {"evaluations": [{}]}, path=EVALUATIONS)

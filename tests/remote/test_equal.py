@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from policy_engine import Decision, PolicyEngine
 from policy_engine.core.enforcing import Enforcing
 from policy_engine.inprocess import InProcess
+from policy_engine.limits import LIMITS
 from tests.api.served import Served
 
 PERSONS = ("alice", "mina", "dana", "bruno", "ines", "chen", "greg", "eve", "nobody")
@@ -89,6 +90,24 @@ def test_what_comes_over_http_is_what_was_decided(
     made.clear()
     assert far.decide_many(questions) == made  # type: ignore[arg-type]  # made of the same names
     assert len(made) == len(questions)
+
+
+def test_many_questions_are_put_in_batches_whose_answers_pass_a_proxy(
+    far: PolicyEngine, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No batch is longer than its limit, and the decisions come back in the order asked."""
+    decider, lengths = served.engine.decider, list[int]()
+    many = decider.decide_many_async
+
+    async def counted(requests: Any, *arguments: Any, **named: Any) -> list[Decision]:
+        lengths.append(len(requests))
+        return await many(requests, *arguments, **named)
+
+    monkeypatch.setattr(decider, "decide_many_async", counted)
+    names = [("fable-5", "mythos-5")[number % 7 == 3] for number in range(2 * LIMITS.remote_batch_count + 5)]
+    found = far.decide_many([{**ALICE, "model": name} for name in names])  # type: ignore[list-item]  # the same names
+    assert [decision.asked.model for decision in found if decision.asked is not None] == names
+    assert sorted(lengths) == [5, LIMITS.remote_batch_count, LIMITS.remote_batch_count]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
