@@ -96,7 +96,7 @@ def target(sample_database: Any, compiled: Any) -> Iterator[Target]:
             app, engine=Local(engine), subject=by_proxy(), serving_region="US", limits=QUICK, exempt=["/healthz"]
         )
         listening = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(door, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(door, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
         thread.start()

@@ -42,7 +42,7 @@ def served_door(engine: Any) -> Iterator[str]:
     """Serve a guarded model server and give its address."""
     door = PolicyEngineMiddleware(speaking, engine=engine, subject=by_proxy(), serving_region="US")
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(door, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(door, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
