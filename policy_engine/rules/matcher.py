@@ -17,11 +17,10 @@ from casbin.core_enforcer import CoreEnforcer
 
 from policy_engine.errors import LoadRefused
 from policy_engine.rules.functions import ANY, PUBLISHED
+from policy_engine.rules.stumbles import NEEDED_SECTIONS
 
 EQUAL = "equal"
 EQUAL_OR_ANY = "equal-or-any"
-NEEDED_SECTIONS = {"r": "request_definition", "p": "policy_definition", "e": "policy_effect", "m": "matchers"}
-"""The sections that every model has, by the letter of their definitions."""
 PATTERNS = frozenset(
     ("keyMatch", "keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5", "regexMatch", "globMatch", "ipMatch", "timeMatch")
 )

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from casbin.core_enforcer import CoreEnforcer
@@ -22,9 +23,9 @@ from casbin.persist import Adapter
 from casbin.persist.adapter import _extract_tokens
 
 from policy_engine.core.roles import NO_DOMAIN, Link
-from policy_engine.errors import LoadRefused, TooLarge
+from policy_engine.errors import TooLarge
 from policy_engine.limits import Limits
-from policy_engine.rules.matcher import NEEDED_SECTIONS, refuse_contexts
+from policy_engine.rules.matcher import refuse_contexts
 from policy_engine.rules.stock import silence
 from policy_engine.rules.stumbles import (
     IndexRefused,
@@ -32,6 +33,7 @@ from policy_engine.rules.stumbles import (
     TypeRefused,
     definition_place,
     model_unread,
+    refuse_missing,
     row_unread,
     unsorted,
 )
@@ -212,10 +214,9 @@ def _check_links(policy: Policy) -> None:
 
 
 def _check(model: Any, where: str) -> None:
-    for section, title in NEEDED_SECTIONS.items():
-        if section not in (model[section] or {}):
-            raise LoadRefused(f"the section [{title}] is missing; add it with a line `{section} = ...`", where=where)
-    refuse_contexts(model, where, lambda title, key: definition_place(where, title, key))
+    place = partial(definition_place, where)
+    refuse_missing(model, where, place)
+    refuse_contexts(model, where, place)
     effect = model["e"]["e"].value
     try:
         get_effector(effect)

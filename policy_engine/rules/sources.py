@@ -74,8 +74,9 @@ def decode(path: str, content: bytes, most_bytes: int) -> str:
         raise LoadRefused(message, where=f"{path}:1")
     try:
         return content.decode("utf-8")
-    except UnicodeDecodeError:
-        raise LoadRefused("the file is not UTF-8; save it as UTF-8", where=path) from None
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise LoadRefused("the line is not UTF-8; save the file as UTF-8", where=f"{path}:{line}") from None
 
 
 class TomlFile:

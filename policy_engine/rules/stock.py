@@ -18,6 +18,7 @@ from casbin.util.log import DEFAULT_LOGGING
 
 from policy_engine.errors import LoadRefused, StartRefused
 from policy_engine.rules.functions import add_functions
+from policy_engine.rules.stumbles import definition_among, refuse_missing
 
 LEGACY_DISTRIBUTION: Final = "casbin"
 _UNREAD: Final = re.compile(r"parse the content error : line (\d+)")
@@ -64,11 +65,7 @@ def read_model(text: str, where: str) -> Any:
             raise LoadRefused(message, where=f"{where}:{found.group(1)}") from None
         message = f"Casbin cannot read this model ({type(error).__name__}); compare it with the sample's model.conf"
         raise LoadRefused(message, where=where) from None
-    for section, title in (("r", "request_definition"), ("p", "policy_definition"), ("e", "policy_effect")):
-        if section not in (model[section] or {}):
-            raise LoadRefused(f"the section [{title}] is missing; add it with a line `{section} = ...`", where=where)
-    if "m" not in (model["m"] or {}):
-        raise LoadRefused("the section [matchers] is missing; add it with a line `m = ...`", where=where)
+    refuse_missing(model, where, lambda title, key: definition_among(text.split("\n"), where, title, key))
     return model
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from policy_engine.errors import LoadRefused
 from policy_engine.rules.circles import closing_line
 
+NEEDED_SECTIONS = {"r": "request_definition", "p": "policy_definition", "e": "policy_effect", "m": "matchers"}
+"""The sections that every model has, by the letter of their definitions."""
 Row = Sequence[Any]
 _PARSE_LINE = re.compile(r"line (\d+) ,")
 
@@ -54,21 +56,41 @@ def definition_place(path: str, section: str, key: str) -> str:
 
     What is no ordinary file, such as a pipe, is not read again.
     """
-    place, inside, continued = path, False, False
     if not os.path.isfile(path):
-        return place
+        return path
     with open(path, encoding="utf-8") as file:
-        for number, raw in enumerate(file, 1):
-            line = raw.strip()
-            if not line or line[0] in "#;":
-                continued = False
-            elif line[0] == "[" and line[-1] == "]":
-                inside, continued = line[1:-1] == section, False
-            else:
-                if inside and not continued and line.partition("=")[0].strip() == key:
-                    place = f"{path}:{number}"
-                continued = line[-1] == "\\"
+        return definition_among(file, path, section, key)
+
+
+def definition_among(lines: Iterable[str], path: str, section: str, key: str) -> str:
+    """Return `file:line` of a definition among the lines of a model, as `definition_place` does."""
+    place, inside, continued = path, False, False
+    for number, raw in enumerate(lines, 1):
+        line = raw.strip()
+        if not line or line[0] in "#;":
+            continued = False
+        elif line[0] == "[" and line[-1] == "]":
+            inside, continued = line[1:-1] == section, False
+        else:
+            if inside and not continued and line.partition("=")[0].strip() == key:
+                place = f"{path}:{number}"
+            continued = line[-1] == "\\"
     return place
+
+
+def refuse_missing(model: Any, where: str, place: Callable[[str, str], str]) -> None:
+    """Raise `LoadRefused` for a model without one of the definitions that every model has.
+
+    `place` tells where the definition of a name stands in the section of a title, and gives `where` if nowhere. Casbin
+    takes a definition without a value for none.
+    """
+    for section, title in NEEDED_SECTIONS.items():
+        if section in (model[section] or {}):
+            continue
+        found = place(title, section)
+        if found != where:
+            raise LoadRefused(f"`{section} = ...` has no value; write one behind the sign", where=found)
+        raise LoadRefused(f"the section [{title}] is missing; add it with a line `{section} = ...`", where=where)
 
 
 def row_unread(error: UnicodeDecodeError | IndexError, where: str) -> LoadRefused:

@@ -77,6 +77,8 @@ def refused(files: Mapping[str, bytes], **limits: int) -> str:
         (folder(model=MODEL.replace("sub, obj, act\n", "sub, obj, obj\n")), "model.conf:2", "names `obj` twice"),
         (folder(model=MODEL.replace("r = sub", "r2 = sub, obj\nr = sub")), "model.conf:2", "second definition `r2`"),
         (folder(model=""), "model.conf", "section [request_definition] is missing"),
+        (folder(model=MODEL.replace("r = sub, obj, act", "r =")), "model.conf:2", "`r = ...` has no value"),
+        (folder(model=MODEL[: MODEL.rindex("m = ")] + "m = \n"), "model.conf:14", "`m = ...` has no value"),
         (folder("p, 1, a, b, allow\np, x, a, b, allow\n", PRIORITY), "policy.csv:2", "priorities are whole numbers in"),
         (
             folder("p, 1, a, b, allow\np, ²9, a, b, allow\n", PRIORITY),
@@ -116,7 +118,9 @@ def test_the_line_that_closes_a_circle_is_named() -> None:
 def test_a_file_that_is_not_utf8_is_refused() -> None:
     """Bytes that are no UTF-8 are refused, in either file."""
     for name in ("policy.csv", "model.conf"):
-        assert refused({**folder(), name: b"p, \xff"}) == f"{name}: the file is not UTF-8; save it as UTF-8"
+        sentence = "the line is not UTF-8; save the file as UTF-8"
+        assert refused({**folder(), name: b"p, \xff"}) == f"{name}:1: {sentence}"
+        assert refused({**folder(), name: b"# \xc3\xa9\n\np, \xff\n"}) == f"{name}:3: {sentence}"
 
 
 def test_sizes_are_bounded_at_the_edge() -> None:

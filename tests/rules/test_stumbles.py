@@ -64,6 +64,17 @@ def test_it_is_told_with_file_and_line(case: str, tmp_path: Path, monkeypatch: p
     assert "\n" not in str(caught.value)
 
 
+def test_a_definition_without_a_value_is_named(tmp_path: Path) -> None:
+    """Casbin takes it for none; who wrote it is shown the line, and no section is called missing that is there."""
+    path = tmp_path / "model.conf"
+    for line, key in (("r = sub", "r"), ("p = sub", "p"), ("e = some", "e"), ("m = g", "m")):
+        text = "\n".join(f"{key} =" if each.startswith(line) else each for each in MODEL.split("\n"))
+        path.write_text(text, encoding="utf-8")
+        number = text.split("\n").index(f"{key} =") + 1
+        with pytest.raises(LoadRefused, match=rf"model\.conf:{number}: `{key} = \.\.\.` has no value; write one"):
+            CompiledEnforcer(str(path))
+
+
 def test_a_matcher_is_named_by_the_line_that_casbin_takes(tmp_path: Path) -> None:
     """Of two matchers Casbin takes the last; one that goes over several lines is named by its first."""
     path = tmp_path / "model.conf"
