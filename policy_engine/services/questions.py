@@ -13,7 +13,7 @@ Left to others: the words of the language (`services.questiontext`), finding (`s
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -207,13 +207,17 @@ WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "evidence": ("valid", "declared", "expired", "undated", "conflict", "none", "no-person", "contradictory"),
 }
 """Sealed facets of few values. Another word is a slip, and would be answered by "none", and that as complete."""
+CODED: Final = frozenset(("counted", "location"))
+"""Sealed facets whose values are codes of ISO 3166: `us` is as much a slip."""
 
 
-def check_words(facet: str, values: Iterable[str], where: str) -> None:
+def check_words(facet: str, values: Collection[str], where: str) -> None:
     """Raise `InputRefused` for a value that a facet never has; the value itself is not repeated."""
     known = WORDS.get(facet)
     if known is not None and not set(values) <= set(known):
         raise InputRefused(f"{facet} is one of {', '.join(known)}", where=where)
+    if facet in CODED and any(value != value.upper() for value in values):
+        raise InputRefused("countries and regions are codes in capital letters, such as US or UA-43", where=where)
 
 
 def check_one_person(sealed: Iterable[SealedTerm], where: str) -> None:

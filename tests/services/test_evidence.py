@@ -255,6 +255,7 @@ def test_only_known_facets_can_be_searched(busy: Desk) -> None:
     [
         (Filters(sealed={"evidence": "expird"}), "evidence is one of valid"),
         (Filters(sealed={"us_person": ""}), "us_person is one of yes, no"),
+        (Filters(sealed={"counted": "ir"}), "codes in capital letters"),
         (Filters(outcome="maybe"), "allow or deny"),
         (Filters(since=2, until=1), "ends before it begins"),
     ],

@@ -74,6 +74,8 @@ REFUSED: list[tuple[str, int, str]] = [
     ("outcome:maybe", 9, "allow or deny"),
     ("evidence:valid,expird", 10, "evidence is one of valid, declared, expired"),
     ("us_person:maybe", 11, "us_person is one of yes, no"),
+    ("country:CN,ir", 9, "codes in capital letters"),
+    ("location:ua-43", 10, "codes in capital letters"),
     ("model:a model:b", 9, "alternatives"),
     ("deny allow", 6, "alternatives"),
     ("since", 1, "missing behind"),
