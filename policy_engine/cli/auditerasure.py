@@ -121,8 +121,13 @@ def hold(
             return
         if act is HoldAct.ADD:
             ends = (instant_of(since, "--since"), instant_of(until, "--until"))
-            committed = holds.place(who, id, Cover(subject, tenant, model, *ends), reason, reference=reference)
+            cover = Cover(subject, tenant, model, *ends)
+            committed = holds.place(who, id, cover, reason, reference=reference)
             output.emit_record({"hold": id, "status": "in_force", **output.entry(committed)}, form)
+            for name in holds.unregistered(cover):
+                output.note(
+                    f"The {name} of this hold is in no register: check the spelling, for a misspelt one keeps nothing."
+                )
             return
         proposal = holds.release(who, id, reason)
     output.emit_record({"hold": id, "status": "waiting", "proposal": proposal.id, "hash": proposal.hash}, form)

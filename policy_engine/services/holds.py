@@ -63,6 +63,14 @@ class Holds:
             )
         )
 
+    def unregistered(self, cover: Cover) -> tuple[str, ...]:
+        """Return which of `subject` and `tenant` a hold names by an id without a row in the registers.
+
+        Entries may name it all the same, of a request about somebody unknown or of one who left: it is no refusal.
+        """
+        named = (("subject", "persons", cover.subject), ("tenant", "tenants", cover.tenant))
+        return tuple(name for name, register, id in named if id is not None and self._store.row(register, id) is None)
+
     def release(self, principal: Principal, id: str, reason: str) -> Proposal:
         """Propose to release a hold; it stays in force until another person has approved."""
         caller = acting_person(self._store, principal, "orders:write")

@@ -81,7 +81,7 @@ def test_the_scrubbed_file_is_smaller_and_works(shell: Shell) -> None:
 def test_a_hold_beats_an_erasure(shell: Shell) -> None:
     """A hold is placed at once, listed, and released by two persons; meanwhile nothing of its subject is erased."""
     placed = shell("audit", "hold", "add", "lit-7", "--subject", "mina", *WHY, "--reference", "88", key="operator")
-    assert placed.json["status"] == "in_force"
+    assert placed.json["status"] == "in_force" and "in no register" not in placed.err
     shell(
         "audit", "hold", "add", "lit-8", "--model", "open-1", "--since", "2026-06-01", "--until", "2026-07-01", *WHY,
         key="operator",
@@ -97,6 +97,15 @@ def test_a_hold_beats_an_erasure(shell: Shell) -> None:
     assert shell("audit", "erase", "mina", *WHY, key="operator").code == Code.USAGE
     shell.approved(waiting.json["proposal"])
     assert shell("audit", "erase", "mina", *WHY, key="operator").code == Code.APPROVAL_MISSING
+
+
+def test_a_hold_on_somebody_unknown_is_placed_and_told(shell: Shell) -> None:
+    """Who misspells a tenant or a person thinks something kept that is not; the note repeats no name."""
+    placed = shell("audit", "hold", "add", "lit-9", "--subject", "minna", "--tenant", "acmee", *WHY, key="operator")
+    assert placed.json["status"] == "in_force"
+    assert "The subject of this hold is in no register" in placed.err
+    assert "The tenant of this hold is in no register" in placed.err
+    assert "minna" not in placed.err and "acmee" not in placed.err
 
 
 def test_pruning_respects_the_limit_and_the_setting(shell: Shell) -> None:
