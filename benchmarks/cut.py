@@ -100,7 +100,7 @@ def _serve(engine: Any, listening: socket.socket) -> Server:
 
     subject = from_header("x-user", proxy=TrustedProxy(secret=SECRET), tenant="x-tenant", location="x-country")
     door = PolicyEngineMiddleware(_stream, engine=engine, subject=subject, serving_region="US")
-    settings = uvicorn.Config(door, log_level="critical", access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+    settings = uvicorn.Config(door, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
     server = uvicorn.Server(settings)
     threading.Thread(target=server.run, args=([listening],), daemon=True).start()
     return server
