@@ -33,13 +33,16 @@ from policy_engine.rules.rulebook import Rulebook
 
 Row = Sequence[Any]
 Matching = Callable[[Any, Any], bool]
+_MANY_OBJECTS = 20_000
+"""New objects from which on it is worth more than a look at all frozen ones to have them count as old."""
 
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
     """Hold the garbage collector: building makes a million objects that stay, which it would visit over and over.
 
-    Afterwards they count as old, so that it does not visit them at once; where the program has frozen objects, it does.
+    Afterwards many count as old, so that it does not visit them at once; where the program has frozen objects, it does.
+    For a few there is nothing to spare: whether objects are frozen is found by counting them, and may be millions.
     """
     collects = gc.isenabled()
     gc.disable()
@@ -47,7 +50,7 @@ def _uncollected() -> Iterator[None]:
         yield
     finally:
         if collects:
-            if not gc.get_freeze_count():
+            if gc.get_count()[0] > _MANY_OBJECTS and not gc.get_freeze_count():
                 gc.freeze()
                 gc.unfreeze()  # which puts them among the old ones
             gc.enable()
