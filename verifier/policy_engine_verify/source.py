@@ -152,11 +152,11 @@ class Source:
                 return opened[0].read(count)
 
             return read
-        place = [first]
+        place, path = [first], os.path.join(self._path, name)
 
         def piece(count: int) -> bytes:
             """Read on from where the last piece ended; no file stays open, however many logs there are."""
-            descriptor = os.open(self._path / name, os.O_RDONLY | os.O_NOFOLLOW)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
             try:
                 data = os.pread(descriptor, count, place[0])
             finally:
