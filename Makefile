@@ -10,6 +10,8 @@ PORT ?= 8181
 DATABASE ?= sqlite:///engine.db
 POLICIES ?= policies
 UV_VERSION := 0.13.8
+# Many tests wait for servers of their own, so three share even two processors.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(max(3, len(os.sched_getaffinity(0))), 8))' 2>/dev/null || echo 3)
 ENV := $(CURDIR)/.venv
 BIN := $(ENV)/bin
 READY := $(ENV)/.ready
@@ -47,7 +49,7 @@ run: setup ## serve the sample policy and the sample world on 127.0.0.1:8181
 	$(BIN)/policy-engine serve --host $(HOST) --port $(PORT) --database $(DATABASE) --policies $(POLICIES)
 
 test: setup ## run every test
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 demo: setup ## the directive of June 2026, from first letter to end
 	$(BIN)/policy-engine demo
@@ -64,7 +66,7 @@ format: setup ## let ruff mend what it can
 
 coverage: setup ## branch coverage: all of core, at least 95% elsewhere
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 3 --dist worksteal
+	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='policy_engine/core/*' --fail-under=100
 	$(BIN)/coverage report --omit='policy_engine/core/*' --fail-under=95
