@@ -188,6 +188,25 @@ def test_an_allow_that_never_reached_the_rules(tmp_path: Path, capsys: pytest.Ca
         assert len(found["places"]) == differ
 
 
+@pytest.mark.parametrize("member", ["reached", "outcome"])
+def test_a_decision_that_lacks_what_every_one_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, member: str
+) -> None:
+    """It was signed, and nothing can be decided again of it: it differs, at its place, and the program goes on."""
+    whole = honest.decision_public
+
+    def lacking(*given: Any) -> bytes:
+        members = json.loads(whole(*given))
+        del members[member]
+        return honest.canonical(members)
+
+    monkeypatch.setattr(honest, "decision_public", lacking)
+    folder, key = bundle(tmp_path / "b", PLAIN, POLICY, "allow")
+    vouched = hashlib.sha256(PLAIN.encode()).hexdigest()
+    code, found = replayed(capsys, folder, "--key", key, "--model-sha256", vouched)
+    assert (code, found["differ"]) == (6, 1) and "cannot be read" in found["places"][0]
+
+
 @pytest.mark.parametrize("name", ["model.conf", "files.json", "policy.csv"])
 def test_files_that_are_not_those_of_the_release(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     """Another model or list than the entry's release has is not run; another policy is said not to be bound."""

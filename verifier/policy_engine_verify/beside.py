@@ -14,11 +14,12 @@ from hashlib import sha256
 from typing import Any
 
 from policy_engine_verify import limits
-from policy_engine_verify.formats import Key, Refused, base64, canonical, key
+from policy_engine_verify.formats import Checkpoint, Key, Refused, base64, canonical, key
 from policy_engine_verify.logs import Entry, Header, Tip
-from policy_engine_verify.proofs import Receipt, check_entry, check_receipt, parse_receipt
+from policy_engine_verify.proofs import Proved, Receipt, check_entry, check_receipt, parse_receipt
 from policy_engine_verify.report import Given, Place
 from policy_engine_verify.source import Lines, Source
+from policy_engine_verify.tree import Growing
 
 FORMAT = "policy-engine-bundle/v1"
 _SEALED = re.compile(rb'\{"key":(?:"([^"\\]*)"|null),"sealed":"([^"\\]*)","seq":(0|[1-9][0-9]{0,15})\}')
@@ -40,12 +41,16 @@ def manifest_of(source: Source) -> dict[str, Any]:
 
 
 def shown_of(manifest: dict[str, Any], log: str) -> list[tuple[int, int]]:
-    """Return the ranges of entries that the manifest says are shown of a log."""
+    """Return the ranges of entries that the manifest says are shown of a log. Raises `Refused` unless they ascend."""
     try:
         ranges: Any = next((each["shown"] for each in manifest["logs"] if each["log"] == log), [])
-        return [(int(first), int(end)) for first, end in ranges]
+        found = [(int(first), int(end)) for first, end in ranges]
     except (TypeError, KeyError, ValueError, OverflowError):  # JSON knows numbers beyond every float
         raise Refused("the manifest does not say which entries are shown") from None
+    bounds = [0, *(bound for each in found for bound in each)]
+    if bounds != sorted(bounds):  # or a line could be counted to two places, and be looked at in none
+        raise Refused(f"the manifest shows ranges of log {log} that overlap, or end before they begin")
+    return found
 
 
 class _Aside:
@@ -111,9 +116,12 @@ class Beside:
         self._source, self._given, self._find, self._counts = source, given, find, counts
         self._asides: dict[tuple[str, str], _Aside] = {}
         self._receipts: dict[tuple[str, int], list[tuple[str, Receipt]]] = {}
+        self._proofs: dict[tuple[str, int], list[tuple[str, Proved]]] = {}
         self._absent: dict[tuple[str, int, int, Any], tuple[int, Any]] = {}
         self._erased: dict[str, list[tuple[int, tuple[str, int], Any]]] = {}
         self._pruned: list[tuple[str, int, int, tuple[str, int]]] = []
+        self._roots: dict[int, list[tuple[bytes, str]]] = {}
+        """The root that the log signed for a size of its tree, and what to say where the tree had another."""
         self.damaged: set[str] = set()
         """Logs of which the last batch was not whole."""
         self._erased_count: Counter[tuple[tuple[str, int], str | None]] = Counter()
@@ -122,21 +130,44 @@ class Beside:
         """Return whether the bundle holds anything for single entries of a log."""
         return any(f"{folder}/{log}.jsonl" in self._source.sizes for folder in ("sealed", "bodies"))
 
-    def begin(self) -> None:
-        """Read the receipts that were given and those in the bundle."""
-        files = dict(self._given.receipts)
-        for name in self._source.sizes:
-            if name.startswith("receipts/"):
-                files[name] = self._source.read(name, limits.RECEIPT_BYTES)
-        for name, data in files.items():
+    def begin(self, log_key: Key, since: Checkpoint | None) -> None:
+        """Read the receipts that were given, and the receipts and proofs in the bundle."""
+        if since is not None:
+            message = "the log was forked: its first leaves are not those of the earlier checkpoint"
+            self._roots[since.size] = [(since.root, message)]
+        for name in self._within("proofs/"):
+            self._counts["proofs"] += 1
+            try:
+                found = check_entry(self._source.read(name, limits.PROOF_BYTES), log_key, self._given.witnesses, 0)
+            except Refused as refused:
+                self._find(f"{name}: {refused}", Place())
+                continue
+            self._proofs.setdefault((found.header.log, found.header.batch), []).append((name, found))
+            forked = f"{name}: the log was forked: its first leaves are not those of the proof's checkpoint"
+            self._roots.setdefault(found.stated.size, []).append((found.stated.root, forked))
+        inside = [(name, self._source.read(name, limits.RECEIPT_BYTES)) for name in self._within("receipts/")]
+        for name, data in (*self._given.receipts.items(), *inside):  # never one in place of another of its name
             try:
                 receipt = parse_receipt(data)
                 self._receipts.setdefault((receipt.header.log, receipt.header.batch), []).append((name, receipt))
             except Refused as refused:
                 self._find(f"{name}: {refused}", Place())
 
-    def batch(self, header: Header, line: bytes, tip: Tip) -> None:
-        """Compare the receipts of a batch with what the log has in its place."""
+    def _within(self, folder: str) -> list[str]:
+        return [name for name in self._source.sizes if name.startswith(folder)]
+
+    def compare(self, tree: Growing) -> None:
+        """Compare the tree at a size with each root that the log signed for it."""
+        for root, message in self._roots.get(tree.size, ()):
+            if tree.root() != root:
+                self._find(message, Place(leaf=tree.size))
+
+    def batch(self, number: int, header: Header, line: bytes, tip: Tip) -> None:
+        """Compare the receipts and proofs of a batch with what the log has in its place, at this leaf."""
+        for name, proved in self._proofs.pop((header.log, header.batch), ()):
+            if (proved.header_bytes, proved.leaf) != (line, number):
+                why = "the log signed another batch than it has now, or had it elsewhere: the log was forked"
+                self._find(f"{name}: {why}", Place(header.log, header.batch, proved.entry["seq"], number))
         for name, receipt in self._receipts.pop((header.log, header.batch), ()):
             self._counts["receipts"] += 1
             try:
@@ -216,20 +247,24 @@ class Beside:
 
     # What is left at the end
 
-    def end(self, logs: Collection[str], log_key: Key) -> None:
+    def end(self, logs: Collection[str]) -> None:
         """Account for what is not there, and for what nobody asked for. `logs` have batches in the tree."""
-        for (log, batch), receipts in self._receipts.items():
-            for name, receipt in receipts:
-                why = "it was deleted, or the receipt is younger than this checkpoint"
-                self._find(f"{name}: its batch is not in the tree: {why}", Place(log, batch, receipt.seq))
+        kept = [(place, each[0], each[1].seq) for place, found in self._receipts.items() for each in found]
+        kept += [(place, each[0], each[1].entry["seq"]) for place, found in self._proofs.items() for each in found]
+        for (log, batch), name, seq in kept:
+            why = "it was deleted, or is younger than this checkpoint"
+            self._find(f"{name}: its batch is not in the tree: {why}", Place(log, batch, seq))
         for (folder, log), lines in self._asides.items():
             if lines.left:
                 self._find(f"{folder} holds lines behind those of the last entry that has a body", Place(log))
         for name, size in self._source.sizes.items():
             folder, _, rest = name.partition("/")
-            if folder in ("entries", "sealed", "bodies") and size and rest.removesuffix(".jsonl") not in logs:
-                self._find(f"{name} shows something of a log that has no batch", Place(rest.removesuffix(".jsonl")))
-            self._check_member(name, log_key)
+            log = rest.removesuffix(".jsonl")
+            if folder in ("entries", "sealed", "bodies") and size and log not in logs:
+                self._find(f"{name} shows something of a log that has no batch", Place(log))
+            elif folder in ("sealed", "bodies") and size and (folder, log) not in self._asides:
+                self._find(f"{name} shows something of entries that are not shown, or that have no body", Place(log))
+            self._check_member(name)
         self._account()
 
     def _account(self) -> None:
@@ -259,12 +294,9 @@ class Beside:
                 message = f"{count} bodies are gone under the keys that it erased, and it erased fewer"
                 self._find(message, Place(log, seq=seq))
 
-    def _check_member(self, name: str, log_key: Key) -> None:
+    def _check_member(self, name: str) -> None:
         try:
-            if name.startswith("proofs/"):
-                self._counts["proofs"] += 1
-                check_entry(self._source.read(name, limits.PROOF_BYTES), log_key, self._given.witnesses, 0)
-            elif name.startswith("blobs/"):
+            if name.startswith("blobs/"):
                 self._counts["blobs"] += 1
                 if sha256(self._source.read(name, 8 * limits.SMALL_BYTES)).hexdigest() != name[6:]:
                     raise Refused("its content does not hash to its name")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from policy_engine_verify import limits
 from policy_engine_verify.beside import Beside, manifest_of, shown_of
-from policy_engine_verify.formats import Checkpoint, Refused, checkpoint, key
-from policy_engine_verify.locate import aligned, in_step, skipped, unlike, where
+from policy_engine_verify.formats import Refused, checkpoint, key
+from policy_engine_verify.locate import in_step, skipped, unlike, where
 from policy_engine_verify.logs import Header, Tip, check_batch, follow, parse_leaf
 from policy_engine_verify.report import Given, Place, Report
 from policy_engine_verify.source import Lines, Source
@@ -30,20 +30,20 @@ class Check:
         data = source.read("checkpoint", limits.NOTE_BYTES)
         stated = checkpoint(data, self._log, given.witnesses, given.quorum, "the checkpoint")
         self.report = Report(stated)
+        self._beside = Beside(source, given, self.find, self.report.counts)
         if given.since is not None:
             self.report.since = checkpoint(given.since, self._log, [], 0, "the earlier checkpoint")
-        self._beside = Beside(source, given, self.find, self.report.counts)
         self._logs: dict[str, tuple[Lines, list[tuple[int, int]], bool]] = {}
 
     def run(self) -> Report:
         """Check everything, and return what was found."""
         try:
-            self._beside.begin()
+            self._beside.begin(self._log, self.report.since)
             self._leaves()
             for log, (lines, _, _) in self._logs.items():
                 if lines.take(1):
                     self.find("there are more entries than the leaves and the manifest say", Place(log))
-            self._beside.end(self._logs.keys(), self._log)
+            self._beside.end(self._logs.keys())
         except _Enough:
             self.report.findings.append(("there is more, and checking stopped here", Place()))
         return self.report
@@ -64,11 +64,11 @@ class Check:
             self.find(f"the log was rolled back: it had {since.size} leaves and has {stated.size}", Place())
         while tree.size < stated.size and (taken := lines.take(min(1_024, stated.size - tree.size))):
             for line in taken:
-                self._compare(tree, since)
+                self._beside.compare(tree)
                 hash = leaf_hash(line)
                 self._leaf(tree.size, line, hash, lines.plain)
                 tree.add(hash)
-        self._compare(tree, since)
+        self._beside.compare(tree)
         if tree.size < stated.size:
             self.find(f"leaves are missing from here on: {stated.size} were signed", Place(leaf=tree.size))
         elif lines.take(1):
@@ -76,11 +76,6 @@ class Check:
         if tree.size == stated.size and tree.root() != stated.root:
             for number in unlike(self._source, stated.size, stated.root):
                 self.find("the leaves are not those that were signed: another root", Place(leaf=number))
-
-    def _compare(self, tree: Growing, since: Checkpoint | None) -> None:
-        if since and tree.size == since.size and tree.root() != since.root:
-            message = "the log was forked: its first leaves are not those of the earlier checkpoint"
-            self.find(message, Place(leaf=since.size))
 
     def _leaf(self, number: int, line: bytes, hash: bytes, plain: bool) -> None:
         tips, leaf, log = self.report.tips, None, None
@@ -102,7 +97,7 @@ class Check:
     def _batch(self, number: int, header: Header, line: bytes, tip: Tip) -> None:
         log, at = header.log, Place(header.log, header.batch, None, number)
         self.report.counts["batches"] += 1
-        self._beside.batch(header, line, tip)
+        self._beside.batch(number, header, line, tip)
         if log not in self._logs:
             lines = self._source.lines(f"entries/{log}.jsonl")
             self._logs[log] = lines, shown_of(self._manifest, log), self._beside.has(log)
@@ -112,12 +107,15 @@ class Check:
             return
         if header.n > limits.BATCH_ENTRIES_COUNT:
             raise Refused(f"a batch of log {log} has over {limits.BATCH_ENTRIES_COUNT} entries")
-        tip.shown += skipped(header, shown, tip.shown, lines)
-        own = lines.take(header.n)
-        if not aligned(header, own, lines):
-            own, strays = in_step(header, own, lines)
-            if strays:
-                self.find(f"{strays} lines before or in it are of no batch, or are there twice", at)
+        passed = skipped(header, shown, tip.shown, lines)
+        if (
+            passed and not self.report.findings
+        ):  # nothing but a leaf that could not be read is a reason to pass over any
+            self.find("entries in front of it are shown, and not whole batches of the log", at)
+        tip.shown += passed
+        own, strays = in_step(header, lines)
+        if strays:
+            self.find(f"{strays} lines before or in it are of no batch, or are there twice", at)
         same, entries, wrong = check_batch(header, own, lines.plain, tip.entry_epoch, every)
         if not same:  # each line that is not as it was committed is said once, by its place if that can be told
             self._beside.damaged.add(log)

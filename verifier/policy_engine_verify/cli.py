@@ -120,7 +120,7 @@ def _is_proof(path: Path) -> bool:
 
 def _prove(chosen: argparse.Namespace, given: Given) -> dict[str, Any]:
     data = _read(chosen.bundle, limits.PROOF_BYTES)
-    entry, header, stated = check_entry(data, given.key, given.witnesses, given.quorum)
+    entry, header, _, _, stated = check_entry(data, given.key, given.witnesses, given.quorum)
     if given.since or given.receipts or chosen.complete or chosen.replay:
         raise Refused("--since, --receipt, --complete and --replay need a bundle; a single proof says nothing of them")
     place = {"log": header.log, "batch": header.batch, "seq": entry["seq"]}

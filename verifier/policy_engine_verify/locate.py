@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from policy_engine_verify import limits
+from policy_engine_verify.formats import Refused
 from policy_engine_verify.logs import Header
 from policy_engine_verify.source import Lines, Source
 from policy_engine_verify.tree import leaf_hash, root_of
@@ -55,7 +57,7 @@ def where(header: Header, own: list[bytes], beside: list[bytes] | None) -> list[
     return [(None, f"entries {header.first} to {last} are not the ones that were committed")]
 
 
-def aligned(header: Header, own: list[bytes], lines: Lines) -> bool:
+def _aligned(header: Header, own: list[bytes], lines: Lines) -> bool:
     """Return whether the lines of a batch end where they should, by the last of them or the one behind it."""
     end = header.first + header.n
     if len(own) == header.n and b',"seq":%d,' % (end - 1) in own[-1]:
@@ -65,8 +67,14 @@ def aligned(header: Header, own: list[bytes], lines: Lines) -> bool:
     return len(own) == header.n and bool(behind) and seq_of(behind[0]) == end
 
 
-def in_step(header: Header, own: list[bytes], lines: Lines) -> tuple[list[bytes], int]:
-    """Return the lines that seem to be of a batch, where lines were taken out or put in, and how many were put in."""
+def in_step(header: Header, lines: Lines) -> tuple[list[bytes], int]:
+    """Return the lines that seem to be of a batch, whatever was taken out or put in, and how many were put in.
+
+    Raises `Refused` for more of these than a batch may have: to look at each for its own sake would take hours.
+    """
+    own = lines.take(header.n)
+    if _aligned(header, own, lines):
+        return own, 0
     lines.back(own)
     inside: dict[int, bytes] = {}
     end, strays = header.first + header.n, 0
@@ -78,6 +86,6 @@ def in_step(header: Header, own: list[bytes], lines: Lines) -> tuple[list[bytes]
             break
         if header.first <= seq < end and seq not in inside:
             inside[seq] = taken[0]
-        else:
-            strays += 1
+        elif (strays := strays + 1) > limits.BATCH_ENTRIES_COUNT:
+            raise Refused(f"over {limits.BATCH_ENTRIES_COUNT} lines of log {header.log} are of no batch of it")
     return list(inside.values()), strays

@@ -92,10 +92,18 @@ def check_leaf(proof: Proof, leaf: bytes, log: Key, witnesses: list[Key], quorum
     return stated
 
 
-def check_entry(
-    data: bytes, log: Key | None, witnesses: list[Key], quorum: int
-) -> tuple[dict[str, Any], Header, Checkpoint]:
-    """Check one entry with its proof: in its batch, and the batch in the tree; return all three.
+class Proved(NamedTuple):
+    """What a proof file proves: an entry, its batch, the number of that leaf, and the checkpoint that says so."""
+
+    entry: dict[str, Any]
+    header: Header
+    header_bytes: bytes
+    leaf: int
+    stated: Checkpoint
+
+
+def check_entry(data: bytes, log: Key | None, witnesses: list[Key], quorum: int) -> Proved:
+    """Check one entry with its proof: in its batch, and the batch in the tree.
 
     The extra data holds `entry`, `header`, `path` and `key`. Without a log key given, that `key` is trusted.
     """
@@ -104,14 +112,15 @@ def check_entry(
     types = {"v": int, "entry": str, "header": str, "path": list, "key": str}
     if not isinstance(extra, dict) or {name: type(value) for name, value in extra.items()} != types or extra["v"] != 1:
         raise Refused("the proof holds no entry with its batch")
-    stated = check_leaf(proof, extra["header"].encode(), log or key(extra["key"]), witnesses, quorum)
-    header, entry = parse_leaf(extra["header"].encode()), parse_entry(extra["entry"].encode())
+    line = extra["header"].encode()
+    stated = check_leaf(proof, line, log or key(extra["key"]), witnesses, quorum)
+    header, entry = parse_leaf(line), parse_entry(extra["entry"].encode())
     if not isinstance(header, Header) or (entry.log, entry.at) != (header.log, header.at):
         raise Refused("the entry is not of the batch that is proved")
     path = [base64(str(text), "a hash of the path", 32) for text in extra["path"]]
     place = entry.seq - header.first
     check_inclusion(leaf_hash(extra["entry"].encode()), place, header.n, path, bytes.fromhex(header.root))
-    return canonical(extra["entry"].encode(), "the entry"), header, stated
+    return Proved(canonical(extra["entry"].encode(), "the entry"), header, line, proof.leaf, stated)
 
 
 def check_inclusion(hash: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:

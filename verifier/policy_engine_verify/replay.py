@@ -87,7 +87,10 @@ class _Run:
                 line = bodies.take(1)
                 waits = json.loads(line[0]) if line else {"seq": limits.SIZE_MAX}
             if entry["kind"] == "decision":
-                self._decision(entry, waits["texts"] if waits["seq"] == entry["seq"] else [None])
+                try:
+                    self._decision(entry, waits["texts"] if waits["seq"] == entry["seq"] else [None])
+                except (KeyError, TypeError, IndexError, ValueError, AttributeError):  # signed, and no decision of ours
+                    self._differs(entry, "and what it says cannot be read")
 
     def _decision(self, entry: dict[str, Any], texts: list[str | None]) -> None:
         if not entry["reached"] and entry["outcome"] != "deny":
@@ -121,7 +124,8 @@ class _Run:
     def _differs(self, entry: dict[str, Any], why: str) -> None:
         self.counts["differ"] += 1
         if len(self.places) < PLACES_COUNT:
-            self.places.append(f"log {entry['log']}, entry {entry['seq']}: recorded {entry['outcome']}, {why}")
+            recorded = entry.get("outcome", "nothing")
+            self.places.append(f"log {entry['log']}, entry {entry['seq']}: recorded {recorded}, {why}")
 
     def _enforcer(self, release: str) -> Any:
         if release not in self._enforcers:
