@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakSet
 
 from pydantic import ValidationError
 
@@ -22,6 +23,7 @@ from policy_engine.core.listed import Listed
 from policy_engine.errors import InputRefused, StoreUnavailable
 from policy_engine.limits import LIMITS
 from policy_engine.logs import configure_embedded
+from policy_engine.services.decide import Given
 from policy_engine.services.permissions import LOCAL
 from policy_engine.services.queries import Listing, Sought
 from policy_engine.settings import Settings
@@ -29,17 +31,22 @@ from policy_engine.settings import Settings
 FORKED: Final = "engine.forked"
 _FORKED: Final = "This process was forked after its engine was opened, so it cannot decide: open one in each process."
 
+_OPEN: Final[WeakSet[InProcess]] = WeakSet()
+"""The engines that this process has open, for whoever is forked from it."""
+
 
 class InProcess:
     """An open engine of this process. Safe to use from several threads and event loops.
 
-    Neither its threads nor its connections survive a fork: in a forked process it denies, and closing does nothing.
+    Neither its threads nor its connections survive a fork: in a forked process it denies, what it held has ended, and
+    closing does nothing.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         engine.decider.giver = self
         self._process = os.getpid()
+        _OPEN.add(self)
 
     @classmethod
     def open(cls, policies: str | Path, database: str, settings: dict[str, Any]) -> InProcess:
@@ -96,9 +103,12 @@ class InProcess:
         return await self._listed_async(Sought.RESOURCE, request)
 
     def hold(self, decision: Decision) -> Hold:
-        """Watch an allow from now on. Raises `ValueError` for a deny, or for a decision of another engine."""
-        giver: object = decision.grant
-        if giver is not self or self._process != os.getpid():
+        """Watch an allow from now on; one whose budget is spent, or that something overtook, is asked for again first.
+
+        Raises `ValueError` for a deny, or for a decision of another engine.
+        """
+        grant: object = decision.grant
+        if not isinstance(grant, Given) or grant.engine is not self or self._process != os.getpid():
             raise ValueError("only an allow that this engine gave can be held")
         return self.engine.uses.hold(decision)
 
@@ -152,6 +162,15 @@ def _settings(given: dict[str, Any]) -> Settings:
         first = refused.errors(include_url=False, include_input=False, include_context=False)[0]
         named = "_".join(str(part) for part in first["loc"]) or "settings"
         raise InputRefused(str(first["msg"]).removeprefix("Value error, "), where=named) from None
+
+
+def _leave_behind() -> None:
+    """End, in a forked process, what its parent's engines hold: nobody here would hear of a withdrawal."""
+    for each in list(_OPEN):
+        each.engine.uses.abandon(_forked)
+
+
+os.register_at_fork(after_in_child=_leave_behind)
 
 
 def _forked(request: Request) -> Decision:

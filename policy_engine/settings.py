@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -36,6 +37,18 @@ def _postgres(url: SecretStr) -> SecretStr:
 def _statuses(text: str) -> str:
     _read_statuses(text)
     return text
+
+
+def _identifier(url: str) -> str:
+    """Refuse what cannot identify a decision point in the metadata (AuthZEN 1.0 section 9.1: https, no query)."""
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme == "https" and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:  # brackets without an end, a port that is no number
+        sound = False
+    if not sound or not url.isprintable() or any(mark in url for mark in '?#@ <>"{}|\\^`'):
+        raise ValueError("must be an https URL without user, query and fragment, such as https://pdp.example")
+    return url
 
 
 def _read_statuses(text: str) -> tuple[tuple[str, int], ...]:
@@ -101,7 +114,7 @@ class Settings(BaseSettings):
     """The address of who blocks, for the `Link` of a 451."""
     docs_url: str | None = None
     """Where somebody who was denied can read what to do."""
-    public_url: str = "https://127.0.0.1:8181"
+    public_url: Annotated[str, AfterValidator(_identifier)] = "https://127.0.0.1:8181"
     """The https identifier of this decision point in the AuthZEN metadata."""
     valid_for_ms: int = Field(default=LIMITS.valid_for_milliseconds, ge=0, le=60_000)
     retention_days: int = Field(default=3_653, ge=1, le=36_525)

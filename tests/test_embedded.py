@@ -19,6 +19,7 @@ import pytest
 
 from policy_engine import PolicyEngine
 from policy_engine.bootstrap import copy_template
+from policy_engine.core.decision import DecisionDenied
 from policy_engine.errors import InputRefused, StartRefused, StoreUnavailable
 from policy_engine.limits import LIMITS
 from tests.conftest import POLICIES
@@ -117,29 +118,34 @@ def test_the_random_numbers_of_the_program_are_its_own(near: PolicyEngine) -> No
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_process_denies_and_leaves_the_engine_alone(near: PolicyEngine, tmp_path: Path) -> None:
-    """Threads and connections do not survive a fork: the child is denied at once, and the parent goes on."""
-    assert near.decide(**ALICE)
-    note = tmp_path / "note"
+    """Threads and connections do not survive a fork: the child is denied at once, and the parent goes on.
+
+    So is a stream that was under way: nobody in the child would hear that its model is withdrawn.
+    """
+    note, stream = tmp_path / "note", near.guard_stream(iter("abc"), near.decide(**ALICE))
+    assert next(stream) == "a"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads is what this is about
         child = os.fork()
     if child == 0:
         try:
-            note.write_text(" ".join(_in_the_child(near)))
+            note.write_text(" ".join(_in_the_child(near, stream)))
         finally:
             os._exit(0)
     end = time.monotonic() + 10
     while os.waitpid(child, os.WNOHANG)[0] == 0:
         assert time.monotonic() < end, "the forked process hangs"
         time.sleep(0.01)
-    assert note.read_text() == "engine.forked engine.forked engine.forked engine.forked raised"
-    assert near.decide(**ALICE)
+    assert note.read_text() == "ended engine.forked engine.forked engine.forked engine.forked raised"
+    assert near.decide(**ALICE) and list(stream) == ["b", "c"]
 
 
-def _in_the_child(near: PolicyEngine) -> list[str]:
+def _in_the_child(near: PolicyEngine, stream: Iterator[str | bytes]) -> list[str]:
+    with pytest.raises(DecisionDenied, match="forked"):
+        next(stream)
     decisions = [near.decide(**ALICE), *near.decide_many([ALICE])]  # type: ignore[list-item]  # the same names
     decisions += asyncio.run(_async_in_the_child(near))
-    said = [decision.reasons[0].code for decision in decisions if not decision.allowed]
+    said = ["ended", *(decision.reasons[0].code for decision in decisions if not decision.allowed)]
     try:
         near.what_can(subject="alice")
     except StoreUnavailable:

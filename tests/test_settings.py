@@ -48,6 +48,36 @@ def test_a_refused_setting_is_named_as_it_is_set(name: str, value: str, where: s
     assert str(refused.value).startswith(where)
 
 
+@pytest.mark.parametrize(
+    "identifier",
+    [
+        "http://pdp.example",
+        "pdp.example",
+        "https://",
+        "https://pdp.example?x=1",
+        "https://pdp.example?",
+        "https://pdp.example#x",
+        "https://pdp.example#",
+        "https://user@pdp.example",
+        "https://[::1",
+        "https://pdp.example:port",
+        "https://pdp.example:0",
+        "https://pdp.example/a b",
+        "",
+    ],
+)
+def test_an_identifier_that_the_standard_forbids_does_not_start(identifier: str) -> None:
+    """Without https, or with query, fragment or user, there is no service: not one that lacks its management routes."""
+    with pytest.raises(InputRefused, match=r"^POLICY_ENGINE_PUBLIC_URL: must be an https URL"):
+        read_settings(public_url=identifier)
+
+
+@pytest.mark.parametrize("identifier", ["https://pdp.example", "https://pdp.example:8443/tenant1", "https://[::1]/"])
+def test_an_identifier_of_the_standard_is_taken(identifier: str) -> None:
+    """A host, a port and a path may be named."""
+    assert Settings(public_url=identifier).public_url == identifier
+
+
 def test_who_may_change() -> None:
     """On SQLite the one database is enough; on PostgreSQL the operator's login must be named."""
     operator = {"operator_database": "postgresql://op:secret@h/d"}

@@ -15,6 +15,8 @@ from functools import partial
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
+import structlog
+
 from policy_engine.api import probes, problems, searches
 from policy_engine.api.checks import data, doors
 from policy_engine.api.checks.checking import Checker
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from policy_engine.bootstrap import Engine
+
+log = structlog.get_logger(__name__)
 
 
 class Door:
@@ -135,9 +139,10 @@ class Loaded:
         try:
             with self._alone:
                 made.set_result(self._make())
-        except BaseException as error:  # noqa: BLE001  whoever waits must learn of it, whatever it is
+        except BaseException as error:  # whoever waits must learn of it, whatever it is
             with self._lock:
                 self._made = None
+            log.error("management.not-loaded", exc_info=error)
             made.set_exception(error)
 
 

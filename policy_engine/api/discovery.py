@@ -26,7 +26,6 @@ from policy_engine.api.documents import Shown
 from policy_engine.api.metrics import Metrics
 from policy_engine.api.probes import HEALTH, HEALTHY, READINESS, readiness
 from policy_engine.api.searches import PATHS
-from policy_engine.errors import StartRefused
 
 WELL_KNOWN: Final = "/.well-known/authzen-configuration"
 METADATA_SECONDS: Final = 3_600
@@ -66,16 +65,7 @@ class Ready(Shown):
 
 
 def metadata(public_url: str) -> dict[str, str]:
-    """Return the metadata of the decision point with this identifier.
-
-    Raises `StartRefused` for one that is not an https URL with a host and without query, fragment or user.
-    """
-    parts = urlsplit(public_url)
-    if parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment or "@" in parts.netloc:
-        raise StartRefused(
-            "must be an https URL without query and fragment, such as https://pdp.example",
-            where="POLICY_ENGINE_PUBLIC_URL",
-        )
+    """Return the metadata of the decision point with this identifier, as the settings took it."""
     base = public_url.rstrip("/")
     return {
         "policy_decision_point": public_url,

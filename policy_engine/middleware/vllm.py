@@ -145,7 +145,7 @@ def _pairs(text: str) -> dict[str, str]:
     """Return `served=catalogue` pairs: under which name of the catalogue a served model is decided."""
     found = {}
     for each in _listed(text):
-        served, separator, known = each.partition("=")
+        served, separator, known = (part.strip() for part in each.partition("="))
         if not separator or not served or not known or served in found:
             raise StartRefused(
                 "must be pairs such as served-name=catalogue-id, each name once", where=f"{PREFIX}MODELS"

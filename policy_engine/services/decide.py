@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from policy_engine.core.decision import Decision, Evaluation, Outcome, Principal, Reason, Request
 from policy_engine.core.instants import ENDLESS
@@ -46,6 +46,16 @@ class KeyAlive(Protocol):
     """Says whether a principal's key may be used at an instant, as of an epoch at the earliest."""
 
     def __call__(self, principal: Principal, at: int, *, epoch: int) -> bool: ...
+
+
+class Given(NamedTuple):
+    """What the engine that gave an allow knows of it: which one it is, and until when the allow's budget lasts.
+
+    `spent` is in seconds of the clock of `boottime`; from then on the allow must be asked for again.
+    """
+
+    engine: object
+    spent: float
 
 
 @dataclass(slots=True)
@@ -82,7 +92,7 @@ class Decider:
         self.presence: Presence | None = None
         """This process among the replicas, once it serves; a process that only looks is none."""
         self.giver: object = None
-        """What stands in allows as their `grant`, where a door must know its own again."""
+        """The door that stands in allows as their `grant` (`Given`), where it must know its own again."""
 
     def doubt_by(self, doubting: Doubting) -> None:
         """Take back what other cells put in doubt, from now on; searches over the same evaluator do the same."""
@@ -127,7 +137,8 @@ class Decider:
                     snapshot, drafts = self._prepare(open_, principal)
                     (result,) = await self._recorder.write_async(drafts, snapshot.state)
                     if isinstance(result, Written) and item.evaluation is not None:
-                        return self._leaving(item, self._decision(item.evaluation, drafts[0].id, explained, result))
+                        id, evaluated = drafts[0].id, item.evaluated
+                        return self._leaving(item, self._decision(item.evaluation, id, explained, result, evaluated))
                 return self._stale(item)
             except (StoreUnavailable, LoadRefused) as error:
                 return self._away(open_, error)[0]
@@ -240,10 +251,18 @@ class Decider:
         waiting = [item for item in open_ if item.decision is None]
         for item, draft, result in zip(waiting, drafts, results, strict=True):
             if isinstance(result, Written) and item.evaluation is not None:  # nothing else lets an answer out
-                item.decision = self._leaving(item, self._decision(item.evaluation, draft.id, explained, result))
+                found = self._decision(item.evaluation, draft.id, explained, result, item.evaluated)
+                item.decision = self._leaving(item, found)
         return all(item.decision is not None for item in open_)
 
-    def _decision(self, evaluation: Evaluation, id: str, explained: bool, written: Written | None = None) -> Decision:
+    def _decision(
+        self,
+        evaluation: Evaluation,
+        id: str,
+        explained: bool,
+        written: Written | None = None,
+        evaluated: float = 0.0,
+    ) -> Decision:
         """10. The answer with its validity: the budget, or less when an instant that may change it is nearer.
 
         An allow has its receipt, which is signed when somebody takes it.
@@ -265,7 +284,7 @@ class Decider:
             explanation=explain(evaluation, self._evaluator.facts) if explained else None,
             proof=_proof(written, valid_for_ms) if allowed else None,
             asked=evaluation.request,
-            grant=self.giver if allowed else None,
+            grant=Given(self.giver, evaluated + valid_for_ms / 1_000) if allowed else None,
         )
 
     def _leaving(self, item: _Open, decision: Decision) -> Decision:

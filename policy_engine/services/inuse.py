@@ -7,6 +7,8 @@ Rules of the room:
   first; a deny that cannot be recorded is counted, as everywhere.
 - Whatever is in doubt ends it: a state that could not be read for `limits.cut_off_seconds`, a replica that is cut off,
   a log in doubt, an engine that closes, an error that nobody expected.
+- An allow may have waited before it was put to use. Where its budget is spent, or something moved since, it is asked
+  again before anything is let through on it.
 - It only ever ends. Whoever was told stays told, once.
 - No thread a stream: what is called at an end must be quick; it is called in the thread of the watcher.
 Left to others: deciding (`services.decide`), what a cut looks like (`core.dialects`, the doors).
@@ -27,10 +29,11 @@ from policy_engine.core.instants import ENDLESS
 from policy_engine.errors import StoreUnavailable
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.afterwards import Afterwards, Told
-from policy_engine.services.decide import Decider
+from policy_engine.services.decide import Decider, Given
 from policy_engine.services.permissions import LOCAL
 from policy_engine.services.record import Recorder
-from policy_engine.services.snapshot import Snapshots
+from policy_engine.services.replica import boottime
+from policy_engine.services.snapshot import Snapshot, Snapshots
 
 _CLOSING: Final = "The decision service is stopping, so what it allowed has ended. Try again later."
 _CLOSED: Final = Decision(False, "", (Reason("log.unavailable", None, _CLOSING),), (), (), "", 0, 0, _CLOSING)
@@ -78,6 +81,10 @@ class Use:
             except Exception as error:  # noqa: BLE001  one who cannot be told keeps nobody else from being told
                 log.error("hold.end-not-told", cause=type(error).__name__)
 
+    def abandon(self, decision: Decision) -> None:
+        """End it in a forked process: whoever was to be told of it is not here."""
+        self._calls, self._ended = [], self._ended or decision
+
     def close(self) -> None:
         """Say that the allow is no longer in use. Nobody is told of its end any more."""
         self._uses.forget(self)
@@ -102,6 +109,8 @@ class Uses:
         self._snapshots = snapshots
         self._limits = limits
         self._uses: dict[Use, None] = {}
+        self._late: list[tuple[list[Told], Snapshot]] = []
+        """Denies that were told where nobody may wait for a disk; the watcher records them."""
         self._woken = threading.Event()
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -114,17 +123,32 @@ class Uses:
         if not decision.allowed or decision.asked is None:
             raise ValueError("only an allow of this engine can be held")
         use = Use(self, decision.asked, principal)
+        if decision.epoch < self._snapshots.epoch or _is_spent(decision):
+            self._ask_first(use)
         with self.lock:
             closed = self._closed
             if not closed:
-                self._uses[use] = None
+                if use.ended is None:
+                    self._uses[use] = None
                 if self._thread is None:
                     self._start()
         if closed:
             use.end(_CLOSED)
-        elif decision.epoch < self._snapshots.epoch:
+        elif self._late or decision.epoch < self._snapshots.epoch:
             self._woken.set()  # otherwise the next look is soon enough: what is over by then costs none
         return use
+
+    def _ask_first(self, use: Use) -> None:
+        """Ask an allow that is put to use late, here and now: otherwise the next look would come soon enough."""
+        try:
+            snapshot = self._decider.confirmed()
+            if told := self._ask([use], snapshot, self._decider.now()):
+                self._late.append((told, snapshot))
+            use.until = 0  # something may have moved by the time that it is watched
+        except Exception as error:  # noqa: BLE001  whatever it is, the allow is not known to stand
+            if not isinstance(error, StoreUnavailable):
+                log.error("hold.not-watched", cause=type(error).__name__)
+            use.end(self._decider.unrecorded([use.request], error)[0])
 
     def forget(self, use: Use) -> None:
         """Watch one no longer."""
@@ -144,12 +168,20 @@ class Uses:
         self._woken.set()
         if thread is not None:
             thread.join()
+            self._record_late()
         if self._unsubscribe is not None:
             self._unsubscribe()
         with self.lock:
             uses, self._uses = list(self._uses), {}
         for use in uses:  # nobody was denied anything, and nothing is missing from the log
             use.end(_CLOSED)
+
+    def abandon(self, denied: Callable[[Request], Decision]) -> None:
+        """End everything, in a forked process: its watcher lives in the other one, and so may whoever has the lock."""
+        self.lock = threading.Lock()
+        uses, self._uses, self._closed, self._thread = list(self._uses), {}, True, None
+        for use in uses:
+            use.abandon(denied(use.request))
 
     def _start(self) -> None:
         self._confirmed_at = monotonic()
@@ -167,6 +199,7 @@ class Uses:
 
     def _turn(self) -> float:
         """Look once, and return for how long nothing need be looked at; while nothing is in use nothing is read."""
+        self._record_late()
         with self.lock:
             uses = list(self._uses)
         if not uses:
@@ -192,7 +225,14 @@ class Uses:
         snapshot = self._decider.confirmed()
         at = self._decider.now()
         whole = snapshot is not self._seen or began - self._asked_at >= self._limits.hold_recheck_seconds
-        due = uses if whole else [use for use in uses if use.until <= at]
+        told = self._ask(uses if whole else [use for use in uses if use.until <= at], snapshot, at)
+        self._afterwards.record(told, snapshot)
+        if whole:
+            self._seen, self._asked_at = snapshot, began
+        return min((use.until for use in uses), default=ENDLESS)
+
+    def _ask(self, due: list[Use], snapshot: Snapshot, at: int) -> list[Told]:
+        """Ask again, end what comes out otherwise, and return the denies that are still to be recorded."""
         told: list[Told] = []
         found = self._decider.evaluations([(use.request, use.principal) for use in due], snapshot, at)
         for use, evaluation in zip(due, found, strict=True):
@@ -202,10 +242,11 @@ class Uses:
                 self.forget(use)
                 use.end(decision)
                 told.append(Told(evaluation, use.principal, draft))
-        self._afterwards.record(told, snapshot)
-        if whole:
-            self._seen, self._asked_at = snapshot, began
-        return min((use.until for use in uses), default=ENDLESS)
+        return told
+
+    def _record_late(self) -> None:
+        while self._late:
+            self._afterwards.record(*self._late.pop(0))
 
     def _end_all(self, error: Exception) -> None:
         with self.lock:
@@ -213,3 +254,9 @@ class Uses:
         denied = self._decider.unrecorded([use.request for use in uses], error)
         for use, decision in zip(uses, denied, strict=True):
             use.end(decision)
+
+
+def _is_spent(decision: Decision) -> bool:
+    """Return whether an allow is older than it may be used unasked; one that does not say how old it is, is."""
+    grant = decision.grant
+    return not isinstance(grant, Given) or boottime() >= grant.spent

@@ -10,6 +10,7 @@ from threading import Event
 from typing import Any
 
 import pytest
+import structlog
 
 from policy_engine import logs
 from policy_engine.api.app import Door, Loaded
@@ -51,7 +52,7 @@ def test_only_http_is_answered(served: Served, kind: str) -> None:
 
 
 def test_management_routes_that_could_not_be_loaded_are_tried_again(served: Served) -> None:
-    """A failure is one answer's, and not the rest of the process's."""
+    """A failure is one answer's, and not the rest of the process's; it is logged, for it may be nobody's answer."""
     tried: list[int] = []
 
     def make() -> Any:
@@ -61,8 +62,9 @@ def test_management_routes_that_could_not_be_loaded_are_tried_again(served: Serv
         return management_app(served.engine, Metrics())
 
     loaded = Loaded(make)
-    with pytest.raises(ImportError):
+    with structlog.testing.capture_logs() as logged, pytest.raises(ImportError):
         loaded.app()
+    assert [each["event"] for each in logged] == ["management.not-loaded"]
     assert loaded.app() is loaded.app() and tried == [0, 1]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc as grpcio
 import pytest
+import structlog
 from envoy.service.auth.v3 import external_auth_pb2 as auth
 from google.protobuf.wrappers_pb2 import StringValue
 
@@ -121,11 +122,13 @@ def test_the_key_comes_from_where_no_client_reaches() -> None:
     assert not passes(grpc(checker(keys=revoked)))
 
 
-def test_what_is_no_check_request_is_a_failure_of_its_own() -> None:
-    """Bytes that are no message deny, once the proxy is known."""
-    response = answered(grpc(checker(), b"\xff\xff"))
-    assert (response.status.code, response.error_response.status.code) == (14, 503)
-    assert answered(grpc(checker(), b"")).denied_response.status.code == 400
+@pytest.mark.parametrize("message", [b"\xff\xff", b""])
+def test_what_is_no_check_request_is_denied_as_malformed(message: bytes) -> None:
+    """Once the proxy is known: a deny, which no `failure_mode_allow` lets pass, and no fault of ours in the log."""
+    with structlog.testing.capture_logs() as logged:
+        response = answered(grpc(checker(), message))
+    assert (response.status.code, response.denied_response.status.code) == (7, 400)
+    assert logged == []
 
 
 def test_gRPC_s_own_client_is_answered_by_the_served_door(guarded: Served) -> None:
@@ -255,7 +258,7 @@ def test_checks_that_come_together_get_each_their_own_answer() -> None:
     decider = only_alice()
     answers = asyncio.run(Checks(checker(decider)).answer(calls))
     codes = [each.status if isinstance(each, CallRefused) else read(each).status.code for each in answers]
-    assert codes == [0, 7, 14, Status.UNAUTHENTICATED, 7, 0]
+    assert codes == [0, 7, 7, Status.UNAUTHENTICATED, 7, 0]
     assert [request.subject_id for request in decider.asked] == ["alice", "eve", "alice"]
     assert len({read(answers[place]).ok_response.headers[0].header.value for place in (0, 5)}) == 2
 

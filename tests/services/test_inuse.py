@@ -88,6 +88,51 @@ def test_an_expiry_ends_it_at_its_instant(running: Any) -> None:
     assert 0 <= ended_at[0] - expires_at < 500_000
 
 
+def test_an_allow_that_waited_lets_nothing_through_after_its_withdrawal(running: Any) -> None:
+    """A queue between decision and use: the hold has ended before anything is let through, and the cut is recorded.
+
+    Control: policy_engine/services/inuse.py: `if decision.epoch < self._snapshots.epoch or _is_spent(decision):`
+    """
+    engine, keys = running
+    waited = allowed(engine)
+    engine.switches.engage(keys["operator"], "stop", {"models": ["fable-5"]}, "test")
+    engine.decider.decide(OTHER, LOCAL)  # this replica has the newer state, as one that has acknowledged it
+    before = len(decisions(engine))
+    hold = engine.uses.hold(waited)
+    assert hold.ended is not None and hold.ended.reasons[0].code == "switch.engaged"
+    assert soon(lambda: len(decisions(engine)) > before)
+    assert decisions(engine)[before].public["id"] == hold.ended.id
+    assert engine.uses.count == 0
+
+
+def test_an_allow_that_is_older_than_its_budget_is_asked_for_again(running: Any) -> None:
+    """Facts move without a new epoch; then its age says that it must be asked for, and a younger one is believed."""
+    engine, keys = running
+    young, old = allowed(engine), allowed(engine)
+    engine.facts.set_facts(keys["operator"], "persons", "alice", {"list_match": "confirmed"})
+    engine.decider.decide(OTHER, LOCAL)
+    spent = replace(old, grant=old.grant._replace(spent=old.grant.spent - old.valid_for_ms / 1_000))
+    assert engine.uses.hold(spent).ended is not None
+    assert engine.uses.hold(replace(old, grant=None)).ended is not None  # it does not say how old it is
+    assert young.grant.spent > 0 and soon(lambda: engine.uses.hold(young).ended is not None)
+
+
+def test_an_allow_that_waited_ends_when_it_cannot_be_asked_for(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A state that cannot be read, or an error nobody expected: it is not known to stand."""
+    engine, _ = running
+    old = replace(allowed(engine), grant=None)
+    for error in (StoreUnavailable("away"), RuntimeError("broken")):
+
+        def failing(error: Exception = error) -> None:
+            raise error
+
+        with monkeypatch.context() as patched:
+            patched.setattr(engine.decider, "confirmed", failing)
+            hold = engine.uses.hold(old)
+            assert hold.ended is not None and [reason.code for reason in hold.ended.reasons] == ["log.unavailable"]
+    assert engine.uses.hold(old).ended is None
+
+
 def test_a_state_that_cannot_be_read_ends_everything(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be confirmed for longer than a replica may be cut off ends, and the denies are counted."""
     engine, _ = running

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from envoy.config.core.v3 import base_pb2
 from envoy.service.auth.v3 import external_auth_pb2 as auth
+from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
 from policy_engine.api.callers import Authenticated
@@ -103,9 +104,12 @@ class Checks:
         Raises `NotAuthenticated`, `IssuerUnavailable` or `NotPermitted` where the key is none: who has none is told
         nothing else.
         """
-        told, error = Told(key=_key_of(metadata, None)), None
+        told = Told(key=_key_of(metadata, None))
+        error: Exception | None = None
         try:
             tell(told, auth.CheckRequest.FromString(message), metadata)
+        except DecodeError:
+            error = InputRefused("is no CheckRequest of envoy.service.auth.v3", where="message")
         except Exception as caught:  # noqa: BLE001  whatever it is, it is a refusal, once the proxy is known
             error = caught
         return told, await self._checker.caller(told.key), error
