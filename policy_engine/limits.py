@@ -125,6 +125,7 @@ class Limits:
     remote_seconds: float = 2.0
     remote_answer_bytes: int = 4_194_304
     remote_batch_count: int = 90
+    remote_exchanges_count: int = 4
     remote_connections_count: int = 64
     remote_failures_count: int = 3
     remote_pause_seconds: float = 0.5
@@ -136,6 +137,7 @@ class Limits:
     guarded_end_seconds: float = 5.0
     guarded_next_seconds: float = 0.4
     guarded_listing_bytes: int = 4_194_304
+    guarded_listing_pages_count: int = 64
     query_parameters_count: int = 100
     migration_seconds: float = 30.0
     form_parts_count: int = 256

@@ -77,7 +77,7 @@ class PolicyEngineMiddleware:
         head = Head.of_asgi(scope)
         refusal: Refusal | None = None
         try:
-            if head.path in self._guard.listings and head.method in ("GET", "HEAD"):
+            if self._guard.is_listing(head):
                 return await answer_listing(self._guard, head, self._app, scope, receive, send)
             body = Body(receive)
             found = await self._decided(head, body)

@@ -9,6 +9,8 @@ Left to others: the steps (`waiting`), settings (`guard`).
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from dataclasses import replace
+from io import BytesIO
 from typing import Any
 
 from policy_engine.core.decision import Decision
@@ -19,8 +21,10 @@ from policy_engine.guarding import GuardedPieces, GuardedStream
 from policy_engine.middleware.exchange import CutOff
 from policy_engine.middleware.guard import Guard
 from policy_engine.middleware.head import Head
-from policy_engine.middleware.listing import UNASKED, Listed, NotUnderstood
-from policy_engine.middleware.waiting import check_length, decided, filtered
+from policy_engine.middleware.listing import UNASKED, UNSENT, Listed, NotUnderstood
+from policy_engine.middleware.waiting import OF_A_BODY, check_length, decided, filtered
+
+OUR_OWN = UNASKED | UNSENT
 
 
 class PolicyEngineMiddleware:
@@ -37,13 +41,13 @@ class PolicyEngineMiddleware:
 
     def __call__(self, request: Any) -> Any:
         """Hand on what is allowed, answer what is not."""
-        head = Head.of_wsgi(request.META, request.path)
+        head = _head_of(request)
         guard = self._guard
         if guard.is_exempt(head.path):
             return self._get_response(request)
         try:
-            if head.path in guard.listings and head.method in ("GET", "HEAD"):
-                found = filtered(guard, head, lambda: self._listed(request))
+            if guard.is_listing(head):
+                found = filtered(guard, head, lambda query: self._listed(request, query))
                 return _response(Refusal(found.status, found.headers, found.body))
             decision = decided(guard, head, lambda: self._body(request))
             if not decision.allowed:
@@ -100,10 +104,10 @@ class PolicyEngineMiddleware:
         check_length(len(body), self._guard)
         return body
 
-    def _listed(self, request: Any) -> Listed:
+    def _listed(self, request: Any, query: str | None) -> Listed:
         for name in UNASKED:
             request.META.pop(f"HTTP_{name.upper().replace('-', '_')}", None)
-        response = self._get_response(request)
+        response = self._get_response(request if query is None else _asking(request, query))
         if response.streaming:
             raise NotUnderstood("is streamed")
         headers = tuple((name.lower(), value) for name, value in response.headers.items())
@@ -114,3 +118,19 @@ def _response(refusal: Refusal) -> Any:
     from django.http import HttpResponse
 
     return HttpResponse(refusal.body, status=refusal.status, headers=dict(refusal.headers))
+
+
+def _head_of(request: Any) -> Head:
+    head = Head.of_wsgi(request.META, request.path)
+    scope = getattr(request, "scope", None)  # Django's ASGI handler shows there how the path was sent
+    return head if scope is None else replace(head, sent_path=scope.get("raw_path") or b"")
+
+
+def _asking(request: Any, query: str) -> Any:
+    """Return the same request with another query. It is made anew, for Django keeps what it has read of a query."""
+    if hasattr(request, "scope"):
+        kept = [(name, value) for name, value in request.scope["headers"] if name.decode("latin-1") not in OUR_OWN]
+        asking = {"method": "GET", "query_string": query.encode("utf-8"), "headers": kept}
+        return type(request)({**request.scope, **asking}, BytesIO())
+    plain = {name: value for name, value in request.META.items() if name not in OF_A_BODY}
+    return type(request)({**plain, "REQUEST_METHOD": "GET", "QUERY_STRING": query, "wsgi.input": BytesIO()})

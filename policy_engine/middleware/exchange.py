@@ -153,7 +153,8 @@ class Exchange:
 def guarded_send(
     send: Send,
 ) -> tuple[Send, Callable[[], tuple[Message | None, Message | None]], Callable[[], None]]:
-    """Return a `send` for the application, what tells its first and last message, and what shuts it for good."""
+    """Return a `send` for the application, what tells how its answer began and its last message, and what shuts it for
+    good. Of the beginning a copy is kept: an application may use one mapping for all of its messages."""
     first: Message | None = None
     last: Message | None = None
 
@@ -164,8 +165,11 @@ def guarded_send(
 
     def begin(message: Message) -> Awaitable[None]:
         nonlocal first, pass_on
-        first, pass_on = message, send
-        return send(message)
+        kind = message["type"]
+        if kind != "http.response.start" and not kind.startswith("websocket."):
+            return send(message)  # a hint, a push: the answer itself has not begun
+        first, pass_on = {"type": kind, "headers": list(message.get("headers", ()))}, send
+        return send({**message, "headers": first["headers"]} if "headers" in message else message)
 
     pass_on = begin
 

@@ -1,7 +1,8 @@
 """What every door of this room does: who asks, for which model, is it allowed, and what is said when it is not.
 
 Rules of the room:
-- Every route is guarded unless it is exempted by its exact path; no method is special.
+- Every route is guarded unless it is exempted by its exact path; no method is special. A path that could end earlier
+  in an address made of it is refused, and a listing is for GET and HEAD, which show it filtered.
 - Nothing is handed on before an allow. Whatever fails before one is a refusal: 400 for what cannot be read, 401 for
   nobody, 503 for an engine that cannot be asked, and for any fault of ours, without detail.
 - The decision is on the model that will serve: aliases of this deployment are resolved first (`resolve`), those of the
@@ -12,9 +13,9 @@ Left to others: sockets and bodies (`asgi`, `wsgi`), the words (`core.dialects`)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Required, TypedDict
+from typing import Any, NamedTuple, Protocol, Required, TypedDict
 from urllib.parse import unquote
 
 import structlog
@@ -32,6 +33,7 @@ from policy_engine.core.dialects import (
 )
 from policy_engine.core.enforcing import Enforcing
 from policy_engine.core.factparse import parse_location
+from policy_engine.core.questions import Question
 from policy_engine.errors import InputRefused, NotAuthenticated, PolicyEngineError
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.middleware.head import Head, loosely
@@ -44,6 +46,20 @@ Place = str | Mapping[str, Any] | None
 _BODY = from_body()
 LISTINGS = ("/v1/models",)
 """Where gateways and model servers list their models."""
+READING = ("GET", "HEAD")
+"""The methods by which a listing is read."""
+
+
+class Engine(Enforcing, Protocol):
+    """An engine as a door asks it: one question, or those of a whole listing together."""
+
+    def decide_many(self, questions: Iterable[Question]) -> list[Decision]:
+        """Return one decision a question, in order; otherwise as `decide`."""
+        ...
+
+    async def decide_many_async(self, questions: Iterable[Question]) -> list[Decision]:
+        """The same, waiting on the running event loop."""
+        ...
 
 
 class Asked(NamedTuple):
@@ -55,7 +71,7 @@ class Asked(NamedTuple):
     location: Place
     serving_region: str | None
 
-    def of(self, model: str) -> dict[str, Any]:
+    def of(self, model: str) -> Question:
         """Return the question about a model, as `Enforcing.decide` takes it."""
         return {
             "subject": self.subject.id,
@@ -71,7 +87,7 @@ class Asked(NamedTuple):
 class Settings(TypedDict, total=False):
     """The settings of a door, as its constructor takes them: the fields of `Guard`."""
 
-    engine: Required[Enforcing]
+    engine: Required[Engine]
     subject: Required[Subjects]
     model: ModelSource
     action: str | Mapping[str, str]
@@ -96,7 +112,7 @@ class Guard:
     refusal is in; without it the path and headers tell.
     """
 
-    engine: Enforcing
+    engine: Engine
     subject: Subjects
     model: ModelSource = _BODY
     action: str | Mapping[str, str] = "infer"
@@ -112,6 +128,7 @@ class Guard:
     _entries: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _open: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _alike: tuple[tuple[str, str], ...] = field(init=False, repr=False, compare=False)
+    _routes: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for paths in (self.exempt, self.listings):
@@ -122,6 +139,8 @@ class Guard:
         object.__setattr__(self, "_open", tuple(path for path in self.listings if path.endswith("/")))
         read = {loosely(path) for path in self.listings} - {"/"}
         object.__setattr__(self, "_alike", tuple((path.rpartition("/")[2], f"{path}/") for path in read))
+        actions = () if isinstance(self.action, str) else self.action.keys() - {"*"}
+        object.__setattr__(self, "_routes", frozenset(map(loosely, actions)))
 
     def is_exempt(self, path: str) -> bool:
         """Return whether a path is handed on unasked."""
@@ -131,14 +150,27 @@ class Guard:
         """Return whose words the client understands."""
         return self.dialect if self.dialect is not None else dialect_of(head.path, head.media)
 
+    def is_listing(self, head: Head) -> bool:
+        """Return whether a request reads a listing, which is asked about model by model and shown filtered."""
+        return head.path in self.listings and head.method in READING
+
     def named(self, head: Head) -> str | None:
-        """Return the model that the head names; the path of one entry of a listing names it too."""
+        """Return the model that the head names; the path of one entry of a listing names it too.
+
+        Raises `InputRefused` for a path that need not stay what it is, and for a listing that is not just read:
+        whatever answers it could show all of it to whoever may use one model.
+        """
+        head.require_whole()
+        if head.path in self.listings:
+            raise InputRefused("lists models, and is shown filtered, to GET and HEAD alone", where="the path")
         found = self.model.in_head(head)
         if not head.path.startswith(self._entries):
             self._refuse_alike(head.path)
             return found
+        if head.method not in READING:
+            raise InputRefused("must be GET or HEAD below a listing of models", where="the method")
         entry = next(each for each in self._entries if head.path.startswith(each))
-        return self.model.agreed(found, head.path[len(entry) :], self.limits)
+        return self.model.agreed(found, head.plain_path[len(entry) :], self.limits)
 
     def _refuse_alike(self, path: str) -> None:
         """Raise `InputRefused` for a path that is no listing here and may be one upstream, which then shows all."""
@@ -154,9 +186,21 @@ class Guard:
         location = subject.location
         if location is None:
             location = self.location(head) if callable(self.location) else self.location
-        action = self.action if isinstance(self.action, str) else _action(self.action, head)
+        action = self.action if isinstance(self.action, str) else self._action(self.action, head)
         tenant = self.tenant if subject.tenant is None else subject.tenant
         return Asked(subject, action, tenant, location, self.serving_region)
+
+    def _action(self, actions: Mapping[str, str], head: Head) -> str:
+        """Return the action of a route. Raises `InputRefused` where none is known, and for a path that an upstream may
+        take for one that has an action of its own."""
+        action = actions.get(head.path)
+        if action is not None:
+            return action
+        if loosely(head.plain_path) in self._routes:
+            raise InputRefused("is spelled otherwise than the route that it is like", where="the path")
+        if "*" not in actions:
+            raise InputRefused("this route is guarded, and no action is known for it")
+        return actions["*"]
 
     def resolved(self, model: str) -> str:
         """Return the model that will serve a name of this deployment."""
@@ -182,7 +226,7 @@ class Guard:
 
 def _check_kinds(guard: Any) -> None:
     """Raise `InputRefused` for a setting of another kind: requests would only be told that nobody could decide them."""
-    if not hasattr(guard.engine, "decide_async") or not hasattr(guard.engine, "hold"):
+    if not all(hasattr(guard.engine, call) for call in ("decide_async", "decide_many_async", "hold")):
         raise InputRefused("must be an engine: PolicyEngine.open(…) or PolicyEngine.connect(…)", where="engine")
     if not hasattr(guard.subject, "identify"):
         raise InputRefused("must say who asks: from_jwt(…) or from_header(…)", where="subject")
@@ -196,20 +240,6 @@ def _check_kinds(guard: Any) -> None:
         raise InputRefused("must be a Wording and a Dialect", where="wording and dialect")
     if not callable(guard.location):
         parse_location(guard.location)
-
-
-def _action(actions: Mapping[str, str], head: Head) -> str:
-    """Return the action of a route. Raises `InputRefused` where none is known, and for a path that an upstream may take
-    for one that has an action of its own."""
-    action = actions.get(head.path)
-    if action is not None:
-        return action
-    alike = head.plain_path.rstrip("/").casefold()
-    if any(path.rstrip("/").casefold() == alike for path in actions):
-        raise InputRefused("is spelled otherwise than the route that it is like", where="the path")
-    if "*" not in actions:
-        raise InputRefused("this route is guarded, and no action is known for it")
-    return actions["*"]
 
 
 def _sentence(error: InputRefused) -> str:

@@ -1,7 +1,10 @@
 """The head of a request, the same for ASGI and WSGI: method, path, query, headers that stand once, and who sent it.
 
-Rules of the room: a header that is read here stands once, or the request is refused: two of them are two readings. What
-it holds is printable ASCII, so nothing of it can end a line of a log or header. No value is ever echoed.
+Rules of the room:
+- A header that is read here stands once, or the request is refused: two of them are two readings. What it holds is
+  printable ASCII, so nothing of it can end a line of a log or header. No value is ever echoed.
+- A path is what the server decoded. Whoever makes an address of it again may decode, join or cut it once more, so a
+  path that would not stay what it is names nothing.
 Left to others: what the headers mean (`subjects`, `models`).
 """
 
@@ -17,8 +20,18 @@ from urllib.parse import unquote
 from policy_engine.core.querymodel import named_in_query
 from policy_engine.errors import InputRefused
 
-_UNCLEAR_PATH = re.compile(r"(?:^|/)\.{1,2}(?:;[^/]*)?(?:/|\Z)|//|\\|%[0-9a-fA-F]{2}|[\x00-\x1f\x7f]")
-"""What upstreams write otherwise before they read a path: dots, empty segments, backslashes, a second decoding."""
+_UNCLEAR_PATH = re.compile(r"(?:^|/)\.{1,2}(?:/|\Z)|//|%[0-9a-fA-F]{2}|[\\;?#\s\x00-\x1f\x7f-\x9f\ufffd]")
+"""What upstreams write otherwise before they read a path: dots, empty segments, backslashes, a second decoding,
+parameters, white space, what is no text in UTF-8, and what ends a path."""
+
+_CUT_PATH = re.compile(r"[?#%\x00-\x1f\x7f](?:(?<!%)|(?:25)*(?:3[fF]|23|[01][0-9a-fA-F]|7[fF]))")
+"""What ends a path in an address that is made of it, however often it is decoded before. It begins with one class of
+characters, which is what makes it quick to find nowhere."""
+
+_JOINED = re.compile(r"%(?:2f|5c)", re.IGNORECASE)
+"""A slash that is part of a segment to whoever splits a path before it is decoded."""
+
+_HOST = re.compile(r"\A[a-z][a-z0-9+.-]*://[^/?]*", re.IGNORECASE)
 
 _LEFT_OUT = re.compile(r"[;?#\x00][^/]*|[\s\x00-\x1f\x7f]")
 """What of a segment of a path some upstreams do not read."""
@@ -38,6 +51,8 @@ class Head:
     headers: Sequence[tuple[bytes, bytes]]
     peer: str | None
     by_unix_socket: bool = False
+    sent_path: bytes = b""
+    """The path before it was decoded, empty where the server does not show it; a query may hang on it."""
     _kept: dict[bytes, bytes | None] | None = field(default=None, repr=False)
 
     @classmethod
@@ -51,6 +66,7 @@ class Head:
             headers=scope["headers"],
             peer=client[0] if client else None,
             by_unix_socket=not client and server is not None and server[1] is None,
+            sent_path=scope.get("raw_path") or b"",
         )
 
     @classmethod
@@ -69,17 +85,49 @@ class Head:
         if path is None:
             raw: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
             path = raw.encode("latin-1").decode("utf-8", "replace")
-        return cls(environ["REQUEST_METHOD"], path, environ.get("QUERY_STRING", ""), headers, address)
+        sent: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
+        return cls(
+            method=environ["REQUEST_METHOD"],
+            path=path,
+            query=environ.get("QUERY_STRING", ""),
+            headers=headers,
+            peer=address,
+            sent_path=sent.encode("latin-1", "replace"),
+        )
 
     @property
     def plain_path(self) -> str:
         """Return the path where something hangs on it. Raises `InputRefused` for one that need not stay what it is."""
-        if _UNCLEAR_PATH.search(self.path) is not None:
+        self.require_plain()
+        return self.path
+
+    def require_plain(self) -> None:
+        """Raise `InputRefused` for a path that an upstream could read otherwise, or cut into a path and a query."""
+        if not is_plain(self.path):
             raise InputRefused(
-                "can be read in two ways: write it without dot or empty segments, backslashes and double encoding",
+                "can be read in two ways: write it without dot or empty segments, backslashes, semicolons, question "
+                "marks, spaces and double encoding",
                 where="the path",
             )
-        return self.path
+
+    def require_whole(self) -> None:
+        """Raise `InputRefused` for what is no path, and for one that holds what ends a path: an address made of it
+        would have another path, and a query that nobody looked at."""
+        if _CUT_PATH.search(self.path) is not None or self.path[:1] not in ("", "/"):
+            raise InputRefused(
+                "must begin with a slash, and hold no question marks, number signs or control characters",
+                where="the path",
+            )
+
+    @property
+    def joined_path(self) -> str | None:
+        """Return the path as it is to whoever splits it before decoding it, with another character for each slash that
+        is part of a segment; `None` where there is none, or the server does not show how the path was sent."""
+        if b"%" not in self.sent_path:
+            return None
+        sent = _HOST.sub("", self.sent_path.decode("latin-1").partition("?")[0], count=1)
+        joined = _JOINED.sub("-", sent)
+        return None if joined == sent else unquote(joined)
 
     def header(self, name: str) -> str | None:
         """Return a header, `None` when it was not sent. Raises `InputRefused` when it was sent twice or is no text."""
@@ -97,7 +145,9 @@ class Head:
 
     def parameter(self, name: str) -> str | None:
         """Return a parameter of the query, `None` when there is none. Raises `InputRefused` when it stands twice, or
-        where other readers would find it too."""
+        where other readers would find it too, or end the query before it."""
+        if "#" in self.query:
+            raise InputRefused("must not hold a number sign", where="the query")
         found = named_in_query(self.query, name)
         if len(found) > 1:
             raise InputRefused("must stand once in the query", where=name)
@@ -120,6 +170,11 @@ def check_header_name(name: str, where: str) -> None:
     """Raise `InputRefused` for a setting that names no header: no request could ever have it."""
     if _HEADER_NAME.fullmatch(name) is None:
         raise InputRefused("must be the name of a header, such as x-user", where=where)
+
+
+def is_plain(path: str) -> bool:
+    """Return whether a path stays what it is, whoever writes an address of it."""
+    return _UNCLEAR_PATH.search(path) is None
 
 
 def loosely(path: str) -> str:

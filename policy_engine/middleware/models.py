@@ -2,7 +2,8 @@
 
 Rules of the room: every place that is looked at and names a model must name the same one; where none does, the request
 is refused. A source that looks at the body wants it to be JSON in UTF-8 (or a form, where forms are wanted), and not
-compressed, whatever else names the model.
+compressed, whatever else names the model. A path that an upstream could read otherwise is refused where path or query
+name the model, and so is one that names a model to a less strict reader alone.
 Left to others: finding it in a body (`core.bodymodel`), reading the body (`bodies`, the doors).
 """
 
@@ -15,10 +16,39 @@ from policy_engine.core.bodymodel import BodyProblem, BodyRefused, ModelScan, fi
 from policy_engine.core.formmodel import boundary_of, find_form_model
 from policy_engine.errors import InputRefused
 from policy_engine.limits import LIMITS, Limits
-from policy_engine.middleware.head import Head, check_header_name
+from policy_engine.middleware.head import Head, check_header_name, is_plain, loosely
 
 _JSON = re.compile(r'application/json(?:\s*;\s*charset="?utf-8"?)?', re.IGNORECASE)
 NO_MODEL = "the request names no model, and this route is guarded; name one"
+
+
+@dataclass(frozen=True, slots=True)
+class PathPattern:
+    """A path with `{model}` for one segment and `*` for any text: as it is written, and as the least strict of readers
+    takes it (`loosely`)."""
+
+    strict: re.Pattern[str]
+    loose: re.Pattern[str]
+
+    def model(self, head: Head) -> str | None:
+        """Return the model that the path names, `None` for the path of another route. Raises `InputRefused` for one
+        that is another route here and may be this one upstream, or may name another model there."""
+        matched = self.strict.fullmatch(head.plain_path)
+        if matched is None and self._is_like(head.path):
+            raise InputRefused("is spelled otherwise than the route that it is like", where="the path")
+        joined = head.joined_path
+        if joined is not None and self._is_like(joined):
+            raise InputRefused("must not hold encoded slashes where it names a model", where="the path")
+        return None if matched is None else matched["model"]
+
+    def _is_like(self, path: str) -> bool:
+        read = loosely(path)
+        return self.loose.fullmatch(read) is not None or self.loose.fullmatch(f"{read}/") is not None
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    written = re.escape(pattern).replace(re.escape("{model}"), "(?P<model>[^/]+)").replace(re.escape("*"), ".*")
+    return re.compile(written, re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +58,7 @@ class ModelSource:
     body: str | None = None
     header: str | None = None
     query: str | None = None
-    path: re.Pattern[str] | None = None
+    path: PathPattern | None = None
     constant: str | None = None
     refused: frozenset[str] = frozenset()
     forms: bool = False
@@ -51,10 +81,10 @@ class ModelSource:
         if self.header is not None:
             named |= {head.header(self.header)} - {None}
         if self.query is not None:
+            head.require_plain()  # or there may be another query upstream than the one that is looked at
             named |= {head.parameter(self.query)} - {None}
         if self.path is not None:
-            matched = self.path.fullmatch(head.plain_path)
-            named |= {matched["model"]} if matched is not None else set()
+            named |= {self.path.model(head)} - {None}
         if len(named) > 1:
             raise InputRefused("the request names two different models")
         return named.pop() if named else None
@@ -111,11 +141,15 @@ def from_query(name: str = "model") -> ModelSource:
 
 
 def from_path(pattern: str) -> ModelSource:
-    """Take the model from the path, which matches as a whole; `{model}` stands for one segment and `*` for any text."""
+    """Take the model from the path, which matches as a whole; `{model}` stands for one segment and `*` for any text.
+
+    Raises `InputRefused` for a pattern that no path could match that names a model.
+    """
     if pattern.count("{model}") != 1 or not pattern.startswith("/"):
         raise InputRefused("must be a path with {model} in one place", where="the path of the model")
-    written = re.escape(pattern).replace(re.escape("{model}"), "(?P<model>[^/]+)").replace(re.escape("*"), ".*")
-    return ModelSource(path=re.compile(written, re.DOTALL))
+    if not is_plain(pattern):
+        raise InputRefused("must be written as it is decoded, and stay so", where="the path of the model")
+    return ModelSource(path=PathPattern(_compiled(pattern), _compiled(loosely(pattern))))
 
 
 def constant(model: str) -> ModelSource:

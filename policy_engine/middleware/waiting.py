@@ -11,9 +11,20 @@ from collections.abc import Callable
 
 from policy_engine.core.decision import Decision
 from policy_engine.errors import TooLarge
-from policy_engine.middleware.guard import Asked, Guard
+from policy_engine.middleware.guard import Guard
 from policy_engine.middleware.head import Head
-from policy_engine.middleware.listing import Listed, shown_to
+from policy_engine.middleware.listing import (
+    Listed,
+    allowed_of,
+    models_of,
+    pages_exceeded,
+    query_behind,
+    questions_of,
+    shown_to,
+)
+
+OF_A_BODY = frozenset(("CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_TRANSFER_ENCODING"))
+"""What an environ says of a body, which a door that asks for one more page of a listing does not send again."""
 
 
 def decided(guard: Guard, head: Head, read: Callable[[], bytes]) -> Decision:
@@ -32,14 +43,22 @@ def decided(guard: Guard, head: Head, read: Callable[[], bytes]) -> Decision:
     return guard.engine.decide(**asked.of(model))
 
 
-def filtered(guard: Guard, head: Head, listed: Callable[[], Listed]) -> Listed:
-    """Return what of the application's listing this caller may use. Raises what says that nothing can be shown."""
+def filtered(guard: Guard, head: Head, listed_for: Callable[[str | None], Listed]) -> Listed:
+    """Return what of the application's listing this caller may use. Raises what says that nothing can be shown.
+
+    `listed_for` asks the application, with the client's own query for `None`, and else with the query it is given.
+    """
     asked = guard.asked(head, guard.subject.identify(head))
-    return shown_to(listed(), lambda models: _allowed(guard, asked, models), guard.limits)
-
-
-def _allowed(guard: Guard, asked: Asked, models: list[str]) -> frozenset[str]:
-    return frozenset(each for each in models if guard.engine.decide(**asked.of(guard.resolved(each))).allowed)
+    query: str | None = None
+    for _ in range(guard.limits.guarded_listing_pages_count):
+        listed = listed_for(query)
+        questions = questions_of(guard, asked, models_of(listed, guard.limits))
+        decisions = guard.engine.decide_many(list(questions.values())) if questions else []
+        found = shown_to(listed, allowed_of(questions, decisions, guard.wording))
+        query = query_behind(listed, found, head.query if query is None else query)
+        if query is None:
+            return found
+    raise pages_exceeded(guard.limits)
 
 
 def check_length(length: int, guard: Guard) -> None:

@@ -25,7 +25,7 @@ from policy_engine.middleware.exchange import CutOff
 from policy_engine.middleware.guard import Guard, Settings
 from policy_engine.middleware.head import Head
 from policy_engine.middleware.listing import UNASKED, Listed, NotUnderstood
-from policy_engine.middleware.waiting import check_length, decided, filtered
+from policy_engine.middleware.waiting import OF_A_BODY, check_length, decided, filtered
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Callable[[bytes], object]]
@@ -49,8 +49,8 @@ class PolicyEngineWSGI:
         if guard.is_exempt(head.path):
             return self._app(environ, start_response)
         try:
-            if head.path in guard.listings and head.method in ("GET", "HEAD"):
-                found = filtered(guard, head, lambda: self._listed(environ))
+            if guard.is_listing(head):
+                found = filtered(guard, head, lambda query: self._listed(environ, query))
                 return _answer(start_response, Refusal(found.status, found.headers, found.body), head.method)
             decision = decided(guard, head, lambda: read_body(environ, guard))
             if not decision.allowed:
@@ -61,8 +61,9 @@ class PolicyEngineWSGI:
         environ[DECISION] = decision
         return _Exchange(guard, head, hold, start_response).run(self._app, environ)
 
-    def _listed(self, environ: Environ) -> Listed:
-        """Return what the application lists, taken as a whole and not compressed."""
+    def _listed(self, environ: Environ, query: str | None) -> Listed:
+        """Return what the application lists, taken as a whole and not compressed; for a query of ours without the body
+        that the client may have sent."""
         began: list[tuple[str, list[tuple[str, str]]]] = []
         pieces: list[bytes] = []
 
@@ -72,6 +73,9 @@ class PolicyEngineWSGI:
 
         left_out = {f"HTTP_{name.upper().replace('-', '_')}" for name in UNASKED}
         plain = {name: value for name, value in environ.items() if name not in left_out}
+        if query is not None:
+            plain = {name: value for name, value in plain.items() if name not in OF_A_BODY}
+            plain |= {"QUERY_STRING": query, "wsgi.input": BytesIO()}
         result = self._app({**plain, "REQUEST_METHOD": "GET"}, start)
         try:
             for piece in result:

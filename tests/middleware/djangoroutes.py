@@ -11,6 +11,8 @@ from typing import Any
 from django.http import JsonResponse, StreamingHttpResponse
 from django.urls import path
 
+from tests.middleware.paging import page
+
 
 def chat(request: Any) -> Any:
     """Say which decision let this run."""
@@ -44,9 +46,15 @@ def models(request: Any) -> Any:
     return JsonResponse({"data": [{"id": "fable-5"}, {"id": "mythos-5"}]})
 
 
+def paged(request: Any) -> Any:
+    """List models as Anthropic does, page by page."""
+    return JsonResponse(page(request.META["QUERY_STRING"]))
+
+
 urlpatterns = [
     path("v1/chat/completions", chat),
     path("v1/responses", stream),
     path("v1/completions", stream_async),
     path("v1/models", models),
+    path("paged/v1/models", paged),
 ]

@@ -51,12 +51,20 @@ class Local:
         decision: Decision = await self.engine.decider.decide_async(self._request(question), LOCAL)
         return decision
 
+    def decide_many(self, questions: Iterable[Any]) -> list[Decision]:
+        """Return one decision a question, in order."""
+        return list(self.engine.decider.decide_many([self._request(each) for each in questions], LOCAL))
+
+    async def decide_many_async(self, questions: Iterable[Any]) -> list[Decision]:
+        """The same, waiting on the running event loop."""
+        return list(await self.engine.decider.decide_many_async([self._request(each) for each in questions], LOCAL))
+
     def hold(self, decision: Decision) -> Hold:
         """Watch an allow."""
         hold: Hold = self.engine.uses.hold(decision)
         return hold
 
-    def _request(self, question: dict[str, Any]) -> Request:
+    def _request(self, question: Any) -> Request:
         asked = {name: value for name, value in question.items() if name not in ("subject", "location", "explain")}
         request = Request(subject_id=question["subject"], location=parse_location(question["location"]), **asked)
         self.asked.append(request)
@@ -145,6 +153,7 @@ async def exchange(
     client: Any = ("127.0.0.1", 5_000),
     server: Any = ("127.0.0.1", 80),
     query: bytes = b"",
+    raw: bytes | None = None,
     version: str = "1.1",
     pause: float = 0.0,
     on_piece: Callable[[Answered], None] | None = None,
@@ -183,7 +192,7 @@ async def exchange(
         "method": method,
         "scheme": "http",
         "path": path,
-        "raw_path": path.encode(),
+        "raw_path": path.encode() if raw is None else raw,
         "query_string": query,
         "root_path": "",
         "headers": headers() if sent is None else sent,

@@ -142,7 +142,7 @@ def test_a_path_that_upstreams_could_write_otherwise_names_no_model(engine: Any,
 
     Paths are given here as servers hand them over, decoded once.
     Control: policy_engine/middleware/head.py:
-    `if _UNCLEAR_PATH.search(self.path) is not None:`
+    `if not is_plain(self.path):`
     """
     app = App()
     door = guarded(engine, app, model=from_body() & from_path("/deployments/{model}/*"))
@@ -216,7 +216,7 @@ def test_a_path_like_one_with_an_action_of_its_own_is_no_other_route(engine: Any
     """The action of all other routes is not for a path that an upstream takes for the one named.
 
     Control: policy_engine/middleware/guard.py:
-    `if any(path.rstrip("/").casefold() == alike for path in actions):`
+    `if loosely(head.plain_path) in self._routes:`
     """
     app = App()
     door = guarded(engine, app, action={"/v1/fine_tuning/jobs": "fine_tune", "*": "infer"})

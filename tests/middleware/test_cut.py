@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.middleware.doors import Answered, App, begin_stream, engage, exchange, guarded, headers, later
+from tests.middleware.doors import CHAT, Answered, App, begin_stream, engage, exchange, guarded, headers, later
 
 
 async def hang(scope: Any, receive: Any, send: Any) -> None:
@@ -149,6 +149,63 @@ def test_another_kind_of_stream_is_left_unfinished(running: Any) -> None:
     answered, _, _ = cut_while(running, other_media)
     assert not answered.complete
     assert answered.body == b"data: one\n\n"
+
+
+HINT = {"type": "http.response.early_hint", "links": [b"</a>; rel=preload"]}
+DEBUG = {"type": "http.response.debug", "info": {}}
+PUSH = {"type": "http.response.push", "path": "/a", "headers": []}
+
+
+@pytest.mark.parametrize("before", [HINT, DEBUG, PUSH])
+def test_what_comes_before_an_answer_is_none(running: Any, before: dict[str, Any]) -> None:
+    """A stream behind a hint ends with its error, and an application that hints and works on is answered with the
+    refusal."""
+
+    async def hint_then(answer: Any, scope: Any, receive: Any, send: Any) -> None:
+        await send(before)
+        await answer(scope, receive, send)
+
+    engine, keys = running
+    for number, (answer, model) in enumerate(((hang, "fable-5"), (hang_unstarted, "opus-4-8"))):
+        sent: list[Any] = []
+
+        async def main(answer: Any = answer, model: str = model, id: str = f"stop-{number}", seen: Any = sent) -> None:
+            async def send(message: Any) -> None:
+                seen.append(message)
+
+            async def receive() -> Any:
+                return {"type": "http.request", "body": b'{"model":"%s"}' % model.encode()}
+
+            async def app(scope: Any, receive: Any, send: Any) -> None:
+                await hint_then(answer, scope, receive, send)
+
+            scope = {"type": "http", "method": "POST", "path": CHAT, "headers": headers(), "query_string": b""}
+            async with later(0.1, lambda: engage(engine, keys["operator"], model, id)), asyncio.timeout(5):
+                await guarded(engine, app)(scope, receive, send)
+
+        asyncio.run(main())
+        assert sent[0] == before and b"model_suspended" in sent[-1]["body"]
+        assert [each["status"] for each in sent if "status" in each] == [200 if answer is hang else 403]
+    assert engine.uses.count == 0
+
+
+@pytest.mark.parametrize("kind", ["one mapping", "once"])
+def test_an_application_may_use_its_messages_and_headers_up(running: Any, kind: str) -> None:
+    """One mapping for all messages, or headers that can be read once: the stream ends with its error all the same."""
+    kept = [(b"content-type", b"text/event-stream")]
+
+    async def thrifty(scope: Any, receive: Any, send: Any) -> None:
+        message: dict[str, Any] = {"type": "http.response.start", "status": 200, "headers": kept}
+        await send({**message, "headers": iter(kept)} if kind == "once" else message)
+        message.clear()
+        message |= {"type": "http.response.body", "body": b"data: one\n\n", "more_body": True}
+        while True:
+            await send(message)
+            await asyncio.sleep(0.02)
+
+    answered, late, _ = cut_while(running, thrifty)
+    assert answered.headers == {"content-type": "text/event-stream"}
+    assert answered.complete and late < 1.0 and b"model_suspended" in answered.pieces[-1]
 
 
 def test_an_answer_that_is_whole_is_left_alone(running: Any) -> None:

@@ -29,6 +29,10 @@ class Yes:
         """Allow."""
         return ALLOWED
 
+    async def decide_many_async(self, questions: Any) -> list[Decision]:
+        """Allow."""
+        return [ALLOWED for _ in questions]
+
     def hold(self, decision: Decision) -> ByHand:
         """Hold by hand."""
         return self.given

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from policy_engine.core.decision import Reason
+from policy_engine.core.reasonclasses import Why
+from policy_engine.core.wording import Wording
 from policy_engine.limits import LIMITS
 from policy_engine.middleware.listing import Listed, NotUnderstood, models_of, shown_to
+from policy_engine.middleware.models import from_body, from_query
 from policy_engine.middleware.wsgi import PolicyEngineWSGI
+from tests.laws.sample import decisions
 from tests.middleware.doors import App, Local, ask, by_proxy, guarded, headers, say
+from tests.middleware.test_cut import socket
+from tests.middleware.test_paths import of_django, of_fastapi
 from tests.middleware.test_wsgi import NAMED, call
 
 MODELS = ("fable-5", "fable-latest", "mythos-5", "summit-4", "opus-4-8", "open-1", "never-heard-of")
@@ -153,8 +162,164 @@ def test_other_forms_are_filtered_by_every_name() -> None:
     }
     listed = Listed(200, (("etag", "x"),), json.dumps(document).encode())
     assert models_of(listed, LIMITS) == ["fable-5", "open-1"]
-    found = shown_to(listed, lambda models: frozenset(("open-1",)), LIMITS)
+    found = shown_to(listed, frozenset(("open-1",)))
     assert found.headers == (("cache-control", "no-store"),)
     shown = json.loads(found.body)
     assert (shown["data"], shown["models"]) == (["open-1"], [{"name": "open-1", "model": "open-1"}])
     assert b"fable" not in found.body
+
+
+OTHERS = ("POST", "OPTIONS", "get", "QUERY", "PUT", "DELETE", "BREW")
+
+
+@pytest.mark.parametrize("method", OTHERS)
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/", "/v1/models/open-1"])
+def test_a_listing_is_only_read(engine: Any, method: str, path: str) -> None:
+    """By any other method it would be shown as it is to whoever may use the one model that the body names.
+
+    Control: policy_engine/middleware/guard.py: `if head.path in self.listings:`
+    """
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [json.dumps(LISTING).encode()]
+
+    body, asgi = b'{"model":"open-1"}', App(listing)
+    wsgi = PolicyEngineWSGI(app, engine=Local(engine), subject=by_proxy(), serving_region="US")
+    found = [
+        ask(guarded(engine, asgi), body, path=path, method=method),
+        call(wsgi, body, path=path, method=method),
+        call(of_django(engine, {}), body, path=path, method=method),
+    ]
+    for each in found:
+        assert each.status == 400 and b"mythos" not in each.body
+    assert asgi.calls == []
+
+
+def test_no_websocket_and_no_dependency_shows_a_listing(engine: Any) -> None:
+    """Neither can filter what is shown, so a model that the query names opens it to neither."""
+    settings = {"model": from_body() & from_query()}
+    app = App(listing)
+    told = asyncio.run(socket(guarded(engine, app, **settings), path="/v1/models", query_string=b"model=open-1"))
+    assert told == [{"type": "websocket.close", "code": 1008, "reason": "policy"}] and app.calls == []
+    found = ask(of_fastapi(engine, settings), b"", path="/v1/models", method="GET", query=b"model=open-1")
+    assert found.status == 400
+    one = ask(of_fastapi(engine, settings), b"", path="/v1/models/open-1", method="GET", query=b"model=open-1")
+    assert one.status == 200
+
+
+class Counting(Local):
+    """An engine that counts how it is asked, and whose answers a test may change."""
+
+    def __init__(self, engine: Any, change: Any = None) -> None:
+        super().__init__(engine)
+        self.batches: list[int] = []
+        self.alone = 0
+        self.change = change
+
+    def decide(self, **question: Any) -> Any:
+        """Count one."""
+        self.alone += 1
+        return super().decide(**question)
+
+    async def decide_async(self, **question: Any) -> Any:
+        """Count one."""
+        self.alone += 1
+        return await super().decide_async(**question)
+
+    def decide_many(self, questions: Any) -> Any:
+        """Count them."""
+        return self._counted(super().decide_many(questions))
+
+    async def decide_many_async(self, questions: Any) -> Any:
+        """Count them."""
+        return self._counted(await super().decide_many_async(questions))
+
+    def _counted(self, decisions: list[Any]) -> list[Any]:
+        self.batches.append(len(decisions))
+        return decisions if self.change is None else [self.change(each) for each in decisions]
+
+
+def listed_by(engine: Any, document: Any, method: str = "GET", **settings: Any) -> tuple[Any, Any]:
+    """Return what the doors on ASGI and WSGI show of a listing."""
+    body = json.dumps(document).encode()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await say(send, body)
+
+    def other(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [body]
+
+    wsgi = PolicyEngineWSGI(other, engine=engine, subject=by_proxy(), serving_region="US", **settings)
+    return (
+        ask(guarded(engine, App(app), **settings), b"", path="/v1/models", method=method),
+        call(wsgi, b"", path="/v1/models", method=method),
+    )
+
+
+def test_the_models_of_a_listing_are_asked_about_together(engine: Any) -> None:
+    """One question each, in one call: an engine afar is not overrun by a long listing."""
+    asked = Counting(engine)
+    many = {"data": [{"id": f"model-{number:03}"} for number in range(200)] + [{"id": "open-1"}]}
+    for found in listed_by(asked, many):
+        assert found.json() == {"data": [{"id": "open-1"}]}
+    assert (asked.batches, asked.alone) == ([201, 201], 0)
+    assert len(decisions(engine)) == 402
+    assert [found.json() for found in listed_by(asked, {"data": []})] == [{"data": []}] * 2
+    assert len(asked.batches) == 2
+
+
+def test_a_name_that_could_not_be_asked_for_is_hidden(engine: Any) -> None:
+    """It is refused when it is called, and hides no other; what is wrong of the caller itself is said."""
+    odd = {"data": [{"id": "x" * 257}, {"id": ""}, {"id": "a\nb"}, {"id": "open-1"}]}
+    assert [found.json() for found in listed_by(Counting(engine), odd)] == [{"data": [{"id": "open-1"}]}] * 2
+    assert [found.status for found in listed_by(Counting(engine), odd, action="x" * 257)] == [400] * 2
+
+
+def test_a_listing_that_nobody_could_decide_on_is_an_outage(engine: Any) -> None:
+    """An empty listing would say that nothing may be used, while each call is told to come again.
+
+    Control: policy_engine/middleware/listing.py:
+    `if not decision.allowed and told(decision, wording) is Why.OUTAGE:`
+    """
+    engine.recorder.close()
+    found = [*listed_by(Local(engine), LISTING), call(of_django(engine, {}), b"", path="/v1/models", method="GET")]
+    for each in found:
+        assert (each.status, each.headers["retry-after"]) == (503, "1") and b"open-1" not in each.body
+    assert [each.status for each in listed_by(Local(engine), LISTING, method="HEAD")] == [503] * 2
+
+
+@pytest.mark.parametrize("code", ["engine.away", "engine.answer-late", "replica.cut-off", "own.away"])
+def test_one_model_that_nobody_could_decide_on_makes_the_listing_an_outage(engine: Any, code: str) -> None:
+    """What is left out would be taken for denied; by the codes, one's own too, that make one request 503."""
+
+    def away(decision: Any) -> Any:
+        if decision.asked.model != "open-1":
+            return decision
+        return replace(decision, allowed=False, reasons=(Reason(code, "engine", "away"),))
+
+    wording = Wording(classes=(("own.away", Why.OUTAGE),))
+    found = listed_by(Counting(engine, away), LISTING, wording=wording)
+    assert [each.status for each in found] == [503] * 2
+    shown = listed_by(Counting(engine, away), {"data": [{"id": "opus-4-8"}]}, wording=wording)
+    assert [each.status for each in shown] == [200] * 2
+
+
+def test_a_hint_before_a_listing_and_one_mapping_for_all_change_nothing(engine: Any) -> None:
+    """What an application says before its answer is no part of it, and its messages are its own to use again."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        message: dict[str, Any] = {"type": "http.response.early_hint", "links": []}
+        await send(message)
+        message.clear()
+        message |= {"type": "http.response.start", "status": 200, "headers": iter([(b"x-own", b"kept")])}
+        await send(message)
+        message.clear()
+        message |= {"type": "http.response.body", "body": json.dumps(LISTING).encode(), "more_body": True}
+        await send(message)
+        message |= {"body": b"", "more_body": False}
+        await send(message)
+
+    found = ask(guarded(engine, App(app)), b"", path="/v1/models", method="GET")
+    assert found.status == 200 and found.headers["x-own"] == "kept" and b"open-1" in found.body

@@ -233,6 +233,7 @@ BY_SOCKET = {
         ({"POLICY_ENGINE_GUARD_AUDIENCE": ""}, "AUDIENCE"),
         ({"POLICY_ENGINE_GUARD_JWKS": ""}, "JWKS"),
         ({"POLICY_ENGINE_GUARD_MODELS": "served"}, "MODELS"),
+        ({"POLICY_ENGINE_GUARD_MODELS": "served= "}, "MODELS"),
         ({"POLICY_ENGINE_GUARD_MODELS": "served=fable-5,served=open-1"}, "MODELS"),
         ({"POLICY_ENGINE_GUARD_PROXY_SECRET_FILE": "secret"}, "PROXY_SECRET_FILE"),
         ({"POLICY_ENGINE_GUARD_LOCATION_HEADER": "x-country"}, "LOCATION_HEADER"),
@@ -254,6 +255,14 @@ def test_forms_are_read_where_the_setting_says_so(wanted: bool) -> None:
     more = {"POLICY_ENGINE_GUARD_FORMS": "yes"} if wanted else {}
     environment = {**ENVIRONMENT, "POLICY_ENGINE_GUARD_JWKS": "https://issuer.example/jwks", **more}
     assert settings_of(environment)["model"].forms is wanted
+
+
+@pytest.mark.parametrize("written", ["open-1=fable-5,b=c", "open-1 = fable-5 , b= c", " open-1 =fable-5,b =c,"])
+def test_spaces_around_a_name_that_is_served_change_nothing(written: str) -> None:
+    """Or the served name would be decided as if it were the catalogue's own, while another model answers."""
+    environment = {**ENVIRONMENT, "POLICY_ENGINE_GUARD_JWKS": "https://issuer.example/jwks"}
+    found = settings_of({**environment, "POLICY_ENGINE_GUARD_MODELS": written})["resolve"]
+    assert found == {"open-1": "fable-5", "b": "c"}
 
 
 def test_a_proxy_may_name_the_caller_of_a_loaded_guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

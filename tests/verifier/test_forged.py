@@ -115,8 +115,8 @@ def test_a_proof_in_a_bundle_is_of_its_tree(bench: Bench) -> None:
     theirs = max(other.logs.values(), key=lambda log: len(log.entries))
     papers = [
         (own, []),
-        (prove(Shelf(fork), LOG.id, seq).file, ["checkpoint", "signed another batch"]),  # type: ignore[arg-type]
-        (prove(Shelf(other), theirs.id, 0).file, ["its batch is not in the tree"]),  # type: ignore[arg-type]
+        (prove(Shelf(fork), LOG.id, seq).file, ["checkpoint", "signed another batch"]),  # type: ignore[arg-type]  # as above
+        (prove(Shelf(other), theirs.id, 0).file, ["its batch is not in the tree"]),  # type: ignore[arg-type]  # as above
     ]
     for paper, words in papers:
         honest.write_folder({name: paper}, bench.folder)
