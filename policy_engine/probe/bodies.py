@@ -19,7 +19,9 @@ from policy_engine.probe.checking import PLAIN, Check, Scene, withheld
 
 GROUP: Final = "bodies"
 BOUNDARY: Final = "policy-engine-probe-boundary"
-PADS_BYTES: Final = (9_000, 70_000, LIMITS.probe_body_bytes - 10_000)
+PADS_BYTES: Final = (9_000, 70_000, 300_000, 990_000, LIMITS.probe_body_bytes - 10_000)
+"""One beyond each usual buffer: 8, 64 and 256 KiB; the last but one below the usual bounds of 1 MB and 1 MiB, behind
+which a gateway refuses what it has not read; the last beyond those."""
 _CHUNK_BYTES: Final = 3
 
 

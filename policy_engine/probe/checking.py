@@ -1,8 +1,9 @@
 """A check: its name, its fix, and how the answers to its requests become one verdict.
 
 Rules of the room: a hole is an answer of the forbidden model (of any model, where nobody may be answered) by its own
-word. Without a hole, one answer that says nothing makes the check unclear. A refusal is only worth something where the
-request would have been served otherwise, so a check may ask the same of the allowed model: its `twin`.
+word. Without a hole, one answer that says nothing makes the check unclear, and so does one under a name that both
+models may have. A refusal is only worth something where the request would have been served otherwise, so a check may
+ask the same of the allowed model: its `twin`.
 Left to others: what each check asks, how an answer is read (`reading`).
 """
 
@@ -14,8 +15,9 @@ from typing import Final
 
 from policy_engine.probe.asks import Ask, Form, encoded_part
 from policy_engine.probe.outcomes import Evidence, Outcome
-from policy_engine.probe.reading import Kind, Names, Reading, Standing, folded, read
+from policy_engine.probe.reading import Kind, Reading, read
 from policy_engine.probe.sender import Sender
+from policy_engine.probe.standing import Names, Standing, folded
 from policy_engine.probe.target import Target
 
 
@@ -164,10 +166,10 @@ def judged(pairs: list[tuple[Reading, Evidence]], compared: str = "", *, failing
     """
     holes = tuple(shown for reading, shown in pairs if reading.forbidden)
     if holes:
-        return Verdict(Outcome.HOLE, _first(holes), holes)
-    unclear = tuple(shown for reading, shown in pairs if not _told(reading, failing))
+        return Verdict(Outcome.HOLE, first(holes), holes)
+    unclear = tuple(_doubted(reading, shown) for reading, shown in pairs if not _told(reading, failing))
     if unclear:
-        return Verdict(Outcome.UNCLEAR, _first(unclear), unclear)
+        return Verdict(Outcome.UNCLEAR, first(unclear), unclear)
     refused = sum(reading.kind is not Kind.SERVED for reading, _ in pairs)
     answered = len(pairs) - refused
     told = [f"{refused} refused"] if refused else []
@@ -183,6 +185,10 @@ def _told(reading: Reading, failing: bool) -> bool:
     return reading.kind is Kind.REFUSED or (failing and reading.failed)
 
 
+def _doubted(reading: Reading, shown: Evidence) -> Evidence:
+    return replace(shown, found=f"{shown.found}; {reading.doubt}") if reading.doubt else shown
+
+
 def unanswered(asks: Callable[[Scene], Iterable[Ask]]) -> Run:
     """Return a check that no request of `asks` is answered by any model at all."""
 
@@ -196,13 +202,14 @@ def closed(pairs: list[tuple[Reading, Evidence]]) -> Verdict:
     """Return the verdict over answers of which none may be a model's."""
     holes = tuple(shown for reading, shown in pairs if reading.kind is Kind.SERVED)
     if holes:
-        return Verdict(Outcome.HOLE, _first(holes), holes)
+        return Verdict(Outcome.HOLE, first(holes), holes)
     unclear = tuple(shown for reading, shown in pairs if reading.kind is Kind.UNCLEAR)
     if unclear:
-        return Verdict(Outcome.UNCLEAR, _first(unclear), unclear)
+        return Verdict(Outcome.UNCLEAR, first(unclear), unclear)
     return Verdict(Outcome.PASSED, f"{len(pairs)} refused", tuple(shown for _, shown in pairs))
 
 
-def _first(found: tuple[Evidence, ...]) -> str:
+def first(found: tuple[Evidence, ...]) -> str:
+    """Return in a sentence what the first of some requests found, and how many more there are."""
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     return f"{found[0].sent}: {found[0].found}{more}"

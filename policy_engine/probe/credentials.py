@@ -16,17 +16,32 @@ from typing import Any, Final
 
 from policy_engine.probe.asks import Ask, Bearer
 from policy_engine.probe.checking import Check, Run, Scene, Verdict, skipped, unanswered
+from policy_engine.probe.places import EVERY, asked_at
 
 GROUP: Final = "credentials"
+AUTHORIZATION: Final = "Authorization"
 _LATER_SECONDS: Final = 315_360_000
 
 
 def nobody(scene: Scene) -> Iterator[Ask]:
-    """Ask without a credential, and with what is none."""
+    """Ask without a credential at every interface, and with what is none where the plain question is asked."""
     plain = replace(scene.form.ask(scene.allowed, "no credential"), bearer=Bearer.NOBODY)
     yield plain
-    for value in ("Bearer", "Bearer null", "Bearer undefined", "Basic Og=="):
-        yield replace(plain, sent=f"Authorization: {value}").with_headers(("Authorization", value))
+    for name, value in _voids(scene.target.credentials.header):
+        sent = f"{name}: {value}" if value else f"an empty {name}"
+        yield replace(plain, sent=sent).with_headers((name, value))
+    for path, body in EVERY:
+        ask = asked_at(path, body, scene.allowed)
+        if ask.path != plain.path:
+            yield replace(ask, sent=f"no credential at {path}", bearer=Bearer.NOBODY)
+
+
+def _voids(header: str) -> Iterator[tuple[str, str]]:
+    """Return what clients send that have no credential, in the usual header and in the gateway's own."""
+    for value in ("", "Bearer", "Bearer null", "Bearer undefined", "Basic Og=="):
+        yield AUTHORIZATION, value
+    if header.lower() != AUTHORIZATION.lower():
+        yield from ((header, value) for value in ("", "null", "undefined"))
 
 
 def stranger(scene: Scene) -> Iterator[Ask]:

@@ -19,14 +19,16 @@ def asked_for(scene: Scene, model: str) -> Iterator[Ask]:
     """Ask for the allowed model and name this one as its fallback, in the members that gateways read."""
     own = scene.allowed
     yield scene.form.ask(own, "the model among fallbacks", fallbacks=[model], mock_testing_fallbacks=True)
+    yield scene.form.ask(own, "the model among fallbacks, streamed", fallbacks=[model], stream=True)
     yield scene.form.ask(own, "the model among fallbacks, as an object", fallbacks=[{"model": model}])
-    yield scene.form.ask(own, "the model first among models", models=[model, own], route="fallback")
-    yield scene.form.ask(
-        own,
-        "the model as fallback for long texts",
-        context_window_fallbacks=[{own: [model]}],
-        mock_testing_fallbacks=True,
-    )
+    yield scene.form.ask(own, "the model among fallback_models", fallback_models=[model])
+    yield scene.form.ask(own, "the model first among models", models=[model, own])
+    yield scene.form.ask(own, "the model first among models, with a route", models=[model, own], route="fallback")
+    for why, sent in (("context_window", "long texts"), ("content_policy", "refused texts")):
+        trigger = f"mock_testing_{why.removesuffix('_window')}_fallbacks"  # LiteLLM then fails as such a text would
+        yield scene.form.ask(
+            own, f"the model as fallback for {sent}", **{f"{why}_fallbacks": [{own: [model]}], trigger: True}
+        )
 
 
 def forced(scene: Scene) -> Verdict:

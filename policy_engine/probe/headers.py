@@ -6,13 +6,16 @@ Left to others: credentials (`credentials`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
 from policy_engine.probe.asks import Ask, Bearer, encoded_part
-from policy_engine.probe.checking import Check, Scene, Verdict, closed, judged, withheld
-from policy_engine.probe.outcomes import Outcome
+from policy_engine.probe.checking import Check, Scene, Verdict, closed, evidence, judged, withheld
+from policy_engine.probe.outcomes import Evidence, Outcome
+from policy_engine.probe.reading import Kind, Reading, read
+from policy_engine.probe.wire import Answer, Lack
 
 GROUP: Final = "headers"
 MODEL_HEADERS: Final = ("X-Model", "X-AI-EG-Model", "X-Gateway-Model-Name", "Model", "X-LiteLLM-Model")
@@ -21,7 +24,9 @@ IDENTITY_HEADERS: Final = (
     "X-User", "Remote-User", "X-Remote-User", "X-Consumer-Username", "X-OpenWebUI-User-Id", "Policy-Engine-Subject",
 )  # fmt: skip
 ROLE_HEADERS: Final = ("X-Forwarded-Groups", "X-OpenWebUI-User-Role", "X-User-Role", "X-Remote-Group")
+HEALTH: Final = "/healthz"
 PLACE_HEADERS: Final = (("X-Forwarded-For", "127.0.0.1"), ("X-Real-IP", "127.0.0.1"), ("Forwarded", "for=127.0.0.1"))
+_NUMBER: Final = re.compile(rb"\d+")
 
 
 def body_model(scene: Scene, model: str) -> Iterator[Ask]:
@@ -64,17 +69,36 @@ def decisions(scene: Scene, model: str) -> Iterator[Ask]:
         yield replace(plain, sent=f"{name}: {value}").with_headers((name, value))
 
 
-def rewrites(scene: Scene, model: str) -> Iterator[Ask]:
+def rewrites(scene: Scene) -> Verdict:
     """Ask with headers that name another path or method, and at another path with this one in the header."""
-    plain = scene.form.ask(model, "")
+    plain = scene.form.ask(scene.forbidden, "")
     names = ("X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Uri", "X-Original-Uri", "X-Forwarded-Path")
-    for name in names:
-        yield replace(plain, sent=f"{name}: /healthz").with_headers((name, "/healthz"))
+    asks = [replace(plain, sent=f"{name}: {HEALTH}").with_headers((name, HEALTH)) for name in names]
     for name in ("X-Forwarded-Method", "X-Original-Method"):
-        yield replace(plain, sent=f"{name}: OPTIONS").with_headers((name, "OPTIONS"))
+        asks.append(replace(plain, sent=f"{name}: OPTIONS").with_headers((name, "OPTIONS")))
+    return judged([*(scene.claimed(ask) for ask in asks), *_from_health(scene, plain)])
+
+
+def _from_health(scene: Scene, plain: Ask) -> Iterator[tuple[Reading, Evidence]]:
+    """Ask a health check with headers that name the plain path. What it says without them too, it says by itself."""
+    bare = replace(plain, path=HEALTH)
+    itself: Answer | Lack | None = None
     for name in ("X-Original-URL", "X-Rewrite-URL"):
-        away = replace(plain, path="/healthz", sent=f"a health check with {name}: {plain.path}")
-        yield away.with_headers((name, plain.path))
+        ask = replace(bare, sent=f"a health check with {name}: {plain.path}").with_headers((name, plain.path))
+        answer = scene.sender.ask(ask)
+        reading = read(answer, scene.names)
+        if reading.kind is Kind.UNCLEAR and not reading.failed:
+            itself = itself or scene.sender.ask(bare)
+            if _alike(answer, itself):
+                reading = replace(reading, kind=Kind.REFUSED, found=f"{reading.status}, as without the header")
+        yield reading, evidence(ask, reading)
+
+
+def _alike(one: Answer | Lack, other: Answer | Lack) -> bool:
+    """Say whether two answers have the same status and body, but for numbers: a health check may tell the time."""
+    if not isinstance(one, Answer) or not isinstance(other, Answer) or one.status != other.status:
+        return False
+    return _NUMBER.sub(b"0", one.body) == _NUMBER.sub(b"0", other.body)
 
 
 def identities(scene: Scene) -> Verdict:
@@ -109,7 +133,7 @@ CHECKS: Final = (
     Check("decision-headers", GROUP, "remove Policy-Engine-*, x-envoy-* and the like from what callers send",
           withheld(decisions)),
     Check("rewrite-headers", GROUP,
-          "remove X-Original-* and X-Rewrite-*; let the proxy set X-Forwarded-* over the caller's", withheld(rewrites)),
+          "remove X-Original-* and X-Rewrite-*; let the proxy set X-Forwarded-* over the caller's", rewrites),
     Check("identity-headers", GROUP,
           "take the caller's identity from a verified token; remove identity headers of callers", identities),
 )  # fmt: skip

@@ -84,6 +84,7 @@ def missing(scene: Scene, model: str) -> Iterator[Ask]:
     yield scene.form.raw(encoded(rest), "no model at all")
     yield scene.form.raw(encoded({"model": "", **rest}), "an empty name")
     yield scene.form.raw(encoded({"model": None, **rest}), "null for a model")
+    yield scene.form.raw(encoded({"models": [model], **rest}), "the model among models, and no model beside them")
 
 
 def _spelled(scene: Scene, model: str, *spellings: tuple[str, str]) -> Iterator[Ask]:

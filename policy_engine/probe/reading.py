@@ -6,21 +6,19 @@ Rules of the room:
   write says that the forbidden one answered: some write the name that was asked for over the answer's.
 - A refusal is a 4xx, an error in a known form, or 501 and 505. Too many requests (429), a timeout (408, 425) and every
   other 5xx say nothing about the policy and are unclear; so is a 200 in no known form.
-- Names are compared as a person would: without case, spaces, look-alikes, a provider before a slash or a date behind.
-Left to others: what follows for a check (`checking`).
+Left to others: which model a name means (`standing`), what follows for a check (`checking`).
 """
 
 from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from policy_engine.probe.target import Models
+from policy_engine.probe.standing import Names, Standing
 from policy_engine.probe.wire import Answer, Lack
 
 SAID_CHARACTERS: Final = 80
@@ -41,18 +39,6 @@ _MARKS: Final = ("choices", "candidates", "embeddings", "completion", "generated
 _NESTED: Final = ("response", "message", "session")
 NESTED_LEVELS: Final = 4
 """How deep an answer is looked for: known ones lie one or two objects down, and a hostile one may be deep."""
-_HYPHENS: Final = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212\u00ad\ufe63\uff0d"), "-")
-_ALIKE: Final = str.maketrans("\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0501\u04cf", "aeopcyxidl")
-_SUFFIX: Final = re.compile(r"[-@:_.](?:latest|preview|default|main|v\d+(?::\d+)?|\d{4}-\d{2}-\d{2}|\d{6,8})")
-
-
-class Standing(StrEnum):
-    """Which of the models an answer names."""
-
-    ALLOWED = "allowed"
-    FORBIDDEN = "forbidden"
-    OTHER = "other"
-    UNSAID = "unsaid"
 
 
 class Kind(StrEnum):
@@ -75,43 +61,12 @@ class Reading:
     failed: bool = False
     routed: bool = False  # a router's header names the forbidden model
     beside: str = ""  # the header that names the allowed model, where the answer itself names another
+    doubt: str = ""  # why the name that the answer gives is evidence of neither model
 
     @property
     def forbidden(self) -> bool:
         """Say whether the forbidden model answered, by its own word."""
         return self.kind is Kind.SERVED and self.standing is Standing.FORBIDDEN
-
-
-class Names:
-    """Tells from what an answer calls its model which of the named ones it is."""
-
-    def __init__(self, models: Models) -> None:
-        self._known = {folded(name): Standing.ALLOWED for name in models.allowed}
-        self._known |= {folded(name): Standing.FORBIDDEN for name in models.withheld}
-
-    def learn(self, said: str) -> None:
-        """Take a name for that of an allowed model: the plain question about one was answered under it."""
-        self._known.setdefault(folded(said), Standing.ALLOWED)
-
-    def standing(self, said: str) -> Standing:
-        """Return which model is named; a version or date behind a name changes nothing, another word does."""
-        if not said:
-            return Standing.UNSAID
-        text = folded(said)
-        for each in (text, text.rpartition("/")[2]):
-            if each in self._known:
-                return self._known[each]
-            for name in sorted(self._known, key=len, reverse=True):
-                if each.startswith(name) and _SUFFIX.fullmatch(each[len(name) :]):
-                    return self._known[name]
-        return Standing.OTHER
-
-
-def folded(name: str) -> str:
-    """Return a name as a lenient reader takes it: no case, no space, no invisible mark, look-alikes as one."""
-    text = unicodedata.normalize("NFKC", name.translate(_HYPHENS)).translate(_HYPHENS)
-    kept = "".join(mark for mark in text if not mark.isspace() and unicodedata.category(mark)[0] != "C")
-    return kept.casefold().translate(_ALIKE)
 
 
 def read(answer: Answer | Lack, names: Names) -> Reading:
@@ -169,7 +124,7 @@ def _routed(answer: Answer, names: Names, reading: Reading) -> Reading:
 def _served(said: str, names: Names, status: int, where: str) -> Reading:
     standing, shown = names.standing(said), said[:SAID_CHARACTERS]
     found = f"{status}, answered by `{shown}`{where}" if said else f"{status}, answered by a model that is not named"
-    return Reading(Kind.SERVED, standing, shown, found, status)
+    return Reading(Kind.SERVED, standing, shown, found, status, doubt=names.doubt(said))
 
 
 def documents_of(body: bytes) -> Iterator[Mapping[str, Any]]:

@@ -1,56 +1,45 @@
 """Checks of the way in: other interfaces of the same models, other spellings of a path, lists of models.
 
-Left to others: methods and WebSocket (`methods`, `websocket`), what stands in the body (`bodies`).
+Left to others: the interfaces as data (`places`), methods and WebSocket (`methods`, `websocket`), what stands in the
+body (`bodies`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
-from policy_engine.probe.asks import ANTHROPIC, JSON_TYPE, PROMPT, Ask, encoded, encoded_part
-from policy_engine.probe.checking import Asks, Check, Scene, Verdict, evidence, withheld
+from policy_engine.probe import places
+from policy_engine.probe.asks import Ask, Bearer, encoded, encoded_part
+from policy_engine.probe.checking import Asks, Check, Scene, Verdict, evidence, first, withheld
 from policy_engine.probe.outcomes import Evidence, Outcome
-from policy_engine.probe.reading import Kind, Standing, documents_of, read
+from policy_engine.probe.places import DEPLOYMENT, Places, asked_at, bodies
+from policy_engine.probe.reading import Kind, documents_of, read
+from policy_engine.probe.standing import Standing, folded
 from policy_engine.probe.wire import Answer
 
 GROUP: Final = "routes"
 LISTING: Final = "/v1/models"
+LISTINGS: Final = (LISTING, "/models", f"{LISTING}/")
 
 
-def _bodies(model: str) -> Mapping[str, dict[str, Any]]:
-    words, chat = [{"role": "user", "content": PROMPT}], {"model": model, "max_tokens": 1}
-    return {
-        "chat": {**chat, "messages": words},
-        "responses": {"model": model, "input": PROMPT, "max_output_tokens": 16},
-        "prompt": {**chat, "prompt": PROMPT},
-        "input": {"model": model, "input": PROMPT},
-        "contents": {"contents": [{"parts": [{"text": PROMPT}]}], "generationConfig": {"maxOutputTokens": 1}},
-        "native": {"model": model, "messages": words, "stream": False, "options": {"num_predict": 1}},
-        "generate": {"model": model, "prompt": PROMPT, "stream": False, "options": {"num_predict": 1}},
-        "unnamed": {"messages": words, "max_tokens": 1},
-    }
-
-
-def at(*places: tuple[str, str]) -> Asks:
-    """Return requests at paths, each with one of the known bodies; `{model}` in a path is the name, encoded."""
+def at(places: Places) -> Asks:
+    """Return requests for a model at each of some places."""
 
     def asks(_: Scene, model: str) -> Iterator[Ask]:
         for path, body in places:
-            headers = ANTHROPIC.headers if path.endswith("/messages") else (JSON_TYPE,)
-            yield Ask(
-                path, path.replace("{model}", encoded_part(model)), encoded(_bodies(model)[body]), headers=headers
-            )
+            yield asked_at(path, body, model)
 
     return asks
 
 
 def deployments(scene: Scene, model: str) -> Iterator[Ask]:
     """Ask a deployment by its name in the path, with another model in the body or none."""
-    path = f"/openai/deployments/{encoded_part(model)}/chat/completions?api-version=2024-10-21"
-    yield Ask("a deployment in the path, no model in the body", path, encoded(_bodies("")["unnamed"]))
+    bare = asked_at(DEPLOYMENT, "unnamed", model)
+    yield replace(bare, sent="a deployment in the path, no model in the body")
     other = scene.allowed if model == scene.forbidden else scene.forbidden
-    yield Ask("a deployment in the path, another in the body", path, encoded(_bodies(other)["chat"]))
+    yield replace(bare, sent="a deployment in the path, another in the body", body=encoded(bodies(other)["chat"]))
 
 
 def _paths(*changes: tuple[str, Any]) -> Asks:
@@ -102,36 +91,70 @@ forms = _paths(
 
 
 def listing(scene: Scene) -> Verdict:
-    """Say whether the list of models names one that the caller may not use."""
-    ask = Ask("the list of models", f"{LISTING}?limit=1000", method="GET", headers=())
+    """Say whether a list of models, at one of its paths, names one that the caller or a stranger may not use."""
+    asks = [
+        Ask(f"the list of models at {path}{without}", f"{path}?limit=1000", method="GET", headers=(), bearer=bearer)
+        for bearer, without in _callers(scene)
+        for path in LISTINGS
+    ]
+    return _worst([_looked_at(scene, ask, usual=ask is asks[0]) for ask in asks])
+
+
+def one(scene: Scene) -> Verdict:
+    """Say whether a model that the caller may not use is shown to it, or to a stranger, by its name."""
+    asks = (
+        Ask(f"the entry of {name}{without}", f"{LISTING}/{encoded_part(name)}", method="GET", headers=(), bearer=bearer)
+        for bearer, without in _callers(scene)
+        for name in scene.target.models.withheld
+    )
+    found = [_entry(scene, ask) for ask in asks]
+    shown = _worst(found)
+    return shown if shown.outcome is not Outcome.PASSED else Verdict(Outcome.PASSED, f"{len(found)} are not shown")
+
+
+def _callers(scene: Scene) -> tuple[tuple[Bearer, str], ...]:
+    """Return who looks: the caller, and a stranger where the caller has a credential."""
+    stranger = ((Bearer.NOBODY, ", without a credential"),) if scene.target.credentials.own else ()
+    return ((Bearer.OWN, ""), *stranger)
+
+
+def _looked_at(scene: Scene, ask: Ask, *, usual: bool) -> Verdict:
+    """Return what a list shows. Where lists usually are, there must be one; elsewhere there may be any other page."""
     answer = scene.sender.ask(ask)
     if not isinstance(answer, Answer) or not 200 <= answer.status < 300:
         return _not_listed(scene, ask, answer)
     ids = listed(answer)
-    leaked = [name for name in ids if scene.names.standing(name) is Standing.FORBIDDEN]
-    if leaked:
-        shown = Evidence(ask.sent, ask.method, ask.path, answer.status, leaked[0], f"{answer.status}, `{leaked[0]}`")
-        return Verdict(Outcome.HOLE, f"it shows {', '.join(f'`{name}`' for name in leaked)}", (shown,))
+    if leaked := [name for name in ids if scene.names.standing(name) is Standing.FORBIDDEN]:
+        return _leak(ask, answer, leaked)
     more = any(document.get("has_more") is True for document in documents_of(answer.body))
-    if not ids or more or not answer.whole:
-        return Verdict(Outcome.UNCLEAR, f"{answer.status}, and no list of models that could be read to its end")
+    text = folded(answer.body.decode("utf-8", "replace"))
+    page = not usual and not any(folded(name) in text for name in scene.target.models.withheld)
+    if not (ids or page) or more or not answer.whole:
+        return Verdict(Outcome.UNCLEAR, f"{ask.sent}: {answer.status}, and no list that could be read to its end")
     return Verdict(Outcome.PASSED, f"{len(ids)} models are shown, none that is forbidden")
 
 
-def one(scene: Scene) -> Verdict:
-    """Say whether a model that the caller may not use is shown when it is asked for by its name."""
-    found = []
-    for name in scene.target.models.withheld:
-        ask = Ask(f"the entry of {name}", f"{LISTING}/{encoded_part(name)}", method="GET", headers=())
-        answer = scene.sender.ask(ask)
-        if isinstance(answer, Answer) and 200 <= answer.status < 300:
-            ids = [each for document in documents_of(answer.body) if isinstance(each := document.get("id"), str)]
-            if any(scene.names.standing(each) is Standing.FORBIDDEN for each in ids):
-                shown = Evidence(ask.sent, ask.method, ask.path, answer.status, ids[0], f"{answer.status}, `{ids[0]}`")
-                return Verdict(Outcome.HOLE, f"{ask.sent} is shown", (shown,))
-        found.append(_not_listed(scene, ask, answer))
-    unclear = [each for each in found if each.outcome is Outcome.UNCLEAR]
-    return unclear[0] if unclear else Verdict(Outcome.PASSED, f"{len(found)} are not shown")
+def _entry(scene: Scene, ask: Ask) -> Verdict:
+    answer = scene.sender.ask(ask)
+    if isinstance(answer, Answer) and 200 <= answer.status < 300:
+        ids = [each for document in documents_of(answer.body) if isinstance(each := document.get("id"), str)]
+        if leaked := [each for each in ids if scene.names.standing(each) is Standing.FORBIDDEN]:
+            return _leak(ask, answer, leaked)
+    return _not_listed(scene, ask, answer)
+
+
+def _leak(ask: Ask, answer: Answer, leaked: list[str]) -> Verdict:
+    found = f"{answer.status}, it shows {', '.join(f'`{name}`' for name in leaked)}"
+    shown = Evidence(ask.sent, ask.method, ask.path, answer.status, leaked[0], found)
+    return Verdict(Outcome.HOLE, first((shown,)), (shown,))
+
+
+def _worst(verdicts: list[Verdict]) -> Verdict:
+    """Return the verdict over several places: their holes, else the first that is unclear, else that of the first."""
+    holes = tuple(shown for verdict in verdicts if verdict.outcome is Outcome.HOLE for shown in verdict.evidence)
+    if holes:
+        return Verdict(Outcome.HOLE, first(holes), holes)
+    return next((verdict for verdict in verdicts if verdict.outcome is Outcome.UNCLEAR), verdicts[0])
 
 
 def _not_listed(scene: Scene, ask: Ask, answer: Any) -> Verdict:
@@ -157,22 +180,16 @@ _PATH: Final = "decide on the path that is sent on: normalise it once, before th
 CHECKS: Final = (
     Check("listing", GROUP, "filter the list of models by the decisions for this caller", listing, rests=()),
     Check("listing-one", GROUP, "answer 404 for the entry of a model that this caller may not use", one, rests=()),
-    Check("route-chat", GROUP, _GUARD, withheld(at(("/v1/chat/completions", "chat"), ("/chat/completions", "chat")),
-                                                twin=True)),
-    Check("route-messages", GROUP, _GUARD, withheld(at(("/v1/messages", "chat"), ("/messages", "chat")), twin=True)),
-    Check("route-responses", GROUP, _GUARD, withheld(at(("/v1/responses", "responses"), ("/responses", "responses")),
-                                                     twin=True)),
-    Check("route-completions", GROUP, _GUARD, withheld(at(("/v1/completions", "prompt"),
-                                                          ("/v1/engines/{model}/completions", "prompt")), twin=True)),
-    Check("route-embeddings", GROUP, _GUARD, withheld(at(("/v1/embeddings", "input"), ("/embeddings", "input")),
-                                                      twin=True)),
-    Check("route-invocations", GROUP, _GUARD, withheld(at(("/invocations", "chat"), ("/model/{model}/invoke", "chat")),
-                                                       twin=True)),
+    Check("route-chat", GROUP, _GUARD, withheld(at(places.CHAT), twin=True)),
+    Check("route-messages", GROUP, _GUARD, withheld(at(places.MESSAGES), twin=True)),
+    Check("route-responses", GROUP, _GUARD, withheld(at(places.RESPONSES), twin=True)),
+    Check("route-completions", GROUP, _GUARD, withheld(at(places.COMPLETIONS), twin=True)),
+    Check("route-embeddings", GROUP, _GUARD, withheld(at(places.EMBEDDINGS), twin=True)),
+    Check("route-invocations", GROUP, _GUARD, withheld(at(places.INVOCATIONS), twin=True)),
     Check("route-deployments", GROUP, "guard every path; take the model from the path where the upstream does",
           withheld(deployments, twin=True)),
     Check("route-native", GROUP, "guard every path; close the upstream's own interface",
-          withheld(at(("/api/chat", "native"), ("/api/generate", "generate"),
-                      ("/v1beta/models/{model}:generateContent", "contents")), twin=True)),
+          withheld(at(places.NATIVE), twin=True)),
     Check("path-slash", GROUP, _PATH, withheld(slashes)),
     Check("path-dots", GROUP, _PATH, withheld(dots)),
     Check("path-encoded", GROUP, _PATH, withheld(percents)),

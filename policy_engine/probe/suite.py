@@ -22,8 +22,9 @@ from policy_engine.probe.catalogue import CHECKS, LAST, known
 from policy_engine.probe.checking import PLAIN, Check, Scene, Verdict, skipped, unprobed, withheld
 from policy_engine.probe.names import plain
 from policy_engine.probe.outcomes import EVIDENCE_COUNT, SCHEMA, Outcome, Report, Result
-from policy_engine.probe.reading import Kind, Names, Reading, Standing, read
+from policy_engine.probe.reading import Kind, Reading, read
 from policy_engine.probe.sender import Sender, Spent
+from policy_engine.probe.standing import Names, Standing
 from policy_engine.probe.target import Target
 from policy_engine.probe.wire import Answer, Lack
 
@@ -31,6 +32,13 @@ Progress = Callable[[int, int], None]
 
 PLAIN_FIX = "ask for a decision on every request before it is sent on, and deny without one"
 _GENERIC = frozenset({"content-length", "content-type", "date", "connection", "transfer-encoding", "vary"})
+_EDGE = frozenset({
+    "server", "via", "strict-transport-security", "alt-svc", "cache-control", "content-security-policy",
+    "permissions-policy", "referrer-policy", "x-content-type-options", "x-frame-options", "x-request-id",
+    "x-xss-protection",
+})  # fmt: skip
+"""What proxies write themselves; nginx's `add_header` leaves it off a refusal, so it is no mark of the upstream."""
+_CORS = "access-control-"
 _NAMELESS = "answers do not name their model, so nobody can tell which one answers"
 _SPENT = "the number of requests that was agreed (--requests), or of bytes, is used up"
 
@@ -89,9 +97,9 @@ class _Run:
             shown = scene.put(ask)[1]
             self._plain(Verdict(Outcome.HOLE, f"asked for the allowed model: {shown.found}", (shown,)), 2)
             return "the allowed model is answered by the forbidden one"
-        scene.names.learn(reading.said)
         count = self.sender.count
         refusal = self.sender.ask(scene.form.ask(scene.forbidden, "the plain question"))
+        scene.names.learn(reading.said, read(refusal, scene.names).said)
         scene.marks = _marks(answer, refusal)
         verdict = withheld(plain)(scene)
         self._plain(verdict, self.sender.count - count)
@@ -171,4 +179,5 @@ def _marks(answer: Answer, refusal: Answer | Lack) -> frozenset[str]:
     if not isinstance(refusal, Answer) or refusal.status < 400:
         return frozenset()
     served, refused = ({name for name, _ in each.headers} for each in (answer, refusal))
-    return frozenset(served - refused - _GENERIC)
+    own = served - refused - _GENERIC - _EDGE
+    return frozenset(name for name in own if not name.startswith(_CORS))

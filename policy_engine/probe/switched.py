@@ -18,7 +18,8 @@ from policy_engine.limits import LIMITS
 from policy_engine.probe.asks import JSON_TYPE, Ask, encoded, to_bytes
 from policy_engine.probe.checking import Check, Scene, Verdict, skipped, unprobed
 from policy_engine.probe.outcomes import Evidence, Outcome
-from policy_engine.probe.reading import Kind, folded
+from policy_engine.probe.reading import Kind
+from policy_engine.probe.standing import folded
 from policy_engine.probe.streams import Watched, watching
 from policy_engine.probe.target import Switching, Target, address
 from policy_engine.probe.wire import Answer, Unanswered, Wire

@@ -1,4 +1,4 @@
-"""The check of WebSocket: a handshake for the forbidden model, and what is said behind it (RFC 6455).
+"""The check of WebSocket: handshakes and first messages for the forbidden model, and who answers (RFC 6455).
 
 Rules of the room: a handshake that is accepted is no hole by itself; what counts is which model the frames behind it
 name. Few frames are read, each of bounded length, and nothing is asked that takes more than a token.
@@ -10,14 +10,15 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from typing import Final
 
 from policy_engine.limits import LIMITS
 from policy_engine.probe.asks import Ask, encoded, encoded_part
-from policy_engine.probe.checking import Check, Scene, Verdict, evidence, judged
+from policy_engine.probe.checking import DECOY, Check, Scene, Verdict, evidence, judged
 from policy_engine.probe.reading import Kind, Reading, read
+from policy_engine.probe.standing import folded
 from policy_engine.probe.wire import Answer, Exchange, Lack, Unanswered
 
 GROUP: Final = "methods"
@@ -26,43 +27,71 @@ SWITCHING: Final = 101
 _LENGTH_16, _LENGTH_64 = 126, 127
 
 
-def handshakes(scene: Scene, model: str) -> Iterator[Ask]:
-    """Ask for an upgrade where models are talked to live, and where they are asked otherwise."""
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A handshake, and the model that the first message behind it names; `beside` says that the query names another."""
+
+    ask: Ask
+    model: str
+    beside: bool = False
+
+
+def calls(scene: Scene) -> Iterator[Call]:
+    """Ask for upgrades where models are talked to live, and where they are asked otherwise: the forbidden model in the
+    query and the first message, and in the message alone, with the allowed one in the query or none."""
     key = base64.b64encode(secrets.token_bytes(16)).decode()
     headers = (
         ("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "13"),
         ("Sec-WebSocket-Key", key), ("Sec-WebSocket-Protocol", "realtime"),
     )  # fmt: skip
     for path in ("/v1/realtime", scene.form.path, "/v1/responses"):
-        query = f"{path}?model={encoded_part(model)}"
-        yield Ask(f"a WebSocket at {path}", query, method="GET", headers=headers)
+        bare = Ask(f"a WebSocket at {path}", path, method="GET", headers=headers)
+        yield Call(replace(bare, path=_with(path, scene.forbidden)), scene.forbidden)
+        sent = f"{bare.sent}, the model in its first message"
+        yield Call(replace(bare, sent=sent), scene.forbidden)
+        other = replace(bare, sent=f"{sent}, the other in the query", path=_with(path, scene.allowed))
+        yield Call(other, scene.forbidden, beside=True)
+
+
+def _with(path: str, model: str) -> str:
+    return f"{path}?model={encoded_part(model)}"
 
 
 def live(scene: Scene) -> Verdict:
-    """Open a WebSocket for the forbidden model, speak once, and look who answers."""
+    """Open WebSockets for the forbidden model, speak once on each, and look who answers."""
     pairs = []
-    for ask in handshakes(scene, scene.forbidden):
-        reading = _talk(scene, ask)
-        pairs.append((reading, evidence(ask, reading)))
+    for call in calls(scene):
+        reading = _talk(scene, call)
+        if reading.forbidden and call.beside:
+            reading = _unless_repeated(scene, call, reading)
+        pairs.append((reading, evidence(call.ask, reading)))
     return judged(pairs)
 
 
-def _talk(scene: Scene, ask: Ask) -> Reading:
+def _unless_repeated(scene: Scene, call: Call, reading: Reading) -> Reading:
+    """Return what is known where both models are named: nothing, if a made-up name comes back as well."""
+    if folded(_talk(scene, replace(call, model=DECOY)).said) != folded(DECOY):
+        return reading
+    return replace(reading, kind=Kind.UNCLEAR, found=f"{reading.found}; but any name is repeated there")
+
+
+def _talk(scene: Scene, call: Call) -> Reading:
     try:
-        with scene.sender.open(ask, LIMITS.probe_answer_bytes) as opened:
+        with scene.sender.open(call.ask, LIMITS.probe_answer_bytes) as opened:
             if opened.status != SWITCHING:
                 return read(opened.rest(), scene.names)
-            return _heard(scene, opened)
+            return _heard(scene, opened, call.model)
     except Unanswered as unanswered:
         return read(unanswered.lack, scene.names)
 
 
-def _heard(scene: Scene, opened: Exchange) -> Reading:
-    """Return what is said behind a handshake that was accepted."""
-    words = {"max_output_tokens": 1, "model": scene.forbidden, "input": []}
-    question = {"type": "response.create", "model": scene.forbidden, "response": words}
+def _heard(scene: Scene, opened: Exchange, model: str) -> Reading:
+    """Return what is said behind a handshake that was accepted: the answer of the forbidden model, a refusal, or who
+    else has spoken. A first word may be the session's alone, so others are waited for."""
+    heard = Reading(Kind.UNCLEAR, found="the handshake is accepted, and no model is named behind it", status=SWITCHING)
+    words = {"max_output_tokens": 1, "model": model, "input": []}
     try:
-        opened.send(masked(TEXT, encoded(question)))
+        opened.send(masked(TEXT, encoded({"type": "response.create", "model": model, "response": words})))
         for _ in range(LIMITS.probe_frames_count):
             opened.wait(LIMITS.probe_frame_seconds)
             code, data = frame(opened)
@@ -72,10 +101,12 @@ def _heard(scene: Scene, opened: Exchange) -> Reading:
             reading = read(Answer(200, (), data, True), scene.names)  # read as an answer that began well
             if reading.kind is not Kind.UNCLEAR:
                 found = reading.found.removeprefix("200").lstrip(", ")
-                return replace(reading, found=f"accepted, then {found}", status=SWITCHING)
+                heard = replace(reading, found=f"accepted, then {found}", status=SWITCHING)
+            if heard.forbidden or heard.kind is Kind.REFUSED:
+                break
     except (OSError, HTTPException, ValueError):
-        pass  # nothing more was said in time, or what was said is no frame: the handshake alone is what is known
-    return Reading(Kind.UNCLEAR, found="the handshake is accepted, and no model is named behind it", status=SWITCHING)
+        pass  # nothing more was said in time, or what was said is no frame: what was heard before is what is known
+    return heard
 
 
 def masked(code: int, data: bytes) -> bytes:
@@ -100,5 +131,10 @@ def frame(opened: Exchange) -> tuple[int, bytes]:
 
 
 CHECKS: Final = (
-    Check("websocket", GROUP, "decide at the handshake, by the same code as for requests; close what is refused", live),
+    Check(
+        "websocket",
+        GROUP,
+        "decide at the handshake as on a request, and again on each model that is named later",
+        live,
+    ),
 )

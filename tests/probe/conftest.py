@@ -64,10 +64,11 @@ def _running() -> Iterator[Served]:
 @pytest.fixture
 def served(_running: Served) -> Served:
     """Offer the gateway without a hole and without a past."""
-    _running.gateway.holes, _running.gateway.up = frozenset(), True
+    _running.gateway.holes, _running.gateway.styles, _running.gateway.up = frozenset(), frozenset(), True
     _running.gateway.switched.clear()
     _running.gateway.cached.clear()
     _running.upstream.reached.clear()
+    _running.upstream.called = {}
     return _running
 
 

@@ -1,7 +1,8 @@
 """A gateway with holes, made for the tests: strict in everything but what its holes name.
 
 Without one it refuses whatever it does not understand. Each hole is a fault that gateways are known to have; it bears
-the name of the check that must find it.
+the name of the check that must find it; a further way to the same check stands behind a slash. `styles` are what good
+gateways differ in.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qs
 
 from tests.probe.tokens import signature, unpacked
 from tests.probe.upstream import Upstream, document_of, path_of, place_of, whole
@@ -26,6 +28,8 @@ ALLOWED, FORBIDDEN, ALIAS, DERIVATIVE, FAILING, DEFAULT = (
 MODELS = {ALLOWED: ALLOWED, FORBIDDEN: FORBIDDEN, ALIAS: FORBIDDEN, DERIVATIVE: DERIVATIVE, FAILING: FAILING}
 MODEL_PATHS = frozenset({"/v1/chat/completions", "/v1/messages", "/v1/completions", "/v1/embeddings", "/v1/responses"})
 BODY_BYTES = 65_536
+LARGE_BYTES = 1_048_576
+EDGE = ((b"access-control-allow-origin", b"*"), (b"strict-transport-security", b"max-age=1"), (b"via", b"1.1 edge"))
 CACHE_SECONDS = 30.0
 
 
@@ -67,6 +71,11 @@ def _spelled(seen: Seen, kind: Callable[[str], bool]) -> bool:
     return isinstance(name, str) and name not in MODELS and kind(name)
 
 
+def _unread(seen: Seen, window: int, models: int) -> bool:
+    """Say whether a body is longer than what is read of it, and no longer than what is taken."""
+    return window < len(seen.body) <= LARGE_BYTES and seen.text.count('"model"') == models
+
+
 def _place(seen: Seen, *places: str) -> bool:
     return seen.method == "POST" and place_of(seen.path) in places
 
@@ -88,14 +97,19 @@ PASSES: dict[str, Callable[[Seen], bool]] = {
     "name-escaped": lambda seen: '"\\u' in seen.text and seen.text.count("odel") == 1,
     "name-shape": lambda seen: isinstance(seen.loose.get("model"), (list, dict)),
     "name-missing": lambda seen: _place(seen, "/v1/chat/completions") and seen.names in ([], [""], [None]),
+    "name-missing/models": lambda seen: not seen.names and FORBIDDEN in seen.loose.get("models", ()),
     "decision-headers": lambda seen: any(word in name for word in HEAD_WORDS for name in seen.headers),
     "rewrite-headers": lambda seen: any(value in ("/healthz", "OPTIONS") for value in seen.headers.values()),
+    "rewrite-headers/health": lambda seen: seen.path == "/healthz" and "x-original-url" in seen.headers,
     "escaped-key": lambda seen: "u006dodel" in seen.text or "mod\\u0065l" in seen.text,
     "key-case": lambda seen: len(seen.names) == 2,
     "nested-model": lambda seen: any(isinstance(value, dict) and "model" in value for value in seen.loose.values()),
     "second-document": lambda seen: '}{"model"' in seen.text or '}\n{"model"' in seen.text,
     "late-model": lambda seen: len(seen.body) > BODY_BYTES and seen.text.count('"model"') == 1,
+    "late-model/128-kib": lambda seen: _unread(seen, 131_072, 1),
+    "late-model/512-kib": lambda seen: _unread(seen, 524_288, 1),
     "late-duplicate": lambda seen: len(seen.body) > BODY_BYTES and seen.text.count('"model"') == 2,
+    "late-duplicate/128-kib": lambda seen: _unread(seen, 131_072, 2),
     "compressed": lambda seen: "content-encoding" in seen.headers,
     "chunked": lambda seen: seen.chunked,
     "multipart": lambda seen: "multipart" in seen.kind,
@@ -126,6 +140,7 @@ class Gateway:
 
     upstream: Upstream
     holes: frozenset[str] = frozenset()
+    styles: frozenset[str] = frozenset()
     up: bool = True
     switched: dict[str, float] = field(default_factory=dict)
     cached: dict[str, float] = field(default_factory=dict)
@@ -135,19 +150,42 @@ class Gateway:
         if scope["type"] == "lifespan":
             return
         if scope["type"] == "websocket":
-            if "websocket" in self.holes:
-                await self.upstream(scope, receive, send)
-            else:
-                await receive()
-                await send({"type": "websocket.close", "code": 1008})
+            await self._live(scope, receive, send)
             return
         seen = await _seen(scope, receive)
+        send = _edged(send) if "edge" in self.styles else send
         if seen.path == "/engine/v1/switches":
             await self._switch(seen, send)
-        elif any(PASSES[hole](seen) for hole in self.holes & PASSES.keys()):
+        elif any(PASSES[hole](seen) for hole in self.holes & PASSES.keys()) and self._who(seen) is not None:
             await self.upstream.answer(scope, seen.body, send)
-        else:
+        elif not await self._styled(seen, send):
             await self._guarded(scope, seen, send)
+
+    async def _live(self, scope: Any, receive: Any, send: Any) -> None:
+        """Refuse a WebSocket; with a hole, or where they are this gateway's style, let some through."""
+        (model,) = parse_qs(scope["query_string"].decode()).get("model", [""])
+        late = {"websocket/message-alone": "", "websocket/message-beside": ALLOWED}
+        if "websocket" in self.holes or any(model == late[hole] for hole in self.holes & late.keys()):
+            await self.upstream(scope, receive, send)
+        elif "live" in self.styles and model == ALLOWED:
+            await self.upstream(scope, _heeded(receive, send), send)
+        else:
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _styled(self, seen: Seen, send: Any) -> bool:
+        """Answer what is answered without the upstream, by this gateway's styles; say whether it was."""
+        if "health" in self.styles and seen.path == "/healthz":
+            await whole(send, 200, {"status": "ok", "seconds": time.monotonic()})
+        elif "edge" in self.styles and seen.method == "OPTIONS":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+        elif "site" in self.styles and seen.method == "GET" and seen.path == "/models":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/html")]})
+            await send({"type": "http.response.body", "body": b"<html>Our models</html>"})
+        else:
+            return False
+        return True
 
     async def _switch(self, seen: Seen, send: Any) -> None:
         """Engage a switch, as the engine does."""
@@ -160,7 +198,9 @@ class Gateway:
 
     async def _guarded(self, scope: Any, seen: Seen, send: Any) -> None:
         who = self._who(seen)
-        if who is None:
+        if self._is_shown(seen, who):
+            await self.upstream.listing("/v1/models" if seen.path == "/models" else seen.path, send)
+        elif who is None:
             await refused(send, 401)
         elif seen.path.startswith("/v1/models") and seen.method == "GET":
             await self._listing(scope, seen, send)
@@ -174,12 +214,21 @@ class Gateway:
             else:
                 await self._sent_on(scope, seen, model, send)
 
+    def _is_shown(self, seen: Seen, who: str | None) -> bool:
+        """Say whether a hole shows all models at a path, to strangers or to callers."""
+        to_strangers = {"/v1/models": "listing/strangers", f"/v1/models/{FORBIDDEN}": "listing-one/strangers"}
+        to_callers = {"/models": "listing/short-path", "/v1/models/": "listing/slash"}
+        return seen.method == "GET" and (to_callers if who else to_strangers).get(seen.path) in self.holes
+
     def _who(self, seen: Seen) -> str | None:
         """Return whom a request is from, `None` for nobody."""
         if "identity-headers" in self.holes and "x-forwarded-user" in seen.headers:
             return seen.headers["x-forwarded-user"]
-        given = seen.headers.get("authorization", "")
-        if not given and "no-credentials" in self.holes:
+        key = seen.headers.get("x-api-key")
+        given = seen.headers.get("authorization") or key or ""
+        if not given and ("no-credentials" in self.holes or self._is_open(seen)):
+            return "alice"
+        if key in ("", "null", "undefined") and "no-credentials/empty-key" in self.holes:
             return "alice"
         parts = given.removeprefix("Bearer ").split(".")
         try:
@@ -192,6 +241,9 @@ class Gateway:
         living = claims["exp"] > time.time() or "expired-credential" in self.holes
         ours = claims["aud"] == "gateway" or "foreign-credentials" in self.holes
         return str(claims["sub"]) if (signed or unsigned or changed) and living and ours else None
+
+    def _is_open(self, seen: Seen) -> bool:
+        return "no-credentials/route" in self.holes and seen.path == "/v1/messages"
 
     def _model(self, seen: Seen) -> str:
         """Return the one model of a strict body, empty where there is none that is beyond doubt."""
@@ -234,6 +286,8 @@ class Gateway:
         body = _clean(seen.loose, str(seen.loose["model"]) if late else model)
         if "fallback-asked" in self.holes and seen.loose.get("fallbacks") == [FORBIDDEN]:
             body = _clean(seen.loose, FORBIDDEN)
+        if any(_falls_back(hole, seen.loose) for hole in self.holes):
+            body = _clean(seen.loose, FORBIDDEN)
         if "fallback-forced" in self.holes and model == FAILING:
             body = _clean(seen.loose, FORBIDDEN)
         cut = seen.loose.get("stream") and "stream-cut" not in self.holes
@@ -270,14 +324,56 @@ INLINE = frozenset({
     "plain", "alias", "derivative", "body-model", "header-model", "identity-headers", "duplicate-key", "websocket",
     "listing", "listing-one", "fallback-asked", "fallback-forced", "no-credentials", "foreign-credentials",
     "jwt-unsigned", "jwt-changed", "expired-credential", "authorizer-down", "stale-answer", "stream-cut",
+    "no-credentials/route", "websocket/message-alone", "websocket/message-beside", "listing/strangers",
+    "listing/short-path", "listing/slash", "listing-one/strangers", "fallback-asked/models",
+    "fallback-asked/fallback_models", "fallback-asked/content_policy_fallbacks", "fallback-asked/streamed",
 })  # fmt: skip
 HOLES = frozenset(PASSES) | INLINE
-"""Every hole that the gateway can have: one for each check of the suite."""
+"""Every hole that the gateway can have by day: one for each check of the suite, and further ways to some."""
+
+
+def check_of(hole: str) -> str:
+    """Return the check that must find a hole."""
+    return hole.partition("/")[0]
+
+
+def _falls_back(hole: str, document: Mapping[str, Any]) -> bool:
+    """Say whether a caller is let to name a fallback, in the member that a hole is about."""
+    check, _, member = hole.partition("/")
+    if check != "fallback-asked":
+        return False
+    if member == "streamed":
+        return bool(document.get("stream")) and document.get("fallbacks") == [FORBIDDEN]
+    return bool(member) and FORBIDDEN in json.dumps(document.get(member)) and "route" not in document
 
 
 def _clean(document: Mapping[str, Any], model: str) -> bytes:
     kept = ("messages", "max_tokens", "stream", "prompt", "input")
     return json.dumps({"model": model, **{name: document[name] for name in kept if name in document}}).encode()
+
+
+def _edged(send: Any) -> Any:
+    """Return a `send` that adds what an edge writes over answers, and leaves off refusals."""
+
+    async def edged(event: Any) -> None:
+        if event["type"] == "http.response.start" and event["status"] < 400:
+            event = {**event, "headers": [*event["headers"], *EDGE]}
+        await send(event)
+
+    return edged
+
+
+def _heeded(receive: Any, send: Any) -> Any:
+    """Return a `receive` that closes a WebSocket whose message names another model than the one it was opened for."""
+
+    async def heeded() -> Any:
+        event = await receive()
+        if event["type"] == "websocket.receive" and json.loads(event["text"]).get("model", ALLOWED) != ALLOWED:
+            await send({"type": "websocket.close", "code": 1008})
+            return {"type": "websocket.disconnect", "code": 1008}
+        return event
+
+    return heeded
 
 
 async def refused(send: Any, status: int) -> None:

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 from policy_engine.limits import LIMITS
 from policy_engine.probe import Outcome, Target, run
+from policy_engine.probe.bodies import PADS_BYTES
 from policy_engine.probe.catalogue import NAMES
 from tests.docs import pages
 from tests.probe.conftest import Served, everything
@@ -62,8 +63,17 @@ def test_the_numbers_on_the_page_are_true(served: Served, aimed: Callable[..., T
     assert LIMITS.probe_answer_bytes == 256 * 1_024 and LIMITS.probe_answer_seconds == 15
     assert (LIMITS.probe_stale_seconds, LIMITS.probe_cut_seconds, LIMITS.probe_switch_seconds) == (3, 2, 60)
     assert "after three seconds" in text and "more than two seconds after the switch" in text
-    sent = run(aimed(down=None, up=None, switching=None, privileged=("admin", "root"))).requests
-    assert "about 260 requests" in text and 250 <= sent <= 290
+    report = run(aimed(down=None, up=None, switching=None, privileged=("admin", "root")))
+    assert "about 320 requests" in text and 300 <= report.requests <= 340
+    assert "32 MiB" in text and report.sent_bytes < LIMITS.probe_sent_bytes == 32 * 2**20
+    shown = [f"{size:,}" for size in PADS_BYTES]
+    assert f"behind {', '.join(shown[:-1])} and {shown[-1]} bytes" in text
+
+
+def test_the_large_bodies_leave_room_for_the_rest() -> None:
+    """Asked for both models, late and twice, and each of the latter once more with a made-up name, they are at most
+    half of the bytes that may be sent."""
+    assert 4 * sum(PADS_BYTES) < LIMITS.probe_sent_bytes / 2
 
 
 def test_the_page_explains_each_outcome() -> None:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policy_engine.errors import InputRefused
-from policy_engine.probe.reading import Kind, Names, Standing, folded, read
+from policy_engine.probe.reading import Kind, read
+from policy_engine.probe.standing import Names, Standing, folded
 from policy_engine.probe.target import Models
 from policy_engine.probe.wire import Answer, Lack
 from tests.probe.upstream import completion

@@ -30,12 +30,14 @@ MODEL_HEADERS = ("x-model", "x-ai-eg-model", "x-gateway-model-name", "model", "x
 
 @dataclass
 class Upstream:
-    """A raw ASGI application in the place of models. `models` are those it has, by name and other names."""
+    """A raw ASGI application in the place of models. `models` are those it has, by name and other names; `called` is
+    what their answers call them, where that is something else."""
 
     models: Mapping[str, str]
     default: str = ""
     failing: str = ""
     lenient: bool = True
+    called: Mapping[str, str] = field(default_factory=dict)
     reached: list[tuple[str, str, str]] = field(default_factory=list)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -61,7 +63,7 @@ class Upstream:
         query = {name: values[-1] for name, values in parse_qs(scope["query_string"].decode()).items()}
         document = document_of(headers, body)
         if path.startswith("/v1/models"):
-            await self._listing(path, send)
+            await self.listing(path, send)
             return
         model = self.resolved(named(path, query, headers, document) or self.default)
         await self._served(scope, path, model, document, send)
@@ -88,8 +90,9 @@ class Upstream:
         elif document.get("stream"):
             await self._stream(path, model, int(document.get("max_tokens") or 1), send)
         else:
-            head = [*JSON, (b"openai-model", model.encode())]
-            await whole(send, 200, completion(path, model), head)
+            said = self.called.get(model, model)
+            head = [*JSON, (b"openai-model", said.encode())]
+            await whole(send, 200, completion(path, said), head)
 
     def resolved(self, name: str) -> str:
         """Return the model of a name as a lenient upstream finds it, empty without one."""
@@ -98,7 +101,8 @@ class Upstream:
         text = re.sub(r"(:latest|@latest|:0)$", "", text.rpartition("/")[2])
         return self.models.get(text, "")
 
-    async def _listing(self, path: str, send: Any) -> None:
+    async def listing(self, path: str, send: Any) -> None:
+        """Show all models, or the one of a path."""
         one = path.removeprefix("/v1/models").strip("/")
         entries = {name: {"id": name, "object": "model"} for name in self.models}
         if one:
@@ -110,21 +114,29 @@ class Upstream:
         headers = [(b"content-type", b"text/event-stream"), (b"x-upstream", b"fake")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         for _ in range(min(tokens, STREAM_CHUNKS)):
-            data = b"data: %b\n\n" % json.dumps(completion(path, model)).encode()
+            data = b"data: %b\n\n" % json.dumps(completion(path, self.called.get(model, model))).encode()
             await send({"type": "http.response.body", "body": data, "more_body": True})
             await asyncio.sleep(CHUNK_SECONDS if tokens > 1 else 0)
         await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
 
     async def _live(self, scope: Any, receive: Any, send: Any) -> None:
+        """Talk live to the model of the query; a lenient one changes it for each message that names another."""
         await receive()
         query = parse_qs(scope["query_string"].decode())
         model = self.resolved(query.get("model", [""])[-1])
         self.reached.append(("WEBSOCKET", scope["path"], model))
         await send({"type": "websocket.accept"})
-        session = {"type": "session.created", "session": {"object": "realtime.session", "model": model}}
-        await send({"type": "websocket.send", "text": json.dumps(session)})
-        while (await receive())["type"] != "websocket.disconnect":
-            pass
+        if model:
+            session = {"type": "session.created", "session": {"object": "realtime.session", "model": model}}
+            await send({"type": "websocket.send", "text": json.dumps(session)})
+        while (event := await receive())["type"] != "websocket.disconnect":
+            named = self.resolved(json.loads(event["text"]).get("model", ""))
+            if self.lenient and named:
+                self.reached.append(("WEBSOCKET", scope["path"], named))
+                response = {"object": "response", "model": named, "output": []}
+                await send(
+                    {"type": "websocket.send", "text": json.dumps({"type": "response.done", "response": response})}
+                )
 
 
 async def whole(send: Any, status: int, document: Any, headers: Any = JSON) -> None:
