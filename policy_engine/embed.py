@@ -187,7 +187,8 @@ class PolicyEngine:
         """Return those of a listing that the subject may use, as they were and in their order.
 
         Models are ids or aliases, or mappings with an `id` (as in `/v1/models`). Each is decided, so each has an entry
-        and a listing shows exactly what could be called; an id that could not be asked for is left out.
+        and a listing shows exactly what could be called; an id that could not be asked for is left out. Raises
+        `StoreUnavailable` where one of them was not decided: a listing without it would say that it may not be used.
         """
         listing = Filtering(models, request_of(subject=subject, model=ANY, action=action, **more))
         return listing.allowed(self._asked.decide_many(listing.requests))

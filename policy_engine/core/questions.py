@@ -16,11 +16,14 @@ from typing import Any, Final, Generic, NotRequired, TypedDict, TypeVar
 from policy_engine.core.decision import Decision, Request
 from policy_engine.core.factparse import parse_location
 from policy_engine.core.facts import Location
-from policy_engine.errors import InputRefused
+from policy_engine.core.reasonclasses import Why, leading
+from policy_engine.errors import EngineUnavailable, InputRefused, StoreUnavailable
 from policy_engine.limits import LIMITS
 
 PLACES_COUNT: Final = 1_024
 """How many codes of places are kept with what they say."""
+_FORKED: Final = "engine.forked"
+"""The code, of those that begin with `engine.`, that an engine in the caller's own process gives."""
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -118,10 +121,27 @@ class Filtering(Generic[M]):
         self.requests = [replace(request, model=id) for id in ids]
 
     def allowed(self, decisions: Sequence[Decision]) -> list[M]:
-        """Return the models whose decision is an allow, as they were and in their order."""
+        """Return the models whose decision is an allow, as they were and in their order.
+
+        Raises `StoreUnavailable` where nobody decided on one of them, and its kind `EngineUnavailable` where that is
+        because an engine afar gave no answer: a listing without that model would say that it may not be used.
+        """
+        for decision in decisions:
+            if decision.allowed is not True:
+                _require_decided(decision)
         pairs = zip(self.requests, decisions, strict=True)
         usable = {request.model for request, decision in pairs if decision.allowed is True}
         return [model for model in self._models if _id_of(model) in usable]
+
+
+def _require_decided(denied: Decision) -> None:
+    """Raise `StoreUnavailable` for a deny that is an outage: the doors answer 503 to the same ones."""
+    codes = [reason.code for reason in denied.reasons]
+    if leading(codes) is not Why.OUTAGE:
+        return
+    afar = codes[0].startswith("engine.") and codes[0] != _FORKED
+    kind = EngineUnavailable if afar else StoreUnavailable
+    raise kind(f"not every model of the listing was decided ({codes[0]})", where="engine")
 
 
 def _id_of(model: Any) -> str | None:

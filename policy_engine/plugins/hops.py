@@ -20,7 +20,7 @@ from typing import Any, Final
 from policy_engine.core.decision import Decision
 from policy_engine.core.dialects import Dialect, Refusal, malformed, refusal, unauthenticated, unavailable
 from policy_engine.core.wording import Wording
-from policy_engine.errors import InputRefused
+from policy_engine.errors import InputRefused, StoreUnavailable
 from policy_engine.plugins.callers import GatewayCaller
 from policy_engine.plugins.engines import GatewayEngine
 
@@ -105,10 +105,9 @@ class Hops:
         return kept.decision
 
     async def usable(self, caller: GatewayCaller, hops: Collection[Hop], dialect: Dialect) -> frozenset[Hop]:
-        """Return the hops that the caller may make. Raises `Refused` where none is and the engine gave no answer.
+        """Return the hops that the caller may make. Raises `Refused` where one of them was not decided.
 
-        Each is decided, so a listing shows what could be called. An engine that is away would hide everything: so where
-        nothing is left, one hop more is asked for, and an outage is said instead of an empty listing.
+        Each is decided, so a listing shows what could be called; an outage is said instead of what is left.
         """
         kept: set[Hop] = set()
         for region in {hop.serving_region for hop in hops}:
@@ -123,18 +122,11 @@ class Hops:
                 )
             except InputRefused:
                 raise Refused(malformed(dialect, NOT_ASKABLE)) from None
+            except StoreUnavailable as error:
+                log.error("a listing could not be decided: %s", type(error).__name__)
+                raise Refused(unavailable(dialect)) from None
             kept |= {Hop(model, serving_region=region) for model in found}
-        if not kept and hops:
-            await self._answers(Journey(caller, dialect), next(iter(hops)))
         return frozenset(kept)
-
-    async def _answers(self, journey: Journey, hop: Hop) -> None:
-        """Raise `Refused` where the engine gives no answer of its own; a deny is one."""
-        try:
-            await self._ask(journey, hop)
-        except Refused as refused:
-            if refused.answer.status == unavailable(journey.dialect).status:
-                raise
 
     async def _ask(self, journey: Journey, hop: Hop) -> Allowed:
         caller, asked_at = journey.caller, self._clock()

@@ -4,6 +4,8 @@ Rules of the room:
 - The question is noted before it is sent: the budget counts from then, and so does what was heard.
 - An allow that comes when its budget is spent is a deny. One that was overtaken by what was heard is asked for again.
 - Every way to have no answer is a deny with a code of its own, beginning with `engine.`; none is an exception.
+- Of many questions a few batches are under way at once: an engine that has to answer all of them at the same time
+  answers none in time. Each has a deadline of its own, and one that fails denies its own questions alone.
 Left to others: bytes (`exchange`, `reading`), holds (`holds`), threads (`background`).
 """
 
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -24,7 +26,7 @@ from policy_engine.core.questions import body_of
 from policy_engine.errors import EngineUnavailable
 from policy_engine.limits import Limits
 from policy_engine.remote.breaker import Breaker, Circuit
-from policy_engine.remote.exchange import UNREADABLE, Exchange, Unanswered
+from policy_engine.remote.exchange import UNREACHABLE, UNREADABLE, Exchange, Unanswered
 from policy_engine.remote.reading import Unreadable, read_decision, read_decisions, read_object, read_page
 
 EVALUATION: Final = "/access/v1/evaluation"
@@ -41,7 +43,7 @@ _SENTENCES: Final[Mapping[str, str]] = {
     AWAY: "The decision service has not answered for a while, so nothing is allowed until it does.",
     LATE: "The answer came when it could not be used any more, so nothing is allowed.",
     "engine.refused": "The decision service does not take this question from this caller, so nothing is allowed.",
-    "engine.unreachable": "The decision service did not answer in time, so nothing is allowed.",
+    UNREACHABLE: "The decision service did not answer in time, so nothing is allowed.",
     UNREADABLE: "What the decision service answered cannot be read, so nothing is allowed.",
 }
 
@@ -94,11 +96,27 @@ class Asker:
                 return found
         return unanswered(LATE, request)
 
-    async def many(self, requests: Sequence[Request], seconds: float, owner: object) -> list[Decision]:
-        """Return the decisions of requests, in order; in as many exchanges as bodies and heads may be long."""
-        parts = list(self._parts(requests))
-        found = await asyncio.gather(*(self._batch(part, seconds, owner) for part in parts))
-        return [decision for part in found for decision in part]
+    async def many(
+        self, parts: Sequence[Sequence[Request]], seconds: float, owner: object, *, at_once: int
+    ) -> list[Decision]:
+        """Return the decisions of requests that `parts_of` put together, in order; each part is one exchange.
+
+        So many parts `at_once` are under way, each with `seconds` from when it is sent: where none has to wait for
+        another, that is the time for all of them. Parts that find the circuit open are denied without waiting.
+        """
+        found: list[list[Decision]] = [[] for _ in parts]
+        waiting = iter(enumerate(parts))
+
+        async def exchange() -> None:
+            for place, part in waiting:
+                found[place] = await self._part(part, seconds, owner)
+                await asyncio.sleep(0)  # however many parts are denied at once, what is held is looked at between them
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(len(parts), at_once)):
+                group.create_task(exchange())
+        # Whatever became of a part, its questions have their answers, and at their own places.
+        return [decision for part, own in zip(parts, found, strict=True) for decision in own or _denied(part)]
 
     async def ids(self, kind: str, body: Mapping[str, Any], member: str, seconds: float) -> tuple[list[str], bool]:
         """Return the ids that a search finds, page by page, and whether that is all. Raises `EngineUnavailable`."""
@@ -117,6 +135,13 @@ class Asker:
         except (Unanswered, Unreadable) as none:
             code = none.code if isinstance(none, Unanswered) else UNREADABLE
             raise EngineUnavailable(f"the search was not answered ({code})", where="engine") from None
+
+    async def _part(self, part: Sequence[Request], seconds: float, owner: object) -> list[Decision]:
+        """Return the decisions of one part, denies if anything fails."""
+        try:
+            return await self._batch(part, seconds, owner)
+        except Exception:  # noqa: BLE001  whatever errs denies this part, and its text may hold what was asked
+            return _denied(part)
 
     async def _batch(self, part: Sequence[Request], seconds: float, owner: object) -> list[Decision]:
         noted = [self._noted(request) for request in part]
@@ -165,17 +190,26 @@ class Asker:
         permission = noted.answered(answer)
         return replace(decision, grant=Grant(owner, permission)) if permission.is_usable() else None
 
-    def _parts(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
-        """Split requests into batches that the service takes, and proxies before it the answers to."""
-        most = min(self._limits.evaluations_count, self._limits.remote_batch_count)
-        part: list[Request] = []
-        size = _ROOM_BYTES
-        for request in requests:
-            own = len(json.dumps(body_of(request), ensure_ascii=False).encode("utf-8")) + 1
-            if part and (len(part) == most or size + own > self._limits.body_bytes):
-                yield part
-                part, size = [], _ROOM_BYTES
-            part.append(request)
-            size += own
-        if part:
-            yield part
+
+def parts_of(requests: Sequence[Request], limits: Limits) -> list[list[Request]]:
+    """Return requests in batches that the service takes, and proxies before it the answers to; in their order.
+
+    Never raises: what cannot be sent is denied when its batch is.
+    """
+    if len(requests) == 1:
+        return [list(requests)]
+    most = min(limits.evaluations_count, limits.remote_batch_count)
+    parts: list[list[Request]] = []
+    size = 0
+    for request in requests:
+        own = len(json.dumps(body_of(request), ensure_ascii=False).encode("utf-8", "surrogatepass")) + 1
+        if not parts or len(parts[-1]) == most or size + own > limits.body_bytes:
+            parts.append([])
+            size = _ROOM_BYTES
+        parts[-1].append(request)
+        size += own
+    return parts
+
+
+def _denied(part: Sequence[Request]) -> list[Decision]:
+    return [unanswered(UNREACHABLE, request) for request in part]

@@ -29,7 +29,7 @@ from policy_engine.core.listed import Listed
 from policy_engine.core.questions import body_of
 from policy_engine.errors import EngineUnavailable, InputRefused
 from policy_engine.limits import LIMITS, Limits
-from policy_engine.remote.asking import Asker, Grant, unanswered
+from policy_engine.remote.asking import ATTEMPTS_COUNT, Asker, Grant, parts_of, unanswered
 from policy_engine.remote.background import Background, Closed
 from policy_engine.remote.breaker import Breaker
 from policy_engine.remote.exchange import UNREACHABLE, Exchange
@@ -72,16 +72,21 @@ class RemoteEngine:
         return (await self.decide_many_async((request,)))[0]
 
     def decide_many(self, requests: Sequence[Request]) -> list[Decision]:
-        """Return one decision a request, in order."""
+        """Return one decision a request, in order.
+
+        Each batch has `timeout_seconds` from when it is sent, so all take that long at most for each round of them.
+        """
+        parts = parts_of(requests, self._limits)
         try:
-            return self._wait(self._decided(requests), self._seconds * 2)
+            return self._wait(self._decided(parts), self._longest(len(parts)))
         except (Closed, TimeoutError, Cancelled):
             return [unanswered(UNREACHABLE, request) for request in requests]
 
     async def decide_many_async(self, requests: Sequence[Request]) -> list[Decision]:
         """The same, waiting on the running event loop."""
+        parts = parts_of(requests, self._limits)
         try:
-            return await self._wait_async(self._decided(requests))
+            return await self._wait_async(self._decided(parts))
         except Closed:
             return [unanswered(UNREACHABLE, request) for request in requests]
 
@@ -132,13 +137,21 @@ class RemoteEngine:
         self._holds.end_all()
         await self._exchange.close()
 
-    async def _decided(self, requests: Sequence[Request]) -> list[Decision]:
+    async def _decided(self, parts: Sequence[Sequence[Request]]) -> list[Decision]:
         try:
-            if len(requests) == 1:
-                return [await self._asker.one(requests[0], self._seconds, self)]
-            return await self._asker.many(requests, self._seconds, self)
+            if len(parts) == 1 and len(parts[0]) == 1:
+                return [await self._asker.one(parts[0][0], self._seconds, self)]
+            at_once = self._limits.remote_exchanges_count
+            return await self._asker.many(parts, self._seconds, self, at_once=at_once)
         except Exception:  # noqa: BLE001  whatever errs denies, and its text may hold what was asked
-            return [unanswered(UNREACHABLE, request) for request in requests]
+            return [unanswered(UNREACHABLE, request) for part in parts for request in part]
+
+    def _longest(self, parts: int) -> float:
+        """Return how long questions in so many parts may take: a lone one is asked twice, parts go round by round."""
+        if parts <= 1:
+            return self._seconds * ATTEMPTS_COUNT
+        rounds = -(-parts // self._limits.remote_exchanges_count)
+        return rounds * (self._seconds + _GRACE_SECONDS)
 
     async def _searched(self, kind: str, request: Request) -> Listed:
         body: dict[str, Any] = body_of(request)

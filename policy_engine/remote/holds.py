@@ -24,7 +24,7 @@ from policy_engine.client.heard import Heard, Mark
 from policy_engine.client.permission import Permission
 from policy_engine.core.decision import Decision, Request
 from policy_engine.limits import Limits
-from policy_engine.remote.asking import Asker, Grant, unanswered
+from policy_engine.remote.asking import Asker, Grant, parts_of, unanswered
 from policy_engine.remote.exchange import UNREACHABLE
 
 RENEWED_SHARE: Final = 0.5
@@ -159,7 +159,9 @@ class Holds:
 
     async def _ask(self, holds: list[RemoteHold], seconds: float) -> None:
         try:
-            decisions = await self._asker.many([hold.request for hold in holds], seconds, self._owner)
+            parts = parts_of([hold.request for hold in holds], self._limits)
+            # Long questions make a few parts. None waits for another, for the first budget to be spent may be in any.
+            decisions = await self._asker.many(parts, seconds, self._owner, at_once=len(parts))
         except Exception:  # noqa: BLE001  whatever it is, these holds are not known to be allowed any more
             decisions = [unanswered(UNREACHABLE, hold.request) for hold in holds]
         for hold, decision in zip(holds, decisions, strict=True):

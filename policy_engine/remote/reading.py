@@ -3,7 +3,8 @@
 Rules of the room:
 - One strict JSON object: no duplicate names, no NaN, no deep nesting. A member of a wrong type makes the whole answer
   unreadable: an answer that is half understood is not acted on.
-- An allow needs its id, its release, its epoch and a budget that an engine may give. A deny needs none of them.
+- An allow needs its id, its release, its epoch and a budget that an engine may give. A deny needs none of them. An
+  item that the service could not take is neither: nobody decided.
 - Texts are bounded, and free of control characters where they may reach a header or a log.
 Left to others: getting the bytes (`exchange`), whether there was time (`engine`).
 """
@@ -46,7 +47,9 @@ def read_decision(body: Any, asked: Request) -> Decision:
         raise Unreadable
     id, release = _text(context.get("id", "")), _text(context.get("release", ""))
     epoch = _count(context.get("epoch", 0), _EPOCH_MAX)
-    budget = _count(context.get("valid_for_ms"), BUDGET_MILLISECONDS_MAX)
+    budget = _count(context.get("valid_for_ms", None if allowed else 0), BUDGET_MILLISECONDS_MAX)
+    if not allowed and "error" in context:
+        raise Unreadable
     if allowed and not (id and release and "epoch" in context):
         raise Unreadable
     receipt = context.get("receipt")

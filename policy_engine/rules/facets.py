@@ -1,7 +1,8 @@
 """`facets.toml`: where each request token comes from, what derivations read, and the engine's own reasons.
 
 Rules of the room: the tokens are exactly those of `r = ...` in model.conf; a derivation must be one that the engine
-has, in the kind that it gives; a vocabulary is closed where `values` stands; no token reads a birth country.
+has, in the kind that it gives; a vocabulary is closed where `values` stands; no token reads a birth country. What a
+decision says of a rule or a reason is one printable line within a limit: whoever reads answers refuses anything else.
 Left to others: the derivations (`core.facets`), the values of a request (`core.release`).
 """
 
@@ -115,8 +116,26 @@ def read_facets(content: bytes, names: tuple[str, ...], limits: Limits) -> Facet
                 f"the request token `{name}` of model.conf has no source; add it", where=file.where("tokens")
             )
     found = tuple(_token(name, read.tokens[name], file) for name in names)
-    reasons = {code: ReasonText(reason.label, reason.message) for code, reason in read.reasons.items()}
+    reasons = {code: reason_text(code, said.label, said.message, file, limits) for code, said in read.reasons.items()}
     return Facets(found, _settings(read.reference, file), reasons, file)
+
+
+def is_line(text: str, limits: Limits) -> bool:
+    """Return whether a text may stand in a decision: one printable line, neither blank nor too long."""
+    return len(text) <= limits.text_characters and text.isprintable() and bool(text.strip())
+
+
+def line_wanted(name: str, limits: Limits) -> str:
+    """Return the sentence that refuses a text which `is_line` does not take."""
+    return f"the {name} is one line of 1 to {limits.text_characters} printable characters"
+
+
+def reason_text(code: str, label: str, message: str, file: TomlFile, limits: Limits) -> ReasonText:
+    """Return what `[reasons]` says of one of the engine's own reasons. Raises `LoadRefused`."""
+    for name, text in (("label", label), ("message", message)):
+        if not is_line(text, limits):
+            raise LoadRefused(line_wanted(f"{name} of `{code}`", limits), where=file.where("reasons", None, code))
+    return ReasonText(label, message)
 
 
 def _token(name: str, entry: _Token, file: TomlFile) -> Token:

@@ -4,8 +4,9 @@ Rules of the room:
 - `when` names policy columns of model.conf; a list is alternatives and becomes several lines: the first keeps the
   rule's id, the others are `id#2`, `id#3`. `requires`, `valid` and `lift` stand beside `when`.
 - Refused with file, line and a fix: an effect that is not `allow` or `deny`, an unknown column, value, group or key, a
-  repeated id, an empty set, an allow without conditions on action and tier, a rule that reads nationality without an
-  authority, one that names a birth country, an interval that ends before it starts, a lift of what is unknown.
+  repeated id, a text that is not one printable line, an empty set, an allow without conditions on action and tier, a
+  rule that reads nationality without an authority, one that names a birth country, an interval that ends before it
+  starts, a lift of what is unknown.
 Left to others: what a matching rule does (`core.authorizer`), the lines in Casbin's form (`rules.adapter`).
 """
 
@@ -25,6 +26,7 @@ from policy_engine.core.release import RuleMeta
 from policy_engine.errors import LoadRefused
 from policy_engine.limits import Limits
 from policy_engine.rules.conditions import BESIDE, Columns
+from policy_engine.rules.facets import is_line, line_wanted
 from policy_engine.rules.functions import SEPARATOR
 from policy_engine.rules.groups import CompiledGroup
 from policy_engine.rules.sources import Strict, TomlFile, read_strict, read_toml
@@ -186,11 +188,14 @@ class _Expansion:
             raise self._refuse("effect", 'the effect is "allow" or "deny", written so')
         if not _ID.fullmatch(rule.id) or len(rule.id) > self._limits.id_characters:
             raise self._refuse("id", "an id is letters, digits and . _ : -")
-        if not _CODE.fullmatch(rule.code):
-            raise self._refuse("code", "a reason code is lower-case words joined by . and -")
-        for key, text in (("label", rule.label), ("message", rule.message)):
-            if not text.strip() or len(text) > self._limits.text_characters or not text.isprintable():
-                raise self._refuse(key, f"the {key} is one line of 1 to {self._limits.text_characters} characters")
+        if not _CODE.fullmatch(rule.code) or len(rule.code) > self._limits.id_characters:
+            most = self._limits.id_characters
+            raise self._refuse(
+                "code", f"a reason code is lower-case words joined by . and -, of at most {most} characters"
+            )
+        for key, text in (("label", rule.label), ("message", rule.message), ("authority", rule.authority)):
+            if not is_line(text, self._limits) and (text or key != "authority"):  # an authority may be left out
+                raise self._refuse(key, line_wanted(key, self._limits))
 
     def _choices(self, name: str) -> list[str]:
         where = partial(self._file.where, "rule", self._at, name, after="when")

@@ -1,7 +1,8 @@
 """Where the request tokens of a plain Casbin folder come from: `[tokens]` of facets.toml, else their usual names.
 
 Rules of the room: `sub`, `dom`, `obj` and `act` need no source; every other token does. A source is a path into the
-request, whole entities included; derivations belong to packs. `[reasons]` may put the engine's sentences otherwise.
+request, whole entities included; derivations belong to packs. `[reasons]` may put the engine's sentences otherwise,
+each in one printable line.
 Left to others: reading the values (`core.plain`), views of entities (`core.views`).
 """
 
@@ -19,6 +20,7 @@ from policy_engine.core.views import OBJECT, SCALAR
 from policy_engine.errors import LoadRefused
 from policy_engine.limits import Limits
 from policy_engine.rules.facets import PATH as FACETS_FILE
+from policy_engine.rules.facets import reason_text
 from policy_engine.rules.plainmodel import PlainModel
 from policy_engine.rules.sources import Strict, TomlFile, read_strict, read_toml
 
@@ -73,12 +75,14 @@ def read_tokens(
             if code not in REASONS:
                 message = f"`{code}` is no reason that the engine gives here; it gives {', '.join(REASONS)}"
                 raise LoadRefused(message, where=file.where("reasons", None, code))
-    tokens = tuple(_token(name, read.tokens.get(name), file, model) for name in model.tokens)
-    reasons = {code: ReasonText(reason.label or code, reason.message) for code, reason in read.reasons.items()}
-    return tokens, reasons
+    tokens = tuple(_token(name, read.tokens.get(name), file, model, limits) for name in model.tokens)
+    if file is None:
+        return tokens, {}
+    found = read.reasons.items()
+    return tokens, {code: reason_text(code, said.label or code, said.message, file, limits) for code, said in found}
 
 
-def _token(name: str, entry: _Token | None, file: TomlFile | None, model: PlainModel) -> Token:
+def _token(name: str, entry: _Token | None, file: TomlFile | None, model: PlainModel, limits: Limits) -> Token:
     if entry is None or file is None:
         if name not in USUAL:
             message = f"the request token `{name}` has no source; give it one under [tokens] of facets.toml, such as "
@@ -92,6 +96,9 @@ def _token(name: str, entry: _Token | None, file: TomlFile | None, model: PlainM
         raise LoadRefused(message, where=where)
     if not _PATH.fullmatch(source):
         message = 'a source is a path of the request, such as "subject", "subject.properties.role" or "context.ip"'
+        raise LoadRefused(message, where=where)
+    if len(source) > limits.text_characters:  # what is missing is named by its source, in answers and entries
+        message = f"the source is longer than {limits.text_characters} characters (text_characters); shorten the path"
         raise LoadRefused(message, where=where)
     if source in BASIC and entry.kind != SCALAR:
         raise LoadRefused(f'`{source}` is a text; write kind = "scalar"', where=where)

@@ -106,5 +106,8 @@ def _read(connection: socket.socket) -> bytes:
     lengths = [line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")]
     length = int(lengths[0]) if lengths else 0
     while len(body) < length:
-        body += connection.recv(65_536)
+        piece = connection.recv(65_536)
+        if not piece:
+            return b""
+        body += piece
     return head + b"\r\n\r\n" + body

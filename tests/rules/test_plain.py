@@ -347,6 +347,11 @@ TOKENS_MODEL = MODEL.replace("r = sub, obj, act", "r = sub, obj, act, ip").repla
             "facets.toml:3",
             "`rules.eror` is no reason that the engine gives here; it gives policy.allow, policy.deny, no-rule-allows",
         ),
+        (
+            '[tokens]\nip = { from = "context.' + "x" * 1_017 + '", kind = "scalar" }',
+            "facets.toml:2",
+            "the source is longer than 1024 characters (text_characters)",
+        ),
         ('[tokens]\nport = { from = "context.ip", kind = "scalar" }', "facets.toml:2", "`port` is no request token"),
         ("[reference]\nx = 1", "facets.toml:1", "`reference` is no key"),
     ],
@@ -357,6 +362,34 @@ def test_a_token_without_a_good_source_is_refused(facets: str | None, where: str
     found = refused(folder(model=TOKENS_MODEL, **others))
     assert sentence in found
     assert found.startswith(f"{where}: ")
+
+
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        ('message = "No.\\nAsk Jo."', "the message of `rules.error` is one line of 1 to 1024 printable characters"),
+        (f'message = "{"x" * 1_025}"', "the message of `rules.error` is one line"),
+        ('message = " "', "the message of `rules.error` is one line"),
+        ('label = "a\\tb", message = "No."', "the label of `rules.error` is one line"),
+    ],
+    ids=["two lines", "too long", "blank", "a tab in the label"],
+)
+def test_a_reason_that_is_not_one_line_is_refused(reason: str, sentence: str) -> None:
+    """Decisions carry these texts, and whoever reads one from afar takes nothing else."""
+    facets = f'[reasons]\n"stale" = {{ message = "Again." }}\n"rules.error" = {{ {reason} }}\n'
+    found = refused(folder(facets_toml=facets))
+    assert sentence in found
+    assert found.startswith("facets.toml:3: ")
+
+
+def test_a_reason_of_one_line_is_taken() -> None:
+    """Up to the limit; a label that is left out, or empty, is the code."""
+    facets = f'[reasons]\n"stale" = {{ label = "", message = "{"x" * 1_024}" }}\n"rules.error" = {{ message = "é" }}\n'
+    reasons = load_plain(folder(facets_toml=facets)).engine_reasons
+    assert {code: (said.label, len(said.message)) for code, said in reasons.items()} == {
+        "stale": ("stale", 1_024),
+        "rules.error": ("rules.error", 1),
+    }
 
 
 def test_tokens_map_to_their_usual_sources() -> None:

@@ -19,6 +19,7 @@ MODEL = "model.conf"
 FACETS = "facets.toml"
 EAR = "tables/ear_groups.csv"
 P3 = "packs/sanctions.toml"
+REASONS_LINE = files()[FACETS].decode().splitlines().index("[reasons]") + 1
 EAR_SOURCE = next(line for line in files()["tables/editions.csv"].decode().splitlines() if "ear,2026-07-23" in line)
 
 
@@ -78,13 +79,24 @@ RULES = {
     "empty requires": (rule(requires="[]"), 14, "empty set"),
     "unknown requires": (rule(requires='["location", "birthplace"]'), 14, "`birthplace` is no value"),
     "nationality without authority": (rule(when='{ counted_in = "D:5" }', authority=None), 6, "cites no authority"),
-    "us_person without authority": (rule(when='{ us_person = "no" }', authority='" "'), 12, "cites no authority"),
+    "us_person without authority": (
+        rule(when='{ us_person = "no" }', authority='" "'),
+        12,
+        "the authority is one line",
+    ),
     "unknown nationality without authority": (rule(when='{ unknown = "counted" }', authority='""'), 12, "no authority"),
     "duplicate id": (rule(id='"P7.nationality-restricted"'), None, "is taken at packs/export_controls.toml:"),
     "id with a space": (rule(id='"X 1"'), 7, "an id is letters"),
     "id that looks like an alternative": (rule(id='"X#2"'), 7, "an id is letters"),
     "empty message": (rule(message='""'), 11, "the message is one line"),
     "message of two lines": (rule(message='"one\\ntwo"'), 11, "the message is one line"),
+    "a message that is too long": (rule(message=f'"{"x" * 1_025}"'), 11, "the message is one line of 1 to 1024"),
+    "a label with a tab": (rule(label='"X\\tY"'), 8, "the label is one line"),
+    "an authority of two lines": (rule(authority='"""a citation;\nanother"""'), 12, "the authority is one line"),
+    "an authority that is a line break": (rule(authority='"\\n"'), 12, "the authority is one line"),
+    "an authority that is too long": (rule(authority=f'"{"x" * 1_025}"'), 12, "the authority is one line of 1 to 1024"),
+    "an authority with a line separator": (rule(authority='"a\\u2028b"'), 12, "the authority is one line"),
+    "a code that is too long": (rule(code=f'"{"x" * 257}"'), 10, "of at most 256 characters"),
     "a number where a text belongs": (rule(when="{ tiers = 3 }"), 13, "wrong type"),
     "a date where a text belongs": (rule(valid="2026-07-01"), 14, "wrong type"),
     "a boolean where a text belongs": (rule(when="{ denied = true }"), 13, "wrong type"),
@@ -108,6 +120,9 @@ def test_the_good_rule_of_these_tests_loads() -> None:
     """The rule that each case above changes is accepted, so that only the change is refused."""
     assert [found.id for found in load_release(rule()).rules][-1] == "P4.owners-unknown"
     assert "X1" in [found.id for found in load_release(rule()).rules]
+    longest = rule(message=f'"{"é" * 1_024}"', authority=f'"{"§" * 1_024}"', code=f'"{"x" * 256}"')
+    assert "X1" in [found.id for found in load_release(longest).rules]
+    assert "X1" in [found.id for found in load_release(rule(authority='""')).rules]
 
 
 FILES = {
@@ -194,6 +209,26 @@ FILES = {
         changed(FACETS, 'seat_group = "D:5', 'seat_group = "D:8'),
         FACETS,
         "no group or code `D:8`",
+    ),
+    "a reason of two lines": (
+        changed(FACETS, '"There is no such model here."', '"There is no such model here.\\nAsk Jo."'),
+        f"{FACETS}:{REASONS_LINE + 3}",
+        "the message of `model.unknown` is one line",
+    ),
+    "a reason that is too long": (
+        changed(FACETS, '"There is no such model here."', f'"{"x" * 1_025}"'),
+        f"{FACETS}:{REASONS_LINE + 3}",
+        "is one line of 1 to 1024 printable characters",
+    ),
+    "a reason without words": (
+        changed(FACETS, '"There is no such model here."', '" "'),
+        f"{FACETS}:{REASONS_LINE + 3}",
+        "the message of `model.unknown`",
+    ),
+    "a label of two lines": (
+        changed(FACETS, 'label = "P2"', 'label = "P2\\n"'),
+        f"{FACETS}:{REASONS_LINE + 3}",
+        "the label of `model.unknown` is one line",
     ),
     "open actions": (
         changed(FACETS, ', values = ["infer", "fine_tune", "download_weights", "list"]', ""),
