@@ -309,6 +309,8 @@ def _open(
         if sequencer is not None:
             sequencer.refused = partial(_halt, recorder)
         engine = _wire(settings, store, vault, recorder, releases, sample)
+        if sequencer is not None:
+            engine.exports.integrate = sequencer.integrate
         opened.pop_all()
         return replace(engine, sequencer=sequencer)
 
@@ -324,12 +326,12 @@ def _wire(
     snapshots = Snapshots(store, releases)
     region = _serving_region(settings, store, sample)
     evaluator = Evaluator(FactCache(store), serving_region=region)
-    approvals = Approvals(store)
+    approvals, load = Approvals(store), partial(releases.stored, store)
 
     def vocabulary(hash: str) -> Vocabulary:
-        return vocabulary_of(releases.stored(store, hash))
+        return vocabulary_of(load(hash))
 
-    keys, evidence = Keys(store, approvals), Evidence(store, recorder, vault, load=partial(releases.stored, store))
+    keys, evidence = Keys(store, approvals), Evidence(store, recorder, vault, load=load)
     budget, recovery = settings.valid_for_ms, Recovery(store, approvals, settings.remembered)
     decider = Decider(snapshots, evaluator, recorder, store.now, keys.still_alive, budget, recovery)
     asking = Evaluator(FactCache(store), serving_region=region, remembers=False, hints=False)
@@ -354,7 +356,7 @@ def _wire(
         exports=Exports(store, evidence, recorder, approvals, vault, releases),
         reports=Reports(store, evidence, recorder, vault, releases),
         replay=Replay(store, recorder, vault, releases),
-        disposal=Disposal.over(store, approvals, vault, settings.retention_days, scrub_of(settings)),
+        disposal=Disposal.over(store, approvals, vault, settings.retention_days, scrub_of(settings), load=load),
         withdrawals=Withdrawals(store, open_replicas(settings, store), settings.valid_for_ms),
         recovery=recovery,
         foresight=Foresight.over(store, switches, orders, recorder, vault, releases, decider, snapshots, region),

@@ -2,16 +2,19 @@
 
 Rules of the room: every route under `/v1/` is made by `route_options`, so that each has a line about scopes; an empty
 line means any living key, and is written on purpose. Holding one of the scopes named is enough to pass the door; what
-it may do there the service decides again (persons, tenants, second persons).
+it may do there the service decides again (persons, tenants, second persons). A parameter of the query stands once: the
+framework would take the last of two and say nothing, so the answer would be to another question than was asked.
 Left to others: authentication (`envelope`), status codes (`problems`).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 
 from policy_engine.api.envelope import PRINCIPAL, UNTIL
@@ -82,7 +85,7 @@ def route_options(
     if waits is not None:
         responses[202] = {"model": waits, "description": "Nothing has taken effect: a second person must approve."}
     return {
-        "dependencies": [Depends(_needing(scopes))] if scopes else [],
+        "dependencies": [*([Depends(_needing(scopes))] if scopes else []), Depends(_each_once)],
         "openapi_extra": {SCOPES_MEMBER: list(scopes)},
         "responses": responses,
         "response_model_exclude_none": True,
@@ -109,6 +112,17 @@ def _needing(scopes: tuple[str, ...]) -> Callable[[Principal], None]:
             raise NotPermitted(f"this needs the scope {' or '.join(scopes)}, which the key does not hold")
 
     return need
+
+
+async def _each_once(request: Request) -> None:
+    """Raise `RequestValidationError` that names each parameter of the query that stands more than once."""
+    counted = Counter(name for name, _ in request.query_params.multi_items())
+    repeated = [name for name, count in counted.items() if count > 1]
+    if repeated:
+        message = "stands more than once; give one value"
+        raise RequestValidationError(
+            [{"type": "repeated", "loc": ("query", name), "msg": message} for name in repeated]
+        )
 
 
 Caller = Annotated[Principal, Depends(_principal)]

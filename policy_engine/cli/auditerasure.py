@@ -125,11 +125,15 @@ def hold(
             committed = holds.place(who, id, cover, reason, reference=reference)
             output.emit_record({"hold": id, "status": "in_force", **output.entry(committed)}, form)
             for name in holds.unregistered(cover):
-                output.note(
-                    f"The {name} of this hold is in no register: check the spelling, for a misspelt one keeps nothing."
-                )
+                _note_unregistered(name)
             return
         proposal = holds.release(who, id, reason)
     output.emit_record({"hold": id, "status": "waiting", "proposal": proposal.id, "hash": proposal.hash}, form)
     output.note(f"The hold stands until another person has approved {proposal.id}.")
     raise typer.Exit(exits.Code.APPROVAL_MISSING)
+
+
+def _note_unregistered(name: str) -> None:
+    """Say that a hold names something that may be misspelt, without repeating it: it may be a person's id."""
+    where = "not in the active release's catalogue" if name == "model" else "in no register"
+    output.note(f"The {name} of this hold is {where}: check the spelling, for a misspelt one keeps nothing.")

@@ -13,7 +13,7 @@ import typer
 
 from policy_engine.cli import output
 from policy_engine.cli.audit import app
-from policy_engine.cli.options import instant_of
+from policy_engine.cli.options import instant_of, once_each
 from policy_engine.cli.output import FormOption
 from policy_engine.cli.session import opened
 from policy_engine.errors import InputRefused
@@ -134,10 +134,7 @@ def _row(row: dict[str, Any], one_log: bool) -> dict[str, Any]:
 
 def _sealed(texts: Iterable[str]) -> dict[str, str]:
     """Return the facets that the options name. Raises `InputRefused` for one that is named twice."""
-    pairs = [_named(text) for text in texts]
-    if len(dict(pairs)) < len(pairs):
-        raise InputRefused("names the same thing twice; an entry is looked for by one value of each", where="--sealed")
-    return dict(pairs)
+    return once_each(map(_named, texts), "--sealed", "an entry is looked for by one value of each")
 
 
 def _named(text: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ import typer
 
 from policy_engine.cli import exits, output
 from policy_engine.cli.audit import app
-from policy_engine.cli.options import instant_of
+from policy_engine.cli.options import instant_of, once_each
 from policy_engine.cli.output import FormOption
 from policy_engine.cli.session import Session, opened
 from policy_engine.errors import InputRefused
@@ -134,7 +134,7 @@ def replay(
 
 
 def correction_of(subject: str, pairs: list[str], since: int | None) -> Correction:
-    """Return the correction that the options name. Raises `InputRefused` without a subject or for what is no fact."""
+    """Return the correction that the options name. Raises `InputRefused` without a subject, or for no facts."""
     from policy_engine.core.instants import ENDLESS
     from policy_engine.services.supposed import Correction
 
@@ -143,13 +143,15 @@ def correction_of(subject: str, pairs: list[str], since: int | None) -> Correcti
     register, slash, id = subject.partition("/")
     if not slash:
         register, id = "persons", subject
-    facts: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise InputRefused("must be NAME=VALUE, such as us_status=none", where="--with-fact")
-        facts[name] = _value(value)
+    facts = once_each(map(_fact, pairs), "--with-fact", "a decision is made again with one value of each")
     return Correction(register, id, facts, -ENDLESS if since is None else since)
+
+
+def _fact(pair: str) -> tuple[str, Any]:
+    name, equals, value = pair.partition("=")
+    if not equals:
+        raise InputRefused("must be NAME=VALUE, such as us_status=none", where="--with-fact")
+    return name, _value(value)
 
 
 def _value(text: str) -> Any:

@@ -47,6 +47,7 @@ def report(
         "decisions": made.decisions,
         "verified": made.verified,
         "counted_by_sealed": made.keyed,
+        "gone": {section: gone.members() for section, gone in made.gone.items()},
     }
     output.emit_record(shown, form)
     if made.verified is False:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from policy_engine.cli import output
-from policy_engine.cli.options import BYTE_ORDER_MARK, unreadable
+from policy_engine.cli.options import BYTE_ORDER_MARK, once_each, unreadable
 from policy_engine.cli.output import FormOption
 from policy_engine.cli.session import opened
 from policy_engine.errors import InputRefused, TooLarge
@@ -78,7 +78,7 @@ def set_facts(
         "reference": reference,
     }
     provenance = {name: value for name, value in given.items() if value is not None}
-    fields = dict(_fact(argument) for argument in facts)
+    fields = once_each(map(_fact, facts), "FACT=VALUE", "a fact has one value")
     with opened() as session:
         committed = session.engine.facts.set_facts(session.principal, register, id, fields, provenance=provenance)
     output.emit_record({"status": "committed", "facts": sorted(fields), **output.entry(committed)}, form)

@@ -67,6 +67,19 @@ def names_of(given: Iterable[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word for word in words if word))
 
 
+def once_each(pairs: Iterable[tuple[str, Any]], where: str, why: str) -> dict[str, Any]:
+    """Return the values of NAME=VALUE words by name. Raises `InputRefused` for a name that is given twice.
+
+    Nobody knows which of two values is meant, and an answer by the last would not say that it left one out.
+    """
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise InputRefused(f"names the same thing twice; {why}", where=where)
+        found[name] = value
+    return found
+
+
 def text_of(file: Path, where: str) -> str:
     """Return the text of a file that an argument names. Raises `InputRefused` when it cannot be read as UTF-8."""
     try:

@@ -4,7 +4,8 @@ Rules of the room:
 - Everything is of one moment of the database, and goes no further than its newest checkpoint. Stored bytes are written
   as they lie there, one to a line: what was changed in the database is changed in the bundle, and is found.
 - All leaves are in it. Entries are shown by whole batches: all of them, or those of a period with the batches behind it
-  that erased or pruned something, so that no body is missing unexplained.
+  that erased or pruned something, so that no body is missing unexplained. While such a batch is not in the tree, no
+  bundle with bodies is made (`require_told`).
 - The bundle is written beside its place, synced, and put there in one step; what is not finished is taken away.
 - The manifest is for readers. Nobody signs it and the verifier does not believe it.
 Left to others: who may export what (`services.exports`), opening bodies (`bundletexts`), checking (the verifier).
@@ -32,9 +33,18 @@ from policy_engine.errors import Conflict, InputRefused
 from policy_engine.ledger.canonical import canonical
 from policy_engine.ledger.spelling import HASH_BYTES
 from policy_engine.ledger.tiles import TILE_HASHES
+from policy_engine.services.bundleplace import (
+    FORMAT,
+    MANIFEST,
+    put_folder,
+    remove_aside,
+    require_name,
+    require_replaceable,
+    sync,
+)
 from policy_engine.store.interfaces import LogView, StoredEntry
+from policy_engine.store.treeinterfaces import StoredCheckpoint
 
-FORMAT = "policy-engine-bundle/v1"
 PROGRESS_ENTRIES = 10_000
 NOTE = (
     "Check this bundle with policy-engine-verify and with the key of the log from elsewhere: this file is signed by "
@@ -104,35 +114,63 @@ def write_bundle(
 
     Batches with `since <= at < until` are shown. `sealed` adds the ciphertexts, `bodies` what it opens of them (the
     caller has logged that), `releases` the files of `bundletexts.release_files` by the hash of the release.
-    Raises `InputRefused` when nothing was signed yet or the place cannot be written, `Conflict` when it is taken and
-    `force` is false, and whatever `bodies` raises. A failed call leaves nothing behind.
+    Raises `InputRefused` when nothing was signed yet, the place cannot be written, or a folder that is no bundle would
+    be replaced, `Conflict` when the place is taken and `force` is false, and whatever `bodies` raises. A failed call
+    leaves nothing behind.
     """
+    require_name(target)
     if not force and target.exists():
         raise Conflict(f"{target} exists already; name another place, or say --force to replace it")
-    with _whole(target) as folder:
+    if target.suffix != ".zip":
+        require_replaceable(target)
+    with _whole(target, force=force) as folder:
         writing = _Writing(view, folder, since, until, bool(sealed), bodies, progress or (lambda done: None))
         return writing.run(target, dict(releases or {}), at)
 
 
+def require_told(view: LogView) -> None:
+    """Raise `Conflict` while the tree lacks an entry that erased or pruned something: a verifier would miss the bodies.
+
+    Bodies are those of now and entries those under the newest checkpoint, so what is gone must be told by one of them.
+    Raises `InputRefused` when nothing was signed yet.
+    """
+    size = _newest(view).size
+    last: dict[str, int] = {}
+    by = [(key.log_id, key.seq) for key in view.erased_keys()]
+    by += [(part.by_log, part.by_seq) for part in view.pruned_ranges()]
+    for log_id, seq in by:  # a log goes into the tree in its own order: its last mark stands for the earlier ones
+        last[log_id] = max(seq, last.get(log_id, -1))
+    for log_id, seq in last.items():
+        leaf = view.leaf_of(log_id, seq)
+        if leaf is None or leaf.leaf >= size:
+            raise Conflict("an erasure or pruning is not in the tree yet; try again in a second")
+
+
+def _newest(view: LogView) -> StoredCheckpoint:
+    newest = view.checkpoint()
+    if newest is None:
+        raise InputRefused("nothing of this log was signed yet; start the service, or `policy-engine audit verify`")
+    return newest
+
+
 @contextmanager
-def _whole(target: Path) -> Iterator[Path]:
+def _whole(target: Path, *, force: bool) -> Iterator[Path]:
     """Offer an empty folder, and put what was written into it at `target` when the block ends without an error."""
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     packed = part.with_suffix(".zip")
     try:
         part.mkdir(mode=0o700)
         yield part
-        whole = _packed(part, packed) if target.suffix == ".zip" else _synced(part)
-        if target.is_dir() and not target.is_symlink():
-            target.rename(part.with_suffix(".old"))
-        whole.replace(target)
-        _sync(target.parent)
+        if target.suffix == ".zip":
+            _packed(part, packed).replace(target)
+            sync(target.parent)
+        else:
+            remove_aside(put_folder(_synced(part), target, force=force))
     except OSError as error:
         reason = error.strerror or "input or output error"
         raise InputRefused(f"cannot be written ({reason})", where=str(target)) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(part.with_suffix(".old"), ignore_errors=True)
         with suppress(OSError):
             packed.unlink(missing_ok=True)
 
@@ -141,7 +179,7 @@ def _synced(folder: Path) -> Path:
     """Make the names of the members durable; each was synced itself when it was written."""
     for path in (*folder.rglob("*"), folder):
         if path.is_dir():
-            _sync(path)
+            sync(path)
     return folder
 
 
@@ -151,16 +189,8 @@ def _packed(folder: Path, packed: Path) -> Path:
             if path.is_file():
                 archive.write(path, path.relative_to(folder).as_posix())
     packed.chmod(0o600)
-    _sync(packed)
+    sync(packed)
     return packed
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class _Writing:
@@ -184,9 +214,7 @@ class _Writing:
 
     def run(self, target: Path, releases: dict[str, Mapping[str, bytes]], at: int | None) -> Written:
         """Write every member, the manifest last."""
-        state, newest = self._view.tree_state(), self._view.checkpoint()
-        if newest is None:
-            raise InputRefused("nothing of this log was signed yet; start the service, or `policy-engine audit verify`")
+        state, newest = self._view.tree_state(), _newest(self._view)
         self._small("checkpoint", newest.note)
         self._leaves(newest.size)
         for log_id, entries in groupby(self._view.scan_entries(), key=lambda entry: entry.log_id):
@@ -200,7 +228,7 @@ class _Writing:
         shown = sum(end - first for batches in self._logs.values() for first, end in batches.shown)
         entries_count = sum(batches.entries for batches in self._logs.values())
         written = Written(target, newest.size, entries_count, shown, state.key, self._bodies is not None)
-        self._small("manifest.json", self._manifest(written, state.origin, at))
+        self._small(MANIFEST, self._manifest(written, state.origin, at))
         return written
 
     def _manifest(self, written: Written, origin: str, at: int | None) -> bytes:

@@ -19,6 +19,7 @@ from policy_engine.errors import VerificationFailed
 from policy_engine.ledger.sealing import NONCE_BYTES, KeyVault, place_of, split_rows
 from policy_engine.rules.export import export
 from policy_engine.rules.release import digests_of
+from policy_engine.services.bundleplace import LISTED
 from policy_engine.services.datakeys import CIPHERS_COUNT
 from policy_engine.services.marks import NO_MARKS, Marks
 from policy_engine.store.interfaces import LogView, StoredEntry
@@ -89,4 +90,4 @@ def release_files(release: AnyRelease) -> dict[str, bytes]:
     `rules.export` makes of them. Raises `LoadRefused` as `export` does.
     """
     listed = sorted([path, digest] for path, digest in digests_of(release).items())
-    return {"files.json": json.dumps(listed, ensure_ascii=False).encode(), **export(release)}
+    return {LISTED: json.dumps(listed, ensure_ascii=False).encode(), **export(release)}

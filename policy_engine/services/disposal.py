@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from policy_engine.core.plain import AnyRelease
 from policy_engine.ledger.sealing import KeyVault
 from policy_engine.services.approvals import Approvals
 from policy_engine.services.erasure import Erasures
@@ -26,11 +27,21 @@ class Disposal:
 
     @classmethod
     def over(
-        cls, store: Store, approvals: Approvals, vault: KeyVault, retention_days: int, scrub: Callable[[], object]
+        cls,
+        store: Store,
+        approvals: Approvals,
+        vault: KeyVault,
+        retention_days: int,
+        scrub: Callable[[], object],
+        *,
+        load: Callable[[str], AnyRelease] | None = None,
     ) -> Disposal:
-        """Return them over a store; `scrub` clears the unused parts of the database behind them."""
+        """Return them over a store; `scrub` clears the unused parts of the database behind them.
+
+        `load` gives a release by its hash.
+        """
         return cls(
-            Holds(store, approvals),
+            Holds(store, approvals, load=load),
             Erasures(store, approvals, vault, scrub=scrub),
             Retention(store, approvals, vault, retention_days=retention_days, scrub=scrub),
         )

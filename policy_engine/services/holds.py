@@ -10,8 +10,12 @@ Left to others: what a hold covers (`holdrules`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from policy_engine.core.decision import Principal
-from policy_engine.errors import Conflict, InputRefused, NotFound, TooLarge
+from policy_engine.core.plain import AnyRelease
+from policy_engine.errors import Conflict, InputRefused, LoadRefused, NotFound, TooLarge
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.approvals import Approvals, Effect
 from policy_engine.services.holdrules import KIND, Cover, Hold, is_hold, read_hold
@@ -19,6 +23,7 @@ from policy_engine.services.orderdocuments import ENDED, IN_FORCE, Paper, first_
 from policy_engine.services.orders import READERS
 from policy_engine.services.permissions import Caller, acting_person, require_unbounded
 from policy_engine.services.proposals import Proposal
+from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.vocabulary import require_id
 from policy_engine.store.interfaces import Change, Committed, ReadStore, Row, Store, Write
 
@@ -26,8 +31,17 @@ from policy_engine.store.interfaces import Change, Committed, ReadStore, Row, St
 class Holds:
     """The legal holds of the register of orders."""
 
-    def __init__(self, store: Store, approvals: Approvals, *, limits: Limits = LIMITS) -> None:
+    def __init__(
+        self,
+        store: Store,
+        approvals: Approvals,
+        *,
+        load: Callable[[str], AnyRelease] | None = None,
+        limits: Limits = LIMITS,
+    ) -> None:
+        """`load` gives a release by its hash, to look a model up in its catalogue; by default each is loaded anew."""
         self._store = store
+        self._load = partial(ReleaseLoader().stored, store) if load is None else load
         self._approvals = approvals
         self._limits = limits
         approvals.register("hold.release", self._released)
@@ -64,12 +78,24 @@ class Holds:
         )
 
     def unregistered(self, cover: Cover) -> tuple[str, ...]:
-        """Return which of `subject` and `tenant` a hold names by an id without a row in the registers.
+        """Return which of `subject`, `tenant` and `model` a hold names by what nothing is known by.
 
-        Entries may name it all the same, of a request about somebody unknown or of one who left: it is no refusal.
+        A subject and a tenant are known by a row in the registers, a model by an id or alias in the catalogue of the
+        active release. Entries may name others all the same, of a request about somebody unknown, of one who left, or
+        for a model of an older release: it is no refusal.
         """
         named = (("subject", "persons", cover.subject), ("tenant", "tenants", cover.tenant))
-        return tuple(name for name, register, id in named if id is not None and self._store.row(register, id) is None)
+        found = [name for name, register, id in named if id is not None and self._store.row(register, id) is None]
+        return (*found, *(("model",) if cover.model is not None and not self._knows_model(cover.model) else ()))
+
+    def _knows_model(self, name: str) -> bool:
+        """Return whether a name is one that decisions are recorded under. Without a catalogue any id is a model."""
+        active = self._store.state().release
+        try:
+            catalogue = None if active is None else self._load(active).catalogue
+        except LoadRefused:  # the hold stands already, and whoever placed it is told to look at it once more
+            return False
+        return catalogue is not None and (not catalogue.models or catalogue.find(name) is not None)
 
     def release(self, principal: Principal, id: str, reason: str) -> Proposal:
         """Propose to release a hold; it stays in force until another person has approved."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from policy_engine.api.access import SCOPES_MEMBER
 from policy_engine.core.decision import PrincipalKind
 from policy_engine.services.keys import KeyRequest
 from tests.api.served import ALICE, EVE, POLICIES, Served, request, serving
@@ -157,6 +158,43 @@ def test_a_query_that_means_nothing_is_refused(served: Served, query: str) -> No
     assert served.get(f"/v1/switches{query}", key="gateway").status_code == 422
 
 
+def test_no_parameter_of_a_query_is_taken_from_two(served: Served) -> None:
+    """Of every route that takes parameters, one that stands twice is refused by its name, even with one value."""
+    paths = served.get("/openapi.json", key="gateway").json()["paths"]
+    tried = {
+        (path, verb, parameter["name"])
+        for path, verbs in paths.items()
+        for verb, route in verbs.items()
+        for parameter in route.get("parameters", ())
+        if parameter["in"] == "query"
+    }
+    assert {("/v1/decisions", "get", "outcome"), ("/v1/switches", "post", "wait")} <= tried
+    keys = {scope: key for key in ("gateway", "auditor", "approver", "operator") for scope in _scopes(served, key)}
+    for path, verb, name in sorted(tried):
+        needed = paths[path][verb][SCOPES_MEMBER]
+        key = keys[needed[0]] if needed else "operator"
+        place = path.replace("{id}", "x").replace("{hash}", "0")
+        for values in ("allow", "deny"), ("1", "1"):
+            asked = f"{place}?{name}={values[0]}&{name}={values[1]}"
+            answer = served.get(asked, key=key) if verb == "get" else served.post(asked, {}, key=key)
+            assert answer.status_code == 422, (asked, answer.text)
+            named = [each for each in answer.json()["errors"] if each["where"] == f"query.{name}"]
+            assert named == [{"where": f"query.{name}", "detail": "stands more than once; give one value"}]
+
+
+def test_a_parameter_that_a_caller_made_up_is_not_repeated(served: Served) -> None:
+    """It may be a person's name, and a route without parameters heeds none: twice it is refused all the same."""
+    answer = served.get("/v1/models/fable-5?alice-smith=1&alice-smith=2", key="gateway")
+    assert answer.status_code == 422 and "alice-smith" not in answer.text
+    assert [each["where"] for each in answer.json()["errors"]] == ["query.*"]
+
+
+def _scopes(served: Served, key: str) -> frozenset[str]:
+    """Return the scopes of a sample key."""
+    principal = served.engine.keys.authenticate(served.keys[key], served.engine.store.now())
+    return frozenset(principal.scopes)
+
+
 def test_models_are_found_by_id_and_alias(served: Served) -> None:
     """The catalogue is read from the active release, whole or by tier."""
     listed = served.get("/v1/models", key="gateway").json()
@@ -245,6 +283,18 @@ def test_a_fact_that_the_key_may_not_supply_is_unknown(served: Served) -> None:
     """The operator's approver may decide and supplies no location: the place is unknown, and that denies."""
     answer = served.post("/access/v1/evaluation", ALICE, key="approver").json()
     assert answer["decision"] is False and "location" in " ".join(answer["context"]["missing"])
+
+
+def test_a_hold_that_names_nothing_known_says_so(served: Served) -> None:
+    """It stands all the same, and its members that may be misspelt are named without their values."""
+    old = {"since": "2001-01-01T00:00:00Z", "until": "2001-01-02T00:00:00Z", "reason": "r"}
+    odd = {"id": "m-h1", "subject": "minna", "tenant": "acmee", "model": "fable5", **old}
+    placed = served.post("/v1/log/holds", odd, key="operator")
+    assert (placed.status_code, placed.json()["status"]) == (201, "committed")
+    assert placed.json()["unregistered"] == ["subject", "tenant", "model"] and "fable5" not in placed.text
+    for id, model in (("m-h2", "fable-5"), ("m-h3", "fable-latest")):
+        known = {"id": id, "subject": "mina", "tenant": "acme", "model": model, **old}
+        assert "unregistered" not in served.post("/v1/log/holds", known, key="operator").json()
 
 
 def test_decisions_are_listed_newest_first_page_by_page(served: Served) -> None:

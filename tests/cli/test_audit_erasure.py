@@ -108,6 +108,14 @@ def test_a_hold_on_somebody_unknown_is_placed_and_told(shell: Shell) -> None:
     assert "minna" not in placed.err and "acmee" not in placed.err
 
 
+@pytest.mark.parametrize(("model", "known"), [("fable5", False), ("fable-5", True), ("fable-latest", True)])
+def test_a_hold_on_a_model_that_the_catalogue_has_not_is_placed_and_told(shell: Shell, model: str, known: bool) -> None:
+    """A misspelt model keeps nothing either; an alias is recorded beside the id, so it is known."""
+    placed = shell("audit", "hold", "add", "lit-9", "--model", model, *WHY, key="operator")
+    assert placed.json["status"] == "in_force" and model not in placed.err
+    assert ("The model of this hold is not in the active release's catalogue" in placed.err) is not known
+
+
 def test_pruning_respects_the_limit_and_the_setting(shell: Shell) -> None:
     """What is younger than POLICY_ENGINE_RETENTION_DAYS is refused, and the sentence names the setting."""
     shell.asked("mina")

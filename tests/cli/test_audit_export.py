@@ -48,6 +48,21 @@ def test_refusals_are_one_sentence(shell: Shell, tmp_path: Path) -> None:
     assert taken.read_text() == "mine" and [path.name for path in tmp_path.glob("f*")] == []
 
 
+@pytest.mark.parametrize("to", ["", ".", "..", "/"])
+@pytest.mark.parametrize("form", ["bundle", "jsonl"])
+def test_a_place_without_a_name_is_a_usage_error(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, to: str
+) -> None:
+    """Every form says so in one sentence, with and without --force, and nothing is touched."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "mine").write_text("mine")
+    monkeypatch.chdir(tmp_path / "here")
+    for words in ((), ("--force",)):
+        ran = shell("audit", "export", "--format", form, "--to", to, *words)
+        assert (ran.code, ran.out, ran.err.count("\n")) == (Code.USAGE, "", 1), ran.err
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["mine"]
+
+
 def test_bodies_take_two_persons(shell: Shell, tmp_path: Path) -> None:
     """The auditor proposes and gets 8; after the approver's word the auditor makes it, once."""
     shell.asked()

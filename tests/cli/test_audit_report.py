@@ -25,6 +25,19 @@ def test_a_report_is_one_file(shell: Shell, tmp_path: Path) -> None:
     assert "not verified" in place.read_text(encoding="utf-8")
 
 
+def test_what_is_summed_up_says_what_it_lacks(shell: Shell, tmp_path: Path) -> None:
+    """After an erasure the summary counts what is gone from each section that counts what is sealed."""
+    shell.asked("mina")
+    words = ("audit", "report", "--period", ALWAYS, "--no-verify", "--force", "--to", tmp_path / "r.html")
+    gone = shell(*words, "--ages", key="auditor").json["gone"]
+    assert gone == {"groups": {"erased": 0, "pruned": 0}, "ages": {"erased": 0, "pruned": 0, "unreadable": 0}}
+    shell.approved(shell("audit", "erase", "mina", "--reason", "case 7", key="operator").json["proposal"])
+    gone = shell(*words, "--ages", key="auditor").json["gone"]
+    assert gone == {"groups": {"erased": 1, "pruned": 0}, "ages": {"erased": 1, "pruned": 0, "unreadable": 0}}
+    assert "1 of the 1 decisions was erased or pruned" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert shell(*words).json["gone"] == {}
+
+
 def test_refusals_are_one_sentence(shell: Shell, tmp_path: Path) -> None:
     """A period that is none, and a file that is there."""
     (tmp_path / "taken").write_text("mine")

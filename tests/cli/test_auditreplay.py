@@ -44,6 +44,8 @@ def test_one_decision_is_the_same(asked: Shell) -> None:
         (("1", "--subject", "eve"), "--subject"),
         (("--all", "--explain"), "--explain"),
         (("--with-fact", "us_status=none", "--subject", "eve", "--until", "2020-01-01"), "--until"),
+        (("--subject", "eve", "--with-fact", "us_status=none", "--with-fact", "us_status=citizen"), "twice"),
+        (("--subject", "eve", "--with-fact", "us_status=none", "--with-fact", "us_status=none"), "twice"),
         (("--all", "--since", "2026-07-01", "--until", "2026-06-01"), "earlier instant first"),
         (("--all", "since 2026-07-01", "--since", "2026-06-01"), "in the question already"),
         (("--all", "since 2026-07-01", "--until", "2026-06-01"), "earlier instant first"),

@@ -56,6 +56,14 @@ def test_bad_facts_are_refused_without_their_value(shell: Shell, planted_facts: 
     assert shell("facts", "set", "persons", "eve", "us_status=lpr").code == Code.USAGE
 
 
+def test_one_fact_has_one_value(shell: Shell) -> None:
+    """Two values of a name are refused, and neither is taken; nobody knows which was meant."""
+    before = shell("facts", "show", "persons", "eve", key="operator").json["facts"].get("us_status")
+    ran = shell("facts", "set", "persons", "eve", "us_status=none", "list_match=none", "us_status=lpr", key="operator")
+    assert (ran.code, ran.out) == (Code.USAGE, "") and "names the same thing twice" in ran.err
+    assert shell("facts", "show", "persons", "eve", key="operator").json["facts"].get("us_status") == before
+
+
 def test_an_import_is_all_or_nothing_and_may_be_repeated(shell: Shell) -> None:
     """Two new persons come in one import; a bad line takes the good one with it."""
     good = "\n".join(json.dumps({"id": id, "us_status": "lpr", "tenants": ["acme"]}) for id in ("zoe", "yan"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from policy_engine.cli.options import instant_of, names_of, text_of, toml_of
+from policy_engine.cli.options import instant_of, names_of, once_each, text_of, toml_of
 from policy_engine.cli.orders import read_order
 from policy_engine.cli.switches import parse_scope
 from policy_engine.core.instants import parse_instant
@@ -27,6 +27,14 @@ def test_an_instant_is_a_date_or_a_time_with_a_zone() -> None:
 def test_names_may_be_repeated_and_separated_by_commas() -> None:
     """`--scopes a,b --scopes b` means a and b once."""
     assert names_of(["a, b", "b,", ""]) == ("a", "b") and names_of(None) == ()
+
+
+def test_a_name_has_one_value() -> None:
+    """The second value of a name is refused by the option's name, also where both are the same."""
+    assert once_each([("a", 1), ("b", 1)], "--x", "say one") == {"a": 1, "b": 1} and once_each((), "--x", "") == {}
+    for second in (1, 2, None):
+        with pytest.raises(InputRefused, match="--x: names the same thing twice; say one"):
+            once_each([("a", 1), ("b", 1), ("a", second)], "--x", "say one")
 
 
 def test_a_scope_names_dimensions_and_values() -> None:

@@ -61,6 +61,16 @@ class Erasing(Done):
     kept: Annotated[dict[str, int], Field(default_factory=dict)]
 
 
+class Placed(Done):
+    """A hold that was placed. `unregistered` are its members that name nothing known: a misspelt one keeps nothing.
+
+    A subject or tenant that is in no register, or a model that the active release's catalogue has not, is held all the
+    same: entries may name it.
+    """
+
+    unregistered: list[str] | None = None
+
+
 class HoldShown(Shown):
     """A legal hold as it stands; `status` is `in_force` or `released`."""
 
@@ -109,11 +119,13 @@ def list_holds(engine: OpenEngine, principal: Caller) -> HoldsShown:
 
 
 @router.post("/holds", status_code=201, **route_options("orders:write", problems=CHANGING))
-def place_hold(engine: OpenEngine, principal: Caller, body: HoldToPlace) -> Done:
+def place_hold(engine: OpenEngine, principal: Caller, body: HoldToPlace) -> Placed:
     """Place a legal hold. From here on nothing that it covers is erased or pruned."""
     since, until = (None if text is None else parse_instant(text) for text in (body.since, body.until))
     cover = Cover(body.subject, body.tenant, body.model, since, until)
-    return done(body.id, engine.disposal.holds.place(principal, body.id, cover, body.reason, reference=body.reference))
+    holds = engine.disposal.holds
+    committed = holds.place(principal, body.id, cover, body.reason, reference=body.reference)
+    return Placed(**dict(done(body.id, committed)), unregistered=list(holds.unregistered(cover)) or None)
 
 
 @router.post("/holds/{id}/release", status_code=202, **route_options("orders:write", problems=CHANGING))

@@ -16,12 +16,15 @@ from pathlib import Path
 
 from policy_engine.core.decision import Principal
 from policy_engine.errors import Conflict, InputRefused, LoadRefused, NotPermitted
+from policy_engine.services.bundleplace import put_folder, remove_aside, require_replaceable
 from policy_engine.services.bundletexts import release_files
 from policy_engine.services.exports.files import Pending, digest_of, part_of, whole_file
 from policy_engine.services.exports.source import Asked
 from policy_engine.services.permissions import is_local, require
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.store.interfaces import ReadStore
+
+FOLDER_MODE = 0o700
 
 
 def require_bundle(principal: Principal, asked: Asked) -> None:
@@ -42,7 +45,7 @@ def placed_bundle(place: Path, *, force: bool, beside: tuple[Path, ...]) -> Iter
     """Offer a place for a bundle next to its own, and put it there when the block ends without an error.
 
     A folder stands in its place a moment before its sheets do: no single step moves all of them. Raises as
-    `files.whole_file` does.
+    `files.whole_file` does, before anything is done, and for a folder that is no bundle and would be replaced.
     """
     for taken in (place, *beside):
         if not force and taken.exists():
@@ -55,15 +58,19 @@ def placed_bundle(place: Path, *, force: bool, beside: tuple[Path, ...]) -> Iter
                 pending.part.replace(whole.part)
                 whole.beside = pending.beside
         return
+    require_replaceable(place)
     pending = Pending(place, part_of(place))
     with _removed(pending.part):
+        pending.part.mkdir(mode=FOLDER_MODE)  # a place where nothing can be written uses no approval up
+        pending.part.rmdir()
         yield pending
-        if force and place.is_dir():
-            shutil.rmtree(place)
-        pending.part.rename(place)
-        for path, content in pending.beside.items():
-            with whole_file(path, force=force) as small:
-                small.part.write_bytes(content)
+        aside = put_folder(pending.part, place, force=force)
+        try:
+            for path, content in pending.beside.items():
+                with whole_file(path, force=force) as small:
+                    small.part.write_bytes(content)
+        finally:
+            remove_aside(aside)
 
 
 @contextmanager

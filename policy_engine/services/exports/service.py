@@ -10,19 +10,22 @@ Left to others: the forms (the modules beside this one), the command (`cli.audit
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import orjson
 
 from policy_engine.core.decision import Principal
-from policy_engine.errors import InputRefused
+from policy_engine.errors import InputRefused, StoreUnavailable, VerificationFailed
 from policy_engine.ledger.sealing import KeyVault
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.approvals import Approvals
-from policy_engine.services.bundle import Written, write_bundle
+from policy_engine.services.bundle import Written, require_told, write_bundle
+from policy_engine.services.bundleplace import require_name
 from policy_engine.services.bundletexts import OpenedTexts
 from policy_engine.services.evidence import Evidence
 from policy_engine.services.exports.bundles import measured, placed_bundle, releases_of, require_bundle
@@ -100,6 +103,8 @@ class Exports:
         self._releases = releases
         self._limits = limits
         self._unsealing = Unsealing(store, approvals)
+        self.integrate: Callable[[], object] = lambda: None
+        """Takes what is pending into the tree, in a process that may; called before a bundle with bodies is made."""
 
     def ask(self, text: str, since: int | None = None, until: int | None = None) -> Asked:
         """Return what words and a range ask for, now. Raises `InputRefused` for words that are no question."""
@@ -171,13 +176,24 @@ class Exports:
         approval: tuple[str, Form | None] | None,
         progress: Progress | None,
     ) -> Sheet:
-        """Write a bundle; with an approval, one that holds what was sealed, and what a replay needs."""
+        """Write a bundle; with an approval, one that holds what was sealed, and what a replay needs.
+
+        With one it raises `Conflict`, and leaves the approval unused, while the tree lacks an erasure or a pruning.
+        """
+        require_name(target.place)
         beside = (target.sheet_json, target.sheet_text)
         with placed_bundle(target.place, force=target.force, beside=beside) as pending:
-            allowed = None if approval is None else self._unsealing.begin(principal, approval[0], asked, approval[1])
-            asked = asked if allowed is None else allowed.asked
-            now = self._store.now()
+            if approval is not None:
+                with suppress(StoreUnavailable, VerificationFailed):  # whether it is enough is looked at in the view
+                    self.integrate()
             with self._store.view() as view:
+                allowed = None
+                if approval is not None:
+                    # What is looked at is what is written: what is erased from here on is still in this view, whole.
+                    ready = partial(require_told, view)
+                    allowed = self._unsealing.begin(principal, approval[0], asked, approval[1], ready)
+                    asked = allowed.asked
+                now = self._store.now()
                 facts = facts_of(view, one_log=False, last_at=0)  # what is not in the tree is not in a bundle
                 written = write_bundle(
                     view,

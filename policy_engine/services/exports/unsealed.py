@@ -11,7 +11,7 @@ Left to others: opening bodies (`services.unseal`), two persons (`services.appro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -78,9 +78,17 @@ class Unsealing:
         row = self._store.row("approvals", id)
         return None if row is None or row.document["kind"] != KIND else str(row.document["payload"]["form"])
 
-    def begin(self, principal: Principal, id: str, asked: Asked | None, form: str | None) -> Allowed:
+    def begin(
+        self,
+        principal: Principal,
+        id: str,
+        asked: Asked | None,
+        form: str | None,
+        ready: Callable[[], None] = lambda: None,
+    ) -> Allowed:
         """Use an approved proposal, once. `asked` and `form`, where given, must be those that were approved.
 
+        `ready` is called when nothing else speaks against it: what it raises leaves the approval as it was.
         Raises `NotFound` for a proposal that is none of an export, `NotPermitted` for anybody but its proposer,
         `Conflict` when it is not approved, used already, expired, or for another export.
         """
@@ -98,6 +106,7 @@ class Unsealing:
             raise Conflict(f"the proposal {id} was approved for another question or form; leave both out")
         if asked is not None and not _same_range(asked, allowed):
             raise Conflict(f"the proposal {id} was approved for another range; leave --since and --until out")
+        ready()
         used = replace(proposal, status=USED, revision=proposal.revision + 1)
         committed = self._store.change(
             Change(

@@ -5,7 +5,8 @@ same, made by whoever calls. Small numbers are not shown: a group of persons abo
 `limits.small_group_decisions_count` decisions were made is said to be small, and so is each cell of its row below that.
 No small number can be had by subtraction either: a row with such a cell shows no total; of two groups of which one
 holds the other and a few decisions more, the smaller shows no number; and where all states of evidence that are shown
-leave a few of the allows or denies, which the report counts elsewhere, the least of those that are shown is not.
+leave a few of the allows or denies that have any, the least of those that are shown is not.
+What was erased or pruned has no tags any more, so how many decisions that are is said with the counts.
 Left to others: the logged read (`service`), the tables that say which countries a group has (`rules.tables`).
 """
 
@@ -25,6 +26,7 @@ from policy_engine.rules.tables import GroupTable
 from policy_engine.services.datakeys import year_of
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.report.gathered import Gathered
+from policy_engine.services.report.gone import Gone, gone_of
 from policy_engine.store.interfaces import ReadStore
 
 EVIDENCE_STATES: Final = ("valid", "declared", "expired", "undated", "conflict", "none", "no-person", "contradictory")
@@ -44,13 +46,16 @@ class Keyed:
     """What was counted: by group and tier, and by state of evidence and outcome. Countries can be in several groups.
 
     `withheld` are cells of groups that would tell of a few persons by what another group has more,
-    `evidence_withheld` those of states that would by what is left of all decisions.
+    `evidence_withheld` those of states that would by what is left of all of them. `gone` are decisions that no count
+    has because their tags went with their sealed parts; `stateless` are those that are there and have no state.
     """
 
     groups: Cells
     withheld: frozenset[tuple[str, str]]
     evidence: Cells
     evidence_withheld: frozenset[tuple[str, str]]
+    gone: Gone
+    stateless: int
 
 
 def count_keyed(store: ReadStore, vault: KeyVault, loader: ReleaseLoader, found: Gathered, least: int) -> Keyed:
@@ -58,7 +63,9 @@ def count_keyed(store: ReadStore, vault: KeyVault, loader: ReleaseLoader, found:
     tagged = _Tagged(store, vault, found)
     groups, withheld = _by_group(store, loader, found, tagged, least)
     evidence = _by_evidence(found, tagged)
-    return Keyed(groups, withheld, evidence, frozenset(_told_by_the_rest(evidence, found.outcomes, least)))
+    gone = gone_of(store, found)  # after the tags were read: what goes meanwhile is in both, and missing nowhere
+    stateless = max(0, found.decisions - gone.told - sum(evidence.values()))
+    return Keyed(groups, withheld, evidence, frozenset(_told_by_the_rest(evidence, least)), gone, stateless)
 
 
 class _Tagged:
@@ -179,8 +186,14 @@ def _by_evidence(found: Gathered, tagged: _Tagged) -> Cells:
     return counts
 
 
-def _told_by_the_rest(evidence: Cells, outcomes: Mapping[str, int], least: int) -> Iterator[tuple[str, str]]:
-    """Yield `(state, outcome)` to withhold: without it, what is shown would leave a few decisions of that outcome."""
+def _told_by_the_rest(evidence: Cells, least: int) -> Iterator[tuple[str, str]]:
+    """Yield `(state, outcome)` to withhold: without it, what is shown would leave a few decisions of that outcome.
+
+    How many have any state is known to whoever reads the report: it says how many have none, and how many are gone.
+    """
+    outcomes: Counter[str] = Counter()
+    for (_, outcome), number in evidence.items():
+        outcomes[outcome] += number
     large = {
         state for state in EVIDENCE_STATES if sum(evidence.get((state, outcome), 0) for outcome in outcomes) >= least
     }

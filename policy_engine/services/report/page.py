@@ -16,6 +16,7 @@ from policy_engine.services.exports.tree import TreeFacts
 from policy_engine.services.report import sections
 from policy_engine.services.report.charts import HATCHING
 from policy_engine.services.report.gathered import Gathered
+from policy_engine.services.report.gone import Gone
 from policy_engine.services.report.keyed import Keyed
 from policy_engine.services.report.markup import Markup, Part, element, escaped, facts, joined, paragraph
 from policy_engine.services.report.style import STYLE
@@ -27,12 +28,16 @@ _HEADING: Final = re.compile(r'<h2 id="([a-z]+)">([^<]*)</h2>')
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """Everything that a report shows. `sealed` says why keyed counts are missing, when they are."""
+    """Everything that a report shows. `sealed` says why keyed counts are missing, when they are.
+
+    `ages_gone` is what the classes of age lack.
+    """
 
     found: Gathered
     keyed: Keyed | None
     sealed: str
     ages: Sequence[tuple[str, int]] | None
+    ages_gone: Gone
     verified: Report | None
     tree: TreeFacts
     made_at: int
@@ -64,7 +69,11 @@ def _sections(content: Content) -> list[Markup]:
         sections.reasons(found),
         sections.models(found),
         sections.groups(found, content.keyed, content.sealed, content.least),
-        element("section", element("h2", "Age of evidence", id="ages"), sections.ages(content.ages, content.least)),
+        element(
+            "section",
+            element("h2", "Age of evidence", id="ages"),
+            sections.ages(content.ages, content.ages_gone, content.least),
+        ),
         sections.chain(content.verified, _tree(content.tree), content.tree.checkpoint),
         sections.eras(found),
         sections.governance(found),

@@ -13,6 +13,7 @@ from typing import Any, Final
 from policy_engine.core.instants import DAY, format_instant
 from policy_engine.services.report.charts import Mark, beside_names, over_time, strip
 from policy_engine.services.report.gathered import Gathered, Listed
+from policy_engine.services.report.gone import Gone
 from policy_engine.services.report.keyed import EVIDENCE_STATES, WITHHELD, Keyed, shown_row
 from policy_engine.services.report.markup import Markup, Part, element, joined, paragraph, section, table
 from policy_engine.services.verify import Report
@@ -133,7 +134,29 @@ def groups(found: Gathered, keyed: Keyed | None, sealed: str, least: int) -> Mar
         table("Decisions by the country group of the person, and tier of the model", headings, shown),
         *([paragraph(f"Groups with under {least} decisions: ", ", ".join(small), ".")] if small else []),
         _evidence(keyed, least),
+        _lacking(found, keyed),
     )
+
+
+def _lacking(found: Gathered, keyed: Keyed) -> Markup:
+    """Which decisions are in no keyed count."""
+    gone = f"{_told(keyed.gone, f'the {found.decisions:,} decisions')}."
+    if keyed.gone.told:
+        gone += " What was sealed in them is in none of these numbers."
+    if keyed.stateless:
+        gone += (
+            f" {keyed.stateless:,} more have no state of evidence: they did not reach the rules, or their tags are "
+            "missing, which `audit verify` finds."
+        )
+    return paragraph(gone)
+
+
+def _told(gone: Gone, which: str) -> str:
+    """Return how many were erased or pruned, in words; none is a number too."""
+    if not gone.told:
+        return f"None of {which} was erased or pruned"
+    were = "was" if gone.told == 1 else "were"
+    return f"{gone.told:,} of {which} {were} erased or pruned ({gone.erased:,} erased, {gone.pruned:,} pruned)"
 
 
 def _evidence(keyed: Keyed, least: int) -> Markup:
@@ -157,8 +180,8 @@ def _evidence(keyed: Keyed, least: int) -> Markup:
     )
 
 
-def ages(counted: Sequence[tuple[str, int]] | None, least: int) -> Markup:
-    """How old the evidence was that decisions rested on: classes of age, or why they are not shown."""
+def ages(counted: Sequence[tuple[str, int]] | None, gone: Gone, least: int) -> Markup:
+    """How old the evidence was that decisions rested on: classes of age and what is in none, or why none is shown."""
     if counted is None:
         return paragraph(
             element("strong", "Sealed. "),
@@ -176,7 +199,12 @@ def ages(counted: Sequence[tuple[str, int]] | None, least: int) -> Markup:
     ]
     bars = [(name, {"decisions": count}) for name, count in counted if name in shown]
     picture = [beside_names("ages", "Age of the evidence at the decision", f"{len(bars)} classes of age.", bars)]
-    return joined([*(picture if bars else []), table("Decisions by the age of evidence", ("age", "decisions"), rows)])
+    lacking = f"{_told(gone, 'the decisions that reached the rules')}"
+    if gone.unreadable:
+        lacking += f", and {gone.unreadable:,} {'entry does' if gone.unreadable == 1 else 'entries do'} not open"
+    lacking += ": no class has them." if gone.told or gone.unreadable else ", and all of them opened."
+    classes = table("Decisions by the age of evidence", ("age", "decisions"), rows)
+    return joined([*(picture if bars else []), classes, paragraph(lacking)])
 
 
 def chain(report: Report | None, tree: Iterable[tuple[str, Part]], checkpoint: str | None) -> Markup:

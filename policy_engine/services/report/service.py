@@ -3,6 +3,7 @@
 Rules of the room:
 - Public parts are read by whoever may read the log. Counts by what is sealed are made for a person's key with
   `audit:read` alone, after the entry is durable that says so; anybody else gets a report that says "sealed".
+- A count of what is sealed says how much it lacks: decisions that were erased or pruned, or do not open.
 - The log is verified for the report, unless that is left out, which the report then says.
 - The file is whole or not there.
 Left to others: counting and showing (the rooms beside this one), the command (`cli.auditreport`).
@@ -11,7 +12,7 @@ Left to others: counting and showing (the rooms beside this one), the command (`
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from policy_engine.services.record import Recorder
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.replay import Replay
 from policy_engine.services.report.gathered import Gathered, gather
+from policy_engine.services.report.gone import Gone, closed_of
 from policy_engine.services.report.keyed import Keyed, count_keyed
 from policy_engine.services.report.page import Content, page_of
 from policy_engine.services.report.period import Period
@@ -48,7 +50,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A report that was written. `verified` is whether the log and the registers agreed, `None` if it was left out."""
+    """A report that was written. `verified` is whether the log and the registers agreed, `None` if it was left out.
+
+    `gone` is, for each section that counts what is sealed, which decisions of the period it could not count.
+    """
 
     place: Path
     sha256: str
@@ -56,6 +61,7 @@ class Made:
     decisions: int
     verified: bool | None
     keyed: bool
+    gone: Mapping[str, Gone]
 
 
 class Reports:
@@ -97,12 +103,16 @@ class Reports:
         with whole_file(place, force=force) as pending:
             content = self._content(principal, period, verify, progress)
             if ages:
-                content = replace(content, ages=self._ages(principal, period))
+                counted, gone = self._ages(principal, period)
+                content = replace(content, ages=counted, ages_gone=gone)
             pending.part.write_bytes(page_of(content))
             digest = digest_of(pending.part)
         verified = None if content.verified is None else content.verified.ok
         found = content.found
-        return Made(place, digest, found.entries, found.decisions, verified, content.keyed is not None)
+        keyed = content.keyed
+        lacking = {} if keyed is None else {"groups": keyed.gone}
+        lacking |= {"ages": content.ages_gone} if ages else {}
+        return Made(place, digest, found.entries, found.decisions, verified, keyed is not None, lacking)
 
     def _content(self, principal: Principal, period: Period, verify: bool, progress: Progress | None) -> Content:
         store, now = self._store, self._store.now()
@@ -117,6 +127,7 @@ class Reports:
             keyed=keyed,
             sealed=sealed,
             ages=None,
+            ages_gone=Gone(),
             verified=self._evidence.verify(progress) if verify else None,
             tree=tree,
             made_at=now,
@@ -126,14 +137,17 @@ class Reports:
             least=self._limits.small_group_decisions_count,
         )
 
-    def _ages(self, principal: Principal, period: Period) -> list[tuple[str, int]]:
-        """Return decisions by the age of the evidence they rested on; a logged read, made by `AsOf`."""
+    def _ages(self, principal: Principal, period: Period) -> tuple[list[tuple[str, int]], Gone]:
+        """Return decisions by the age of the evidence they rested on, and those of which it cannot be told.
+
+        A logged read, made by `AsOf`.
+        """
         asof = AsOf(Replay(self._store, self._recorder, self._vault, self._releases))
         found = asof.evidence(principal, Question(since=period.since, until=period.until), f"report {period.name}")
         counted: Counter[str] = Counter()
         for (_, _, _, age, _), count in found.kinds.items():
             counted[age] += count
-        return [(name, counted[name]) for name in AGE_CLASSES]
+        return [(name, counted[name]) for name in AGE_CLASSES], closed_of(found.closed)
 
     def _keyed(self, principal: Principal, found: Gathered) -> tuple[Keyed | None, str]:
         """Return counts by what is sealed, or why there are none. They are a read, logged before it is made."""

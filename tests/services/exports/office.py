@@ -30,6 +30,7 @@ PEOPLE = {
     "unsealer": person("unsealer", "audit:unseal"),
     "bounded": person("bounded", "audit:read", "audit:unseal", tenants=("acme",)),
     "writer": person("writer", "orders:write"),
+    "rita": person("rita", "policy:write"),
 }
 
 FORMULAS = ("=1+1", "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "=cmd|' /C calc'!A0", "\uff1d1+1", "'=1", "'")

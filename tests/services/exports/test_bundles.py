@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from policy_engine.errors import Conflict, InputRefused, NotPermitted
+from policy_engine.core.instants import DAY
+from policy_engine.errors import Conflict, InputRefused, NotPermitted, VerificationFailed
 from policy_engine.ledger.note import Ed25519Signer
+from policy_engine.services.exports.bundles import releases_of
 from policy_engine.services.exports.service import Form, Target
 from policy_engine.services.sequencer import Sequencer
 from policy_engine_verify import cli
@@ -151,3 +154,90 @@ def test_without_a_checkpoint_there_is_no_bundle(office: Office, tmp_path: Path)
     with pytest.raises(InputRefused, match="nothing of this log was signed"):
         office.export(tmp_path / "b.zip", Form.BUNDLE)
     assert [path.name for path in tmp_path.iterdir()] == ["office"]
+
+
+def erase(office: Office) -> None:
+    """Erase a subject, by two persons."""
+    id = office.house.disposal.erasures.propose(office.house["quinn"], "alice", "case 7").proposal.id
+    office.house.approvals.approve(office.house["paul"], id)
+
+
+def prune(office: Office) -> None:
+    """Prune the bodies of what was decided so far, by two persons, three days later."""
+    before = office.publics()[-1]["at"] + 1
+    office.house.clock.at += 3 * DAY
+    id = office.house.disposal.retention.propose(office.house["rita"], before, "old").proposal.id
+    office.house.approvals.approve(office.house["paul"], id)
+
+
+def bundle_proposed(office: Office) -> str:
+    """Return the id of an approved proposal for a bundle with bodies."""
+    id = office.exports.propose_unsealed(office.house["una"], office.exports.ask(""), Form.BUNDLE, "an audit").id
+    office.house.approvals.approve(office.house["paul"], id)
+    return id
+
+
+@pytest.mark.parametrize("take", [erase, prune])
+@pytest.mark.parametrize("integrating", [False, True], ids=["elsewhere", "here"])
+def test_bodies_that_went_since_the_checkpoint_are_no_false_alarm(
+    signed: Office, tmp_path: Path, capsys: pytest.CaptureFixture[str], take: Any, integrating: bool
+) -> None:
+    """Where this process integrates, it does so first; else the bundle waits, unmade, and its approval with it."""
+    integrate(signed)
+    take(signed)
+    id = bundle_proposed(signed)
+    una, target = signed.house["una"], Target(tmp_path / "b.zip")
+    if integrating:
+        signed.exports.integrate = partial(integrate, signed)
+    else:
+        before = signed.house.kinds()
+        with pytest.raises(Conflict, match="not in the tree yet; try again in a second"):
+            signed.exports.export_unsealed(una, id, None, None, target)
+        assert signed.house.kinds() == before and [path.name for path in tmp_path.iterdir()] == ["office"]
+        integrate(signed)
+    signed.exports.export_unsealed(una, id, None, None, target)
+    code, found = verified(capsys, tmp_path / "b.zip")
+    assert (code, found["findings"]) == (0, [])
+    assert signed.exports.export(una, signed.exports.ask(""), Form.BUNDLE, Target(tmp_path / "public")).entries > 6
+
+
+def test_what_goes_while_a_bundle_is_made_is_no_false_alarm(
+    signed: Office, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look, the entries and the bodies are of one moment: an erasure after the look is wholly behind the bundle."""
+    signed.exports.integrate = partial(integrate, signed)
+    id = bundle_proposed(signed)
+
+    def meanwhile(store: Any, releases: Any) -> Any:
+        erase(signed)
+        return releases_of(store, releases)
+
+    monkeypatch.setattr("policy_engine.services.exports.service.releases_of", meanwhile)
+    signed.exports.export_unsealed(signed.house["una"], id, None, None, Target(tmp_path / "b.zip"))
+    code, found = verified(capsys, tmp_path / "b.zip")
+    assert (code, found["findings"]) == (0, [])
+
+
+def test_a_tree_that_cannot_grow_is_exported_as_it_is(
+    signed: Office, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Evidence is wanted most when the sequencer refuses to sign: what was signed before still goes out."""
+
+    def refuse() -> None:
+        raise VerificationFailed("a fork")
+
+    id = bundle_proposed(signed)
+    integrate(signed)
+    signed.exports.integrate = refuse
+    signed.exports.export_unsealed(signed.house["una"], id, None, None, Target(tmp_path / "b.zip"))
+    assert verified(capsys, tmp_path / "b.zip")[0] == 0
+
+
+def test_without_a_checkpoint_no_approval_is_used(office: Office, tmp_path: Path) -> None:
+    """Nothing was signed: the proposal stays approved until something is."""
+    office.decide(office.evaluation())
+    id = bundle_proposed(office)
+    with pytest.raises(InputRefused, match="nothing of this log was signed"):
+        office.exports.export_unsealed(office.house["una"], id, None, None, Target(tmp_path / "b.zip"))
+    integrate(office)
+    office.exports.export_unsealed(office.house["una"], id, None, None, Target(tmp_path / "b.zip"))

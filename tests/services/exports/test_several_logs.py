@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from policy_engine.errors import Conflict
 from policy_engine.services.exports.service import Form, Target
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.report.period import parse_period
@@ -100,6 +101,30 @@ def test_a_bundle_of_several_logs_verifies(
     )
     assert verifier.main([str(tmp_path / "b.zip"), "--key", sheet.log_key, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["counts"]["entries"] == sheet.entries == len(stored(history))
+
+
+def test_a_bundle_with_bodies_waits_for_an_erasure_that_another_process_integrates(
+    history: History, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The process without the sequencer refuses and keeps the approval; the one with it integrates, and it verifies."""
+    integrated(history)
+    leading, other = history.engines
+    keys = history.keys
+    asked = other.exports.ask("")
+    ids = [other.exports.propose_unsealed(keys["auditor"], asked, Form.BUNDLE, "an audit").id for _ in range(2)]
+    for id in ids:
+        other.approvals.approve(keys["approver"], id)
+    integrated(history)
+    other.decider.decide_many([history.request()], keys["auditor"])
+    found = other.disposal.erasures.propose(keys["operator"], "mina", "case 7")
+    other.approvals.approve(keys["approver"], found.proposal.id)
+    with pytest.raises(Conflict, match="not in the tree yet"):
+        other.exports.export_unsealed(keys["auditor"], ids[0], None, None, Target(tmp_path / "a.zip"))
+    assert not (tmp_path / "a.zip").exists()
+    for engine, id, name in ((leading, ids[1], "b.zip"), (other, ids[0], "a.zip")):
+        sheet = engine.exports.export_unsealed(keys["auditor"], id, None, None, Target(tmp_path / name))
+        assert verifier.main([str(tmp_path / name), "--key", sheet.log_key, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["findings"] == []
 
 
 def test_the_report_counts_every_log(history: History, tmp_path: Path) -> None:

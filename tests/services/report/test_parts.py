@@ -14,6 +14,7 @@ from policy_engine.core.instants import DAY, SECOND, format_instant, parse_insta
 from policy_engine.errors import InputRefused, TooLarge
 from policy_engine.limits import LIMITS
 from policy_engine.services.report.charts import Mark, beside_names, over_time, strip
+from policy_engine.services.report.gone import Gone
 from policy_engine.services.report.keyed import shown_row
 from policy_engine.services.report.markup import Markup, element, escaped, facts, paragraph, section, table
 from policy_engine.services.report.period import Period, parse_period
@@ -204,5 +205,5 @@ def test_small_numbers_are_withheld(numbers: list[int], least: int) -> None:
 )
 def test_no_class_of_age_can_be_had_from_the_rest(counts: tuple[int, ...], shown: tuple[str, ...]) -> None:
     """Classes add up to the decisions: a small one is not what is left when all others are known."""
-    text = ages([(f"class-{place}", count) for place, count in enumerate(counts)], 10).text
+    text = ages([(f"class-{place}", count) for place, count in enumerate(counts)], Gone(), 10).text
     assert tuple(re.findall(r'<td class="number">([^<]*)</td>', text)) == shown
