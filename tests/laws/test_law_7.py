@@ -115,8 +115,8 @@ def test_law_7_the_checkpoint_is_the_logs_word(benches: list[Bench]) -> None:
 def test_law_7_no_history_is_exchanged(benches: list[Bench], tmp_path: Path) -> None:
     """Whoever recomputes everything with the stolen key is convicted by a checkpoint that somebody kept.
 
-    Control: verifier/policy_engine_verify/check.py
-    `if since and tree.size == since.size and tree.root() != since.root:`
+    Control: verifier/policy_engine_verify/beside.py
+    `if tree.root() != root:`
     """
     log = max(made(1).logs.values(), key=lambda log: len(log.entries))
     forged = tampering.recomputed(made(1), log.id, 0, log.entries[0].replace(b'"v":1}', b'"v":1,"w":0}'))

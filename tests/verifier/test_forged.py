@@ -70,7 +70,11 @@ def test_no_line_is_put_in_by_ranges_that_overlap(bench: Bench, place: int) -> N
 
 @pytest.mark.parametrize("number", range(1, 4))
 def test_no_line_is_put_in_the_place_of_a_batch(bench: Bench, number: int) -> None:
-    """A range that begins within a batch shows lines that no header vouches for."""
+    """A range that begins within a batch shows lines that no header vouches for.
+
+    Control: verifier/policy_engine_verify/check.py
+    `if passed and not self.report.findings:`
+    """
     first, end = BEGUN[number], BEGUN[number] + LOG.headers[number].n
     if end - first < 2:
         first, end = BEGUN[number], BEGUN[number + 1] + LOG.headers[number + 1].n
@@ -90,7 +94,11 @@ def test_a_part_of_whole_batches_is_a_part(bench: Bench) -> None:
 def test_a_receipt_that_was_kept_is_not_replaced_by_one_of_its_name(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The auditor's own convicts a log that was recomputed, whatever lies in the bundle under the same name."""
+    """The auditor's own convicts a log that was recomputed, whatever lies in the bundle under the same name.
+
+    Control: verifier/policy_engine_verify/beside.py
+    `for name, data in (*self._given.receipts.items(), *inside):`
+    """
     kept = {json.loads(json.loads(each)["note"].split("\n")[1])["log"]: each for each in MADE.receipts}
     log_id, harmless = LOG.id, next(each for log_id, each in kept.items() if log_id != LOG.id)
     seq = json.loads(kept[log_id])["seq"]
@@ -105,7 +113,11 @@ def test_a_receipt_that_was_kept_is_not_replaced_by_one_of_its_name(
 
 
 def test_a_proof_in_a_bundle_is_of_its_tree(bench: Bench) -> None:
-    """One of the log's own is counted; one of another history that the same key signed is a fork, and named."""
+    """One of the log's own is counted; one of another history that the same key signed is a fork, and named.
+
+    Control: verifier/policy_engine_verify/beside.py
+    `if (proved.header_bytes, proved.leaf) != (line, number):`
+    """
     name = "proofs/mine.tlog-proof"
     seq = BEGUN[2]
     own = prove(Shelf(MADE), LOG.id, seq).file  # type: ignore[arg-type]  # what is used of it

@@ -146,7 +146,8 @@ class Beside:
             forked = f"{name}: the log was forked: its first leaves are not those of the proof's checkpoint"
             self._roots.setdefault(found.stated.size, []).append((found.stated.root, forked))
         inside = [(name, self._source.read(name, limits.RECEIPT_BYTES)) for name in self._within("receipts/")]
-        for name, data in (*self._given.receipts.items(), *inside):  # never one in place of another of its name
+        # Two of one name are two: what the auditor kept is not replaced by what lies in the bundle.
+        for name, data in (*self._given.receipts.items(), *inside):
             try:
                 receipt = parse_receipt(data)
                 self._receipts.setdefault((receipt.header.log, receipt.header.batch), []).append((name, receipt))

@@ -107,10 +107,8 @@ class Check:
             return
         if header.n > limits.BATCH_ENTRIES_COUNT:
             raise Refused(f"a batch of log {log} has over {limits.BATCH_ENTRIES_COUNT} entries")
-        passed = skipped(header, shown, tip.shown, lines)
-        if (
-            passed and not self.report.findings
-        ):  # nothing but a leaf that could not be read is a reason to pass over any
+        passed = skipped(header, shown, tip.shown, lines)  # which only a leaf that could not be read is a reason for
+        if passed and not self.report.findings:
             self.find("entries in front of it are shown, and not whole batches of the log", at)
         tip.shown += passed
         own, strays = in_step(header, lines)
