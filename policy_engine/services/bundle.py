@@ -40,8 +40,8 @@ from policy_engine.services.bundleplace import (
     remove_aside,
     require_name,
     require_replaceable,
-    sync,
 )
+from policy_engine.services.exports.files import sync
 from policy_engine.store.interfaces import LogView, StoredEntry
 from policy_engine.store.treeinterfaces import StoredCheckpoint
 

@@ -20,6 +20,7 @@ import orjson
 from policy_engine.core.plain import POLICY_FILE
 from policy_engine.errors import InputRefused
 from policy_engine.rules.release import MODEL_FILE
+from policy_engine.services.exports.files import sync
 
 FORMAT: Final = "policy-engine-bundle/v1"
 MANIFEST: Final = "manifest.json"
@@ -86,15 +87,6 @@ def remove_aside(aside: Path | None) -> None:
         raise InputRefused(
             f"is what the new bundle replaced, and cannot be removed ({reason}); take it away", where=str(aside)
         ) from None
-
-
-def sync(path: Path) -> None:
-    """Make a file's content, or the names in a folder, durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _require_bundle(folder: Path, where: str) -> None:

@@ -245,8 +245,12 @@ class Uses:
         return told
 
     def _record_late(self) -> None:
+        """Record the denies of allows that were put to use late. Never raises: the watcher must live."""
         while self._late:
-            self._afterwards.record(*self._late.pop(0))
+            try:
+                self._afterwards.record(*self._late.pop(0))
+            except Exception as error:  # noqa: BLE001  the use has ended, and whatever else is held must be watched
+                log.error("hold.end-not-recorded", cause=type(error).__name__)
 
     def _end_all(self, error: Exception) -> None:
         with self.lock:

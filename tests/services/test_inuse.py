@@ -133,6 +133,26 @@ def test_an_allow_that_waited_ends_when_it_cannot_be_asked_for(running: Any, mon
     assert engine.uses.hold(old).ended is None
 
 
+def test_a_deny_that_cannot_be_recorded_leaves_the_watcher_alive(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error nobody expected behind one late use: what else is held still ends with its withdrawal."""
+    engine, keys = running
+
+    def broken(told: list[Any], snapshot: Any) -> None:
+        if told:
+            raise RuntimeError("broken")
+
+    waited, other = allowed(engine), engine.uses.hold(allowed(engine, OTHER))
+    with monkeypatch.context() as patched:
+        patched.setattr(engine.uses._afterwards, "record", broken)
+        engine.switches.engage(keys["operator"], "stop", {"models": ["fable-5"]}, "test")
+        engine.decider.decide(OTHER, LOCAL)
+        assert engine.uses.hold(waited).ended is not None
+        assert soon(lambda: not engine.uses._late)
+    assert other.ended is None
+    engine.switches.engage(keys["operator"], "stop-2", {"models": ["opus-4-8"]}, "test")
+    assert soon(lambda: other.ended is not None)
+
+
 def test_a_state_that_cannot_be_read_ends_everything(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be confirmed for longer than a replica may be cut off ends, and the denies are counted."""
     engine, _ = running

@@ -45,13 +45,13 @@ def whole_file(place: Path, *, force: bool) -> Iterator[Pending]:
     try:
         _create(pending.part)
         yield pending
-        _sync(pending.part)
+        sync(pending.part)
         for beside, content in pending.beside.items():
             _write_small(beside, content, force=force)
             laid.append(beside)
         _put(pending.part, place, force)
         laid.append(place)
-        _sync(place.parent)
+        sync(place.parent)
         laid.clear()
     except OSError as error:
         reason = error.strerror or "input or output error"
@@ -91,14 +91,15 @@ def _write_small(place: Path, content: bytes, *, force: bool) -> None:
     try:
         _create(part)
         part.write_bytes(content)
-        _sync(part)
+        sync(part)
         _put(part, place, force)
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make a file's content, or the names in a folder, durable."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
