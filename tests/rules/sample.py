@@ -7,10 +7,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 
 from policy_engine.core.instants import parse_instant
 from policy_engine.core.release import Release
+from policy_engine.errors import LoadRefused
 from policy_engine.rules.release import Parts, load_release, read_folder, read_parts
 
 FOLDER = Path(__file__).parents[2] / "policies"
@@ -48,6 +50,13 @@ def changed(path: str, old: str, new: str) -> dict[str, bytes]:
     text = files()[path].decode()
     assert old in text, f"{path} no longer holds {old!r}"
     return {**files(), path: text.replace(old, new, 1).encode()}
+
+
+def refusal(changed_files: Mapping[str, bytes]) -> LoadRefused:
+    """Return what loading these files raises."""
+    with pytest.raises(LoadRefused) as caught:
+        load_release(changed_files)
+    return caught.value
 
 
 def with_rule(text: str) -> dict[str, bytes]:
