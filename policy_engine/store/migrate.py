@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from policy_engine.errors import InputRefused, StartRefused
+from policy_engine.errors import InputRefused, StartRefused, StoreUnavailable
 from policy_engine.limits import LIMITS
 from policy_engine.store.faults import DatabaseError, sentence
 from policy_engine.store.sessions import database_path, is_postgres, make_engine
@@ -73,6 +73,8 @@ def prepare(database: str | Path) -> bool:
             return connection.execute(text("SELECT NOT EXISTS (SELECT 1 FROM heads)")).scalar() == 1
     except (SQLAlchemyError, DatabaseError) as error:
         raise StartRefused(sentence(error), where="database") from error
+    except StoreUnavailable as error:
+        raise StartRefused(error.message, where=error.where) from error
 
 
 def install(database: str) -> None:

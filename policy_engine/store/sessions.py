@@ -7,6 +7,7 @@ Rules of the room:
 - SQLite is the one that `pysqlite3` brings; the standard library's never opens the database. A SQLite with the
   WAL-reset bug (before 3.51.3, 3.50.7 or 3.44.6) gets a rollback journal and a warning, never WAL.
 - Every connection syncs fully before a commit returns. An existing file is opened, never created, except by `migrate`.
+- A file is opened by its only name: under a second one it would have a second write-ahead log.
 Left to others: transactions and their outcome (`sqlite`), what errors of the driver mean (`faults`), carrying the
 write-ahead log over (`checkpoints`), what a failed disk leaves in it (`writeahead`).
 """
@@ -216,6 +217,24 @@ def identity_of(path: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
+def require_one_name(path: Path) -> None:
+    """Raise `StoreUnavailable` for a file that has a second name (a hard link).
+
+    SQLite keeps the write-ahead log under the name by which a file was opened. Two programs that open one file by two
+    names do not see each other, and each overwrites what the other was told is durable.
+    """
+    try:
+        names = path.stat().st_nlink
+    except OSError:
+        return  # opening it will say so
+    if names > 1:
+        raise StoreUnavailable(
+            "the database file has a second name (a hard link), and who opens it by that one is not seen by who opens "
+            "it by this; take the other name away, or make it a copy",
+            where="database",
+        )
+
+
 def has_wal_fix(version: tuple[int, ...]) -> bool:
     """Return whether a SQLite version is free of the WAL-reset bug (fixed in 3.51.3, 3.50.7 and 3.44.6)."""
     return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
@@ -264,6 +283,7 @@ def make_engine(path: Path, *, create: bool = False, look: bool = False, busy_se
 
     def connect() -> Any:
         nonlocal settled
+        require_one_name(path)
         if not settled:  # later connections read the same log
             settle(path, open_file)
             settled = True

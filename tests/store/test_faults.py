@@ -13,10 +13,11 @@ from pathlib import Path
 import pysqlite3.dbapi2 as dbapi
 import pytest
 
-from policy_engine.errors import StoreUnavailable
+from policy_engine.errors import StartRefused, StoreUnavailable
 from policy_engine.limits import LIMITS
 from policy_engine.store import sessions
 from policy_engine.store.interfaces import Committed
+from policy_engine.store.migrate import prepare
 from policy_engine.store.sqlite import SqliteStore
 from tests.store.samples import VAULT, Clock, Sample, SqliteDatabase, genesis, put
 
@@ -122,6 +123,23 @@ def test_a_file_removed_during_the_commit_is_not_acknowledged(
     monkeypatch.undo()
     aside.rename(database.path)
     assert append(store).seqs == (2,)
+
+
+def test_a_file_with_two_names_is_refused_by_both(database: SqliteDatabase, tmp_path: Path) -> None:
+    """Opened by a hard link, a file would have a second log, and what is acknowledged in one is lost in the other."""
+    store = database.open()
+    genesis(store)
+    second = tmp_path / "second.db"
+    os.link(database.path, second)
+    for path in (second, database.path):
+        with pytest.raises(StoreUnavailable, match="second name"):
+            SqliteStore(path, VAULT)
+        with pytest.raises(StartRefused, match="second name"):
+            prepare(path)
+    assert not second.with_name("second.db-wal").exists()
+    append(store)
+    second.unlink()
+    assert append(database.open()).seqs == (2,)
 
 
 def test_an_older_copy_is_never_served(tmp_path: Path) -> None:
