@@ -5,6 +5,7 @@ Each attack runs as the login itself, on a real server, with entries there to be
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,13 +15,17 @@ import psycopg
 import pytest
 
 from policy_engine.errors import StoreUnavailable
-from policy_engine.ledger.encoding import Header
+from policy_engine.ledger.canonical import canonical
+from policy_engine.ledger.encoding import Header, Place, note_public
+from policy_engine.ledger.leaves import Closed, Opened
 from policy_engine.ledger.merkle import leaf_hash, root
 from policy_engine.limits import LIMITS
+from policy_engine.store import pgfaults
 from policy_engine.store.interfaces import Committed
 from policy_engine.store.pgsessions import connect
 from policy_engine.store.postgres import PostgresStore
 from tests.store.samples import VAULT, PostgresDatabase, Sample, genesis, put
+from tests.store.trees import sequencer
 
 Session = psycopg.Connection[Any]
 
@@ -92,6 +97,9 @@ def test_direct_insert_update_delete_truncate_drop(database: PostgresDatabase, w
         " '{}', '{}', '{}')",
         "put_rows('0123456789abcdef', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')",
         "write_batch('', '{}', '{}', '{}', '{}', '{}', 0, NULL, 0, 0)",
+        "check_entries('{}', '', 0, 0, 0, 0)",
+        "batch_root('{}')",
+        "opening_leaf('{}')",
         "add_data_keys('{}', '{}')",
         "enter_log('0123456789abcdef')",
         "clock(0)",
@@ -251,6 +259,105 @@ def test_a_session_that_gives_up_durability_or_the_fence(database: PostgresDatab
         session.execute(f"SET {setting}")  # type: ignore[arg-type]  # our own text
         with pytest.raises(psycopg.ProgrammingError, match=r"durable|read committed"):
             session.execute("SELECT policy_engine.begin_batch('0123456789abcdef', NULL, '{}', '{}')")
+
+
+def honest(store: PostgresStore, **changes: Any) -> bytes:
+    """Return the public bytes of an entry that may come next, honest but for the changes."""
+    state, head = store.state(), store.head()
+    assert head is not None
+    place = Place(head.log_id, head.next_seq, store.now() - 1_000, state.epoch, state.release)
+    lies = {name: changes.pop(name) for name in list(changes) if name in Place.__dataclass_fields__}
+    public = note_public("search", "0" * 32, replace(place, **lies), {"by": "local"}, commit="0" * 64, sealed="")
+    return canonical({**json.loads(public), **changes})
+
+
+def test_bytes_that_could_never_be_integrated(database: PostgresDatabase) -> None:
+    """One batch that nobody can read would stop the tree, and every start, for good: the function writes none."""
+    store = database.opened[0]
+    state = store.state()
+
+    def call(public: bytes, header: bytes | None = None, **changes: Any) -> tuple[Any, ...]:
+        at = json.loads(public)["at"] if public.startswith(b'{"at":') else store.now() - 1_000
+        made = forged(database, store, public=public, at=at, **changes)
+        return made if header is None else (*made[:2], header, *made[3:])
+
+    told = honest(store)
+    spaced = json.dumps(json.loads(call(told)[2])).encode()
+    with login(database, "pe_writer") as session:
+        with session.transaction(force_rollback=True):
+            assert session.execute(APPEND, call(told)).fetchall() == []  # so that each lie below is what is refused
+        for lie in (
+            call(told, root="0" * 64),
+            call(told, spaced),
+            call(b"[]"),
+            call(b"\xff"),
+            call(b"{}"),
+            call(honest(store, seq=7)),
+            call(honest(store, log_id="0" * 16)),
+            call(honest(store, epoch=state.epoch - 1)),
+            call(honest(store, epoch=state.epoch + 1)),
+            call(honest(store, id=None)),
+            call(told + b" ", root=root([leaf_hash(told)]).hex()),
+        ):
+            with pytest.raises(psycopg.DatabaseError) as refused:
+                session.execute(APPEND, lie)
+            assert pgfaults.is_refused(refused.value)
+    assert sequencer(database).integrate() is not None
+    append(database.open())
+
+
+def test_leaves_that_could_never_be_integrated(database: PostgresDatabase) -> None:
+    """Nor does a log begin or end with bytes that are no leaf, or that run backwards."""
+    store, log = database.opened[0], "0123456789abcdef"
+    head, epoch = store.head(), store.state().epoch
+    assert head is not None
+    opened = Opened(log, "boot", None, epoch, "sha256:aa", store.now())
+    ended = Closed(head.log_id, head.next_batch, head.next_seq, head.head_hash, epoch, head.last_at)
+    with login(database, "pe_writer") as session:
+        for function, leaves in (
+            (
+                "open_log",
+                (
+                    b'{"kind":"open","log":"0123456789abcdef"}',
+                    json.dumps(json.loads(opened.encode())).encode(),
+                    canonical({**json.loads(opened.encode()), "more": 1}),
+                    canonical({**json.loads(opened.encode()), "epoch": str(epoch)}),
+                    replace(opened, epoch=epoch + 1).encode(),
+                    replace(opened, boot="").encode(),
+                    opened.encode().replace(b'"at":', b'"at":9'),
+                ),
+            ),
+            (
+                "close_log",
+                (
+                    canonical({"kind": "close", **{k: v for k, v in json.loads(ended.encode()).items() if k != "v"}}),
+                    json.dumps(json.loads(ended.encode())).encode(),
+                    replace(ended, epoch=0).encode(),
+                    replace(ended, epoch=epoch + 1).encode(),
+                ),
+            ),
+        ):
+            for leaf in leaves:
+                with pytest.raises(psycopg.DatabaseError) as refused:
+                    session.execute(f"SELECT policy_engine.{function}(%s)", (leaf,))  # type: ignore[arg-type]  # ours
+                assert pgfaults.is_refused(refused.value)
+        with session.transaction(force_rollback=True):
+            session.execute("SELECT policy_engine.open_log(%s)", (opened.encode(),))
+            session.execute("SELECT policy_engine.close_log(%s)", (ended.encode(),))
+    assert sequencer(database).integrate() is not None
+
+
+def test_a_log_that_opens_in_the_future_takes_no_batch(database: PostgresDatabase) -> None:
+    """Its first batch would be dated before its opening, which nobody could integrate."""
+    store, log = database.opened[0], "0123456789abcdef"
+    state = store.state()
+    with login(database, "pe_writer") as session:
+        leaf = Opened(log, "boot", None, state.epoch, state.release, store.now() + 3_600_000_000).encode()
+        session.execute("SELECT policy_engine.open_log(%s)", (leaf,))
+        lie = {"log_id": log, "batch": 0, "first": 0, "prev": "0" * 64}
+        public = honest(store, log_id=log, seq=0)
+        with pytest.raises(psycopg.ProgrammingError, match="instant of the batch"):
+            session.execute(APPEND, forged(database, store, public=public, at=json.loads(public)["at"], **lie))
 
 
 def test_a_stolen_log_stops_its_writer(database: PostgresDatabase) -> None:
