@@ -161,6 +161,7 @@ def _possible(parameters: tuple[object, ...]) -> bool:
 class Link:
     """A connection of one role, made when it is needed and made again after it was dropped. One user at a time.
 
+    What a start is refused for is an outage later: a server may be set otherwise, or stand in for another, for a while.
     With `answer_seconds` nobody waits longer for an answer, and a server that hung is left alone for a moment.
     """
 
@@ -178,12 +179,13 @@ class Link:
         self._check = check
         self._answer_seconds = answer_seconds
         self._connection: Connection | None = None
+        self._started = False
         self._rests_until = 0.0
         self.warnings: list[str] = []
         """What the server warned of since they were last cleared."""
 
     def open(self) -> Connection:
-        """Return the connection. Raises what connecting and checking raise."""
+        """Return the connection. Raises what connecting and checking raise, and never `StartRefused` after a start."""
         connection = self._connection
         if connection is not None and not connection.closed:
             return connection
@@ -194,6 +196,11 @@ class Link:
             connection = connect(self._url, self._lock_seconds, self._answer_seconds)
             try:
                 self._check(connection)
+            except StartRefused as refused:
+                connection.close()
+                if self._started:
+                    raise StoreUnavailable(refused.message, where=refused.where) from refused
+                raise
             except BaseException:
                 connection.close()
                 raise
@@ -201,7 +208,7 @@ class Link:
             self.rest_if_slow(began)
             raise
         connection.add_notice_handler(self._hear)
-        self._connection = connection
+        self._connection, self._started = connection, True
         return connection
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psycopg
 import pytest
@@ -17,6 +17,7 @@ from policy_engine.store.pgsessions import connect
 from policy_engine.store.postgres import PostgresStore
 from tests.postgresql import Server, expendable, wait_until_up
 from tests.store.samples import VAULT, PostgresDatabase, genesis, put
+from tests.store.trees import append, sequencer
 
 
 @contextmanager
@@ -92,6 +93,34 @@ def test_a_server_that_does_not_sync_is_refused_and_stopped(setting: str) -> Non
     database.close()
     assert database.verify().findings == ()
     database.drop()
+
+
+def test_what_refuses_a_start_is_an_outage_later(postgres_database: PostgresDatabase) -> None:
+    """A server set otherwise meanwhile makes nobody raise what no caller expects, and everything resumes by itself."""
+    store, made, name = postgres_database.open(), sequencer(postgres_database), postgres_database.name
+    genesis(store)
+    made.integrate()
+    ended = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    back = (f"ALTER DATABASE {name} RESET synchronous_commit", ended)
+    with altered(postgres_database, f"ALTER DATABASE {name} SET synchronous_commit = off", ended, back=back):
+        with pytest.raises(StartRefused, match="synchronous_commit"):
+            PostgresStore(postgres_database.writer, VAULT)
+        for attempt in (store.state, lambda: append(store, 1), lambda: store.change(put("persons", "x", 0))):
+            for _ in range(2):  # the first may still meet the connection that was ended
+                with pytest.raises(StoreUnavailable):
+                    attempt()
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                made.integrate()
+    append(store, 1)
+    for _ in range(2):
+        with suppress(StoreUnavailable):  # as above
+            made.integrate()
+    assert store.tree_state().size == 3
+    assert made.trouble is None
 
 
 def test_an_old_server_is_refused(monkeypatch: pytest.MonkeyPatch, postgres_database: PostgresDatabase) -> None:
