@@ -20,12 +20,6 @@ from policy_engine.store.pgsessions import SCHEMA_NAME, Connection
 VERSION_MIN = 140_000
 """PostgreSQL 14, the oldest that its makers still mend."""
 
-TABLES = (
-    "state", "fence", "heads", "entries", "bodies", "tags", "data_keys", "batches", "blobs", "persons", "tenants",
-    "orders", "switches", "keys", "approvals", "releases", "tree", "tree_leaves", "tree_tiles", "checkpoints",
-    "cosignatures", "log_events", "tree_logs", "replicas",
-)  # fmt: skip
-
 WRITER = "policy_engine_writer"
 OPERATOR = "policy_engine_operator"
 SEQUENCER = "policy_engine_sequencer"
@@ -45,6 +39,36 @@ _SETTINGS: LiteralString = (
     "SELECT current_setting('server_version_num')::int, current_setting('fsync'), current_setting('full_page_writes'),"
     " current_setting('synchronous_commit'), current_setting('synchronous_standby_names'),"
     " pg_is_in_recovery(), current_setting('transaction_read_only'), current_setting('default_transaction_isolation')"
+)
+
+_ALMIGHTY: LiteralString = (
+    "SELECT bool_or(r.rolsuper OR r.rolname IN ('pg_write_server_files', 'pg_execute_server_program')"
+    # Before PostgreSQL 16 whoever makes roles makes itself a member of any.
+    " OR (r.rolcreaterole AND current_setting('server_version_num')::int < 160000))"
+    " FROM pg_roles r WHERE pg_has_role(r.oid, 'MEMBER')"
+)
+_WRITABLE: LiteralString = (
+    "SELECT min(c.relname::text) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN pg_roles r"
+    " WHERE n.nspname = %s AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND pg_has_role(r.oid, 'MEMBER')"
+    " AND (has_table_privilege(r.oid, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')"
+    " OR has_any_column_privilege(r.oid, c.oid, 'INSERT, UPDATE, REFERENCES'))"
+)
+_MAKING: LiteralString = (
+    "SELECT bool_or(has_schema_privilege(r.oid, %s, 'CREATE')) FROM pg_roles r WHERE pg_has_role(r.oid, 'MEMBER')"
+)
+_FUNCTIONS: LiteralString = " FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
+_ITSELF: LiteralString = (
+    "SELECT bool_or(has_function_privilege(p.oid, 'EXECUTE'))" + _FUNCTIONS + " WHERE n.nspname = %s AND p.proname = %s"
+)
+_BECOME: LiteralString = (
+    "SELECT bool_or(has_function_privilege(r.oid, p.oid, 'EXECUTE'))"
+    + _FUNCTIONS
+    + " CROSS JOIN pg_roles r WHERE n.nspname = %s AND p.proname = %s AND pg_has_role(r.oid, 'MEMBER')"
+)
+_BESIDE: LiteralString = (
+    "SELECT min(p.proname::text)" + _FUNCTIONS + " CROSS JOIN pg_roles r WHERE n.nspname = %s"
+    " AND pg_has_role(r.oid, 'MEMBER') AND has_function_privilege(r.oid, p.oid, 'EXECUTE')"
+    " AND NOT has_function_privilege(%s, p.oid, 'EXECUTE')"
 )
 
 
@@ -87,11 +111,16 @@ def warn_without_standby(standby: bool) -> None:
 
 
 def check_role(connection: Connection, role: str) -> None:
-    """Raise `StartRefused` unless the login may do what `role` is for, and cannot write past its functions."""
+    """Raise `StartRefused` unless the login may do what `role` is for, and cannot write past its functions.
+
+    What counts is what it may do as any role that it can become, inherited or not.
+    """
     own, setting = _FOR[role]
-    if _one(connection, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
+    if _one(connection, _ALMIGHTY):
         raise StartRefused(
-            f"the login is a superuser, who may edit the log; make a login with `GRANT {role} TO` it", where=setting
+            "the login is a superuser, or can become one or a member of any role, and may edit the log; make a login "
+            f"with `GRANT {role} TO` it",
+            where=setting,
         )
     if _one(connection, "SELECT pg_has_role('policy_engine_owner', 'MEMBER')"):
         raise StartRefused(
@@ -101,26 +130,25 @@ def check_role(connection: Connection, role: str) -> None:
     lacking = StartRefused(f"the login lacks the role it is for; GRANT {role} TO it", where=setting)
     if not _one(connection, "SELECT has_schema_privilege(%s, 'USAGE')", (SCHEMA_NAME,)):
         raise lacking
-    writable = _one(
-        connection,
-        "SELECT min(t) FROM unnest(%s::text[]) AS t WHERE has_table_privilege(%s || '.' || t,"
-        " 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER') OR has_any_column_privilege(%s || '.' || t,"
-        " 'INSERT, UPDATE, REFERENCES')",
-        (list(TABLES), SCHEMA_NAME, SCHEMA_NAME),
-    )
+    writable = _one(connection, _WRITABLE, (SCHEMA_NAME,))
     if writable:
         raise StartRefused(
             f"the login may write to the table {writable} past the functions; revoke everything but SELECT from it",
             where=setting,
         )
-    if _one(connection, "SELECT has_schema_privilege(%s, 'CREATE')", (SCHEMA_NAME,)):
+    if _one(connection, _MAKING, (SCHEMA_NAME,)):
         raise StartRefused(
             f"the login may make objects in the schema {SCHEMA_NAME}; revoke CREATE on it", where=setting
         )
+    if not _one(connection, _ITSELF, (SCHEMA_NAME, own)):
+        raise lacking
+    _check_functions(connection, role, setting)
+
+
+def _check_functions(connection: Connection, role: str, setting: str) -> None:
+    """Raise `StartRefused` when the login may call what its role may not."""
     may_append, may_change = _may(connection, "append"), _may(connection, "change")
     may_integrate = _may(connection, "integrate")
-    if not _may(connection, own):
-        raise lacking
     if may_integrate and (role != SEQUENCER or may_append or may_change):
         raise StartRefused(
             "the login may integrate the tree and write to the log; keep policy_engine_sequencer for the login in "
@@ -138,17 +166,15 @@ def check_role(connection: Connection, role: str) -> None:
             "the login may also append decisions; keep policy_engine_writer for the login in POLICY_ENGINE_DATABASE",
             where=setting,
         )
-
-
-def _may(connection: Connection, function: LiteralString) -> bool:
-    return bool(
-        _one(
-            connection,
-            "SELECT bool_or(has_function_privilege(p.oid, 'EXECUTE')) FROM pg_proc p"
-            " JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = %s AND p.proname = %s",
-            (SCHEMA_NAME, function),
+    beside = _one(connection, _BESIDE, (SCHEMA_NAME, role))
+    if beside:
+        raise StartRefused(
+            f"the login may call {SCHEMA_NAME}.{beside}, which {role} may not; revoke EXECUTE on it", where=setting
         )
-    )
+
+
+def _may(connection: Connection, function: str) -> bool:
+    return bool(_one(connection, _BECOME, (SCHEMA_NAME, function)))
 
 
 def _one(connection: Connection, query: LiteralString, parameters: tuple[Any, ...] = ()) -> Any:
