@@ -6,8 +6,8 @@ Rules of the room:
 - Only a commit that returned, into the file that still bears its name, is durable. Any error around it leaves the
   outcome unknown: the caller gets `StoreUnavailable`, and the store closes its connections and opens them again,
   checking the end of the log, before it serves the next call. A retry is safe because every call reads the real head.
-- The store remembers the farthest head and epoch it has seen; a file that holds less is an older copy, and nothing is
-  served from it until somebody has looked and restarted.
+- The store remembers the farthest head and epoch it has seen; a file that holds less, or something else there, is an
+  older copy, and nothing is served from it until somebody has looked and restarted.
 - Nothing waits longer than `limits.answer_seconds` for a lock.
 Left to others: what is compared and written (`entries`, `registers`), reading (`sqlitereading`), schema (`migrate`),
 the key file (`services`).
@@ -46,6 +46,11 @@ from policy_engine.store.staging import Occupied, StagedBatch
 from policy_engine.store.tree import Opening
 
 log = structlog.get_logger(__name__)
+
+_OLDER = (
+    "the database holds less than it did: an older copy or another file was put in its place; "
+    "look into it, then restart"
+)
 
 
 class SqliteStore(SqliteReading, SqliteTree, SqliteIndex):
@@ -214,10 +219,11 @@ class SqliteStore(SqliteReading, SqliteTree, SqliteIndex):
     def _moment(self, writer: Writer) -> entries.Moment:
         """Read state, head and clock, and refuse a file that holds less than this store has seen."""
         state, head = entries.read_state(writer), entries.head_or_new(writer)
-        self._check_not_older(state, head)
+        self._check_not_older(writer, state, head)
         return entries.Moment(state, head, self.now())
 
-    def _check_not_older(self, state: State, head: Head | None) -> None:
+    def _check_not_older(self, reader: Reader, state: State, head: Head | None) -> None:
+        """Refuse a file that holds less than this store has seen, or has grown since from where it held less."""
         seen = self._seen_head
         if seen is None:
             return
@@ -226,13 +232,10 @@ class SqliteStore(SqliteReading, SqliteTree, SqliteIndex):
             or head.log_id != seen.log_id
             or head.next_seq < seen.next_seq
             or state.epoch < self._seen_epoch
+            or (head.head_hash != seen.head_hash and not _holds(reader, seen))
         ):
             self._suspect = True
-            raise RollbackSuspected(
-                "the database holds less than it did: an older copy or another file was put in its place; "
-                "look into it, then restart",
-                where="database",
-            )
+            raise RollbackSuspected(_OLDER, where="database")
 
     def _remember(self, head: Head, epoch: int) -> None:
         self._seen_head = head
@@ -305,7 +308,7 @@ class SqliteStore(SqliteReading, SqliteTree, SqliteIndex):
                 writer, quick = (make_writer(engine, self._limits.answer_seconds) for _ in range(2))
                 with writer.at_one_moment():  # another process may be writing: its next batch is not damage
                     state, head = entries.read_state(writer), entries.read_head(writer)
-                    self._check_not_older(state, head)
+                    self._check_not_older(writer, state, head)
                     entries.verify_head(writer, head)
             except BaseException:
                 engine.dispose()
@@ -339,3 +342,9 @@ class SqliteStore(SqliteReading, SqliteTree, SqliteIndex):
                 "the key file is not the one this database was sealed with; name the right one in POLICY_ENGINE_KEYS",
                 where="key file",
             ) from None
+
+
+def _holds(reader: Reader, seen: Head) -> bool:
+    """Return whether a log has the last batch of what was seen of it."""
+    last = reader.one(statements.READ_BATCH, seen.log_id, seen.next_batch - 1)
+    return last is not None and bool(last[3] == seen.head_hash)

@@ -164,17 +164,49 @@ def test_an_older_copy_is_never_served(tmp_path: Path) -> None:
     assert append(database.open()).seqs == (1,)
 
 
+@pytest.mark.parametrize("more", [1, 4])
+def test_an_older_copy_that_has_grown_since_is_never_served(tmp_path: Path, more: int) -> None:
+    """A copy from before this store's last entries is refused however long it has become, and nothing is written."""
+    database = SqliteDatabase(tmp_path)
+    store = database.open()
+    genesis(store)
+    (tmp_path / "copy").mkdir()
+    connection = dbapi.connect(str(database.path))
+    connection.execute("VACUUM INTO ?", (str(tmp_path / "copy" / "log.db"),))
+    connection.close()
+    append(store, 2)
+    grown = SqliteStore(tmp_path / "copy" / "log.db", VAULT)
+    for _ in range(more):
+        append(grown, 2)
+    head = grown.head()
+    grown.close()
+    for name in ("log.db", "log.db-wal", "log.db-shm"):
+        (tmp_path / name).unlink()
+    (tmp_path / "copy" / "log.db").rename(database.path)
+    for attempt in (lambda: append(store), store.state, lambda: store.change(put("persons", "x", 0)), store.state):
+        with pytest.raises(StoreUnavailable, match=r"older copy|another file"):
+            attempt()
+    database.close()
+    assert database.open().head() == head
+
+
 ROLLED_BACK = """
     DROP TRIGGER entries_no_delete; DROP TRIGGER batches_no_delete; DROP TRIGGER state_only_grows;
     DELETE FROM entries WHERE seq > 0;
     DELETE FROM batches WHERE batch_no > 0;
     UPDATE heads SET next_seq = 1, next_batch = 1, head_hash = (SELECT hash FROM batches);
 """
+GROWN_SINCE = ROLLED_BACK.replace("SET next_seq = 1, next_batch = 1", "SET next_seq = 9, next_batch = 5, last_at = 2")
 
 
 @pytest.mark.parametrize(
     "damage",
-    [ROLLED_BACK, "DROP TRIGGER state_only_grows; UPDATE state SET epoch = 0", "UPDATE heads SET log_id = 'a'"],
+    [
+        ROLLED_BACK,
+        GROWN_SINCE,
+        "DROP TRIGGER state_only_grows; UPDATE state SET epoch = 0",
+        "UPDATE heads SET log_id = 'a'",
+    ],
 )
 def test_a_log_rolled_back_in_place_is_never_written(tmp_path: Path, damage: str) -> None:
     """A head, log or epoch behind what the store has seen stops it at the next batch, until somebody restarts it."""
