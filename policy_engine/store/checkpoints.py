@@ -23,6 +23,8 @@ from typing import Any
 
 import pysqlite3.dbapi2 as dbapi
 
+from policy_engine.store.writeahead import beside
+
 FRAMES_COUNT = 2_000
 """Pages in the log from which on they are carried over, as SQLite's own `wal_autocheckpoint` counts them."""
 
@@ -82,7 +84,7 @@ def _forget_progress(database: Path) -> None:
 
 
 def _index_of(database: Path) -> int:
-    path = database.with_name(database.name + "-shm")
+    path = beside(database, "-shm")
     found = path.stat()
     identity = found.st_dev, found.st_ino
     if identity not in _indexes:

@@ -30,16 +30,22 @@ _unsettled: dict[tuple[int, int], Any] = {}
 """Connections whose log could not be written again yet, by the identity of the file; at most one each."""
 
 
+def beside(database: Path, ending: str) -> Path:
+    """Return where SQLite keeps a file of its own for a database: beside the file that a symbolic link leads to."""
+    place = database.resolve()
+    return place.with_name(place.name + ending)
+
+
 def settle(database: Path, connect: Callable[[], Any]) -> None:
     """Make the write-ahead log durable as it reads, if there is one, over a connection of its own.
 
     Raises the driver's error when the lock or the disk refuses.
     """
-    log = database.with_name(database.name + "-wal")
     try:
         found = database.stat()
     except OSError:
         return  # opening it will say so
+    log = beside(database, "-wal")
     file = found.st_dev, found.st_ino
     with _lock:
         if _has_content(log):

@@ -12,7 +12,7 @@ import pytest
 
 from policy_engine.errors import StoreUnavailable
 from policy_engine.limits import LIMITS
-from policy_engine.store import writeahead
+from policy_engine.store import checkpoints, writeahead
 from policy_engine.store.interfaces import Committed
 from policy_engine.store.sqlite import SqliteStore
 from tests.store.samples import VAULT, Sample, SqliteDatabase, genesis
@@ -64,6 +64,19 @@ def test_opening_does_it_once_and_first(left: Path, monkeypatch: pytest.MonkeyPa
     assert done == [left.with_name("log.db-wal")]
     assert count(SqliteStore(left, VAULT)) == 4
     assert len(done) == 1
+
+
+def test_a_symbolic_link_is_opened_as_what_it_leads_to(left: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite keeps its log and its index beside the file itself, so they are looked for there."""
+    done: list[Path] = []
+    again = writeahead.write_again
+    monkeypatch.setattr(writeahead, "write_again", lambda log: (done.append(log), again(log)))
+    link = left.parent.parent / "link.db"
+    link.symlink_to(left)
+    store = SqliteStore(link, VAULT)
+    assert done == [left.with_name("log.db-wal")]
+    checkpoints._forget_progress(link)
+    assert count(store) == 4
 
 
 def test_a_disk_that_cannot_is_not_built_upon(left: Path, monkeypatch: pytest.MonkeyPatch) -> None:
