@@ -80,7 +80,8 @@ def prepare(database: str | Path) -> bool:
 def install(database: str) -> None:
     """Make or migrate the schema, functions and roles of a PostgreSQL database, as its owner.
 
-    Raises `StartRefused` when the login may not, `InputRefused` for a database of another kind.
+    Raises `StartRefused` when the login may not, or the schema is another's or of a newer program, and `InputRefused`
+    for a database of another kind.
     """
     if not is_postgres(database):
         raise InputRefused("only PostgreSQL is installed; an SQLite file is made by the first start", where="database")
@@ -90,6 +91,7 @@ def install(database: str) -> None:
     try:
         with engine.connect() as connection:
             pgmigrate.enter_schema(connection)
+            pgmigrate.check_ours(connection, SCHEMA)
             _upgrade(connection)
             connection.commit()
     except pgfaults.ERRORS as error:

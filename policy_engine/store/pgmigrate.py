@@ -66,6 +66,31 @@ def enter_schema(connection: Connection) -> None:
     driver.execute(_MAKE_ROLES.encode())
 
 
+def check_ours(connection: Connection, newest: str) -> None:
+    """Raise `StartRefused` when the schema that was entered belongs to somebody else, or a newer program made it."""
+    driver: psycopg.Connection[tuple[object, ...]] = connection.connection.driver_connection  # type: ignore[assignment]  # it is psycopg's
+    owned = driver.execute(
+        "SELECT pg_get_userbyid(nspowner) = %s FROM pg_namespace WHERE nspname = %s", (OWNER, SCHEMA_NAME)
+    ).fetchone()
+    if owned != (True,):
+        raise StartRefused(
+            f"the schema {SCHEMA_NAME} belongs to another role; name another database, or make {OWNER} its owner "
+            "if it is this program's",
+            where="database",
+        )
+    if driver.execute("SELECT to_regclass('policy_engine.alembic_version') IS NULL").fetchone() != (True,):
+        check_not_newer(driver, newest)
+
+
+def check_not_newer(driver: psycopg.Connection[tuple[object, ...]], newest: str) -> str:
+    """Return the migration that a database is at. Raises `StartRefused` when this program does not know it."""
+    found = driver.execute("SELECT max(version_num) FROM policy_engine.alembic_version").fetchone()
+    version = "" if found is None or found[0] is None else str(found[0])
+    if version > newest:
+        raise StartRefused("a newer program migrated this database; use that program", where="database")
+    return version
+
+
 def refusal(error: Exception) -> StartRefused:
     """Return why an installation failed, as a refusal."""
     if state_of(error) == "42501":
@@ -86,11 +111,7 @@ def read_schema(database: str, newest: str) -> bool:
             there = connection.execute("SELECT to_regclass('policy_engine.alembic_version') IS NOT NULL").fetchone()
             if there != (True,):
                 raise StartRefused(f"the database has no schema yet; its owner makes it: {INSTALL}", where="database")
-            found = connection.execute("SELECT max(version_num) FROM policy_engine.alembic_version").fetchone()
-            version = "" if found is None or found[0] is None else str(found[0])
-            if version > newest:
-                raise StartRefused("a newer program migrated this database; use that program", where="database")
-            if version < newest:
+            if check_not_newer(connection, newest) < newest:
                 raise StartRefused(f"the database must be migrated; its owner does: {INSTALL}", where="database")
             empty = connection.execute("SELECT NOT EXISTS (SELECT 1 FROM policy_engine.heads)").fetchone()
             return empty == (True,)

@@ -86,6 +86,20 @@ def test_only_the_owner_installs_and_a_start_never_does(server: Server) -> None:
         server.drop_database(name)
 
 
+def test_a_schema_of_somebody_else_is_not_taken(server: Server) -> None:
+    """A schema of the same name that another role owns is refused by a sentence that says so, and not touched."""
+    name = server.new_database("template1")
+    try:
+        with server.admin(name) as admin:
+            admin.execute("CREATE SCHEMA policy_engine; CREATE TABLE policy_engine.entries (mine int)")
+            with pytest.raises(StartRefused, match="belongs to another role"):
+                install(server.url(name))
+            tables = admin.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'policy_engine'").fetchall()
+        assert tables == [("entries",)]
+    finally:
+        server.drop_database(name)
+
+
 def test_the_commands_that_install(server: Server) -> None:
     """The module and Alembic's own command line install; a file and a missing word are refused with a sentence."""
     for command in (["-m", "policy_engine.store.install"], ["-m", "alembic", "upgrade", "head"]):
@@ -117,4 +131,7 @@ def test_a_database_is_told_by_its_migration(postgres_database: PostgresDatabase
             connection.execute("UPDATE policy_engine.alembic_version SET version_num = %s", (version,))
             with pytest.raises(StartRefused, match=words):
                 prepare(postgres_database.writer)
+            if version > SCHEMA:
+                with pytest.raises(StartRefused, match=words):
+                    install(postgres_database.server.url(postgres_database.name))
         connection.execute("UPDATE policy_engine.alembic_version SET version_num = %s", (SCHEMA,))
