@@ -19,6 +19,7 @@ from typing import Any
 from policy_engine.bootstrap import Engine, Template
 from policy_engine.core.decision import Decision, Principal, PrincipalKind, Reason, Request
 from policy_engine.core.factparse import (
+    choice,
     flag,
     instant,
     items,
@@ -30,7 +31,7 @@ from policy_engine.core.factparse import (
     storable,
     text,
 )
-from policy_engine.core.facts import ModelStatus, NationalityTest
+from policy_engine.core.facts import ModelStatus, NationalityTest, TenantType
 from policy_engine.core.orderparse import (
     parse_directive,
     parse_grant,
@@ -38,9 +39,11 @@ from policy_engine.core.orderparse import (
     parse_override,
     parse_switch_scope,
 )
-from policy_engine.errors import InputRefused
+from policy_engine.errors import InputRefused, LoadRefused
+from policy_engine.ledger.canonical import INTEGER_MAX
 from policy_engine.limits import LIMITS
 from policy_engine.rules.folder import require_packs
+from policy_engine.rules.models import read_models
 from policy_engine.services.releases import CATALOGUE_FILE, ReleaseLoader
 from policy_engine.settings import Settings
 from policy_engine.store.interfaces import Write
@@ -123,9 +126,10 @@ def read_cases(path: Path) -> list[Case]:
                 )
             try:
                 value = json.loads(line, object_pairs_hook=_unique)
+                json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair: no row or entry can hold it
             except (ValueError, RecursionError):
                 raise InputRefused(
-                    "the line is no JSON object with unique names", where=f"{path.name}:{number}"
+                    "the line is no JSON object with unique names and whole characters", where=f"{path.name}:{number}"
                 ) from None
             case = read_case(value, f"{path.name}:{number}")
             if case.id in cases:
@@ -150,6 +154,8 @@ def read_case(value: Any, where: str) -> Case:
     state = members(_present(known.get("state"), {}), _STATE, f"{where}.state")
     model = members(known["model"], _MODEL, f"{where}.model")
     at = instant(known["time"], f"{where}.time")
+    if abs(at) > INTEGER_MAX:  # an entry holds the instant as a whole number of microseconds
+        raise InputRefused("must lie between the years 1685 and 2255, which an entry can hold", where=f"{where}.time")
     subject, tenant, facts = _facts(given, f"{where}.given")
     asked = optional_text(model.get("resolved_from"), f"{where}.model.resolved_from")
     request = Request(
@@ -279,6 +285,10 @@ def _document(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _orders(state: Mapping[str, Any], where: str) -> list[Write]:
+    """Return the register rows of a case's orders, an id that another row has already with a number behind it.
+
+    Each list of a case has ids of its own, and one may stand twice; all of the orders are in force all the same.
+    """
     writes: list[Write] = []
     parsers = {
         "directives": ("directive", parse_directive),
@@ -290,17 +300,26 @@ def _orders(state: Mapping[str, Any], where: str) -> list[Write]:
         for number, body in enumerate(_list(state.get(name), f"{where}.{name}")):
             parse(body, f"{where}.{name}[{number}]", strict=False)
             document = {"kind": kind, "body": {k: v for k, v in body.items() if k != "id"}}
-            writes.append(Write("orders", body["id"], document, 0))
+            writes.append(Write("orders", _free_id(writes, "orders", body["id"]), document, 0))
     for number, body in enumerate(_list(state.get("kill_switches"), f"{where}.kill_switches")):
         scope = parse_switch_scope(body, f"{where}.kill_switches[{number}]", strict=False)
+        for kind in _list(_unless_all(body.get("tenant_types")), f"{where}.kill_switches[{number}].tenant_types"):
+            choice(TenantType, kind, f"{where}.kill_switches[{number}].tenant_types")
         id = text(body.get("id"), f"{where}.kill_switches[{number}].id")
         document = {"scope": scope, "from": body.get("from"), "until": body.get("until")}
-        writes.append(Write("switches", id, document, 0))
+        writes.append(Write("switches", _free_id(writes, "switches", id), document, 0))
     reachable = state.get("registry_reachable")
     if reachable is not None and not flag(reachable, f"{where}.registry_reachable"):
         # An order of a kind that nobody knows makes the register unreadable, as a lost or foreign one would be.
-        writes.append(Write("orders", "unreadable", {"kind": "unreadable"}, 0))
+        writes.append(Write("orders", _free_id(writes, "orders", "unreadable"), {"kind": "unreadable"}, 0))
     return writes
+
+
+def _free_id(writes: Iterable[Write], register: str, id: str) -> str:
+    """Return the id, or where a row of the register has it, the first of `ID (2)`, `ID (3)`, … that none has."""
+    taken = {write.id for write in writes if write.register == register}
+    names = (id, *(f"{id} ({number})" for number in range(2, len(taken) + 2)))
+    return next(name for name in names if name not in taken)
 
 
 def _catalogue(model: Mapping[str, Any], where: str) -> bytes:
@@ -334,7 +353,16 @@ def _catalogue(model: Mapping[str, Any], where: str) -> bytes:
         optional_text(model.get(name), f"{where}.{name}")  # hints only: the models they name are not in the case
     for name in dict.fromkeys(bases):
         lines += ["[[model]]", f"id = {_quoted(name)}"]
-    return ("\n".join(lines) + "\n").encode()
+    content = ("\n".join(lines) + "\n").encode()
+    try:
+        read_models(content, LIMITS)
+    except LoadRefused as refused:  # of a catalogue that nobody wrote: the case is what has to be mended
+        raise InputRefused(refused.message, where=where) from None
+    return content
+
+
+def _unless_all(value: Any) -> Any:
+    return None if value == "all" else value
 
 
 def _list(value: Any, where: str) -> tuple[Any, ...]:

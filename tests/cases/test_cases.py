@@ -141,6 +141,7 @@ OUTSIDE: tuple[tuple[str, Any], ...] = (
     ("state.registry_reachable", "yes"),
     ("state.licences.0.lifts", ["everything"]),
     ("state.kill_switches.0.tiers", [6]),
+    ("state.kill_switches.0.tenant_types", ["company"]),
     ("state.directives.0.exempts.0.who", "everyone"),
 )
 """Values outside a vocabulary."""
@@ -276,6 +277,35 @@ def test_what_a_rule_gives_a_meaning_is_no_mistake(path: str, value: Any) -> Non
     assert result.codes != ()
 
 
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("model.id", "summit\u0000"),
+        ("model.resolved_from", " summit-latest"),
+        ("model.base", "summit-4"),
+        ("model", {**CASE["model"], "base": ["summit-3"], "resolved_from": "summit-3"}),
+        ("time", "2255-06-06T00:00:00Z"),
+        ("time", "0001-01-01"),
+    ],
+)
+def test_what_no_catalogue_or_entry_can_hold_is_refused_with_the_case_id(path: str, value: Any) -> None:
+    """A model that is its own base, or a name for two, is a mistake in the case and not in some models.toml."""
+    with pytest.raises(InputRefused, match=r"case C1\.(model|time)"):
+        read_case(with_value(path, value), "file:1")
+
+
+@pytest.mark.parametrize("other", ["directives", "licences", "grants"])
+def test_orders_of_one_id_are_all_in_force(other: str) -> None:
+    """Each list of a case has ids of its own, and in one list one may stand twice: no order displaces another."""
+    blocking = {"id": "d1", "from": None, "models": ["summit-4"], "blocks": ["tuesday_users"]}
+    case = with_value("state.directives", [*CASE["state"]["directives"], blocking])
+    case["state"][other] = [*case["state"][other], {**case["state"][other][0], "id": "d1"}]
+    case["state"]["kill_switches"] = [{"id": "d1", "tiers": [1]}, {"id": "d1", "actions": ["list"]}]
+    listed = {**case, "id": "C2", "action": "list"}
+    used, stopped = run_cases([read_case(item, "file:1") for item in (case, listed)], read_folder(POLICIES))
+    assert (used.rules, stopped.rules) == (("P12",), ("P1",))
+
+
 def written(folder: Path, *lines: str) -> Path:
     """Return a file of these lines."""
     file = folder / "some.jsonl"
@@ -292,7 +322,10 @@ def test_an_id_that_stands_twice_in_a_file_is_refused(tmp_path: Path) -> None:
     assert [case.id for case in read_cases(written(tmp_path, json.dumps(CASE), json.dumps(other)))] == ["C1", "C2"]
 
 
-@pytest.mark.parametrize("line", ["{", '["C1"]', '{"expect": "allow"}', '{"id": 7}', '{"id": "C1", "id": "C2"}', "NaN"])
+@pytest.mark.parametrize(
+    "line",
+    ["{", '["C1"]', '{"expect": "allow"}', '{"id": 7}', '{"id": "C1", "id": "C2"}', "NaN", r'{"id": "\ud800"}'],
+)
 def test_a_line_without_a_case_is_refused_with_its_place(tmp_path: Path, line: str) -> None:
     """Where there is no id to name, file and line are."""
     with pytest.raises(InputRefused, match=r"some\.jsonl:2"):
