@@ -115,6 +115,31 @@ def test_an_unknown_place_is_undetermined_for_a_switch_of_a_region(live: Live) -
     assert "location" not in placed.registers.undetermined_by_fact and placed.registers.counts.loses == 0
 
 
+def test_whatever_a_switch_covers_in_doubt_is_undetermined(live: Live) -> None:
+    """A place that resolves to nothing and a type that is stale cover in doubt, as what nobody said does."""
+    elsewhere = {**ALICE, "residence_country": "PS"}
+    with live(World([ALICE, elsewhere])) as scene:
+        olga = scene.people["olga"]
+        placed = scene.previews.engage(olga, "new", {"regions": ["DE"]}, wanted=NO_DAYS)
+        stale = {"type": {"value": "enterprise", "expires_at": format_instant(NOW)}}
+        scene.engine.facts.set_facts(olga, "tenants", "acme", stale)
+        typed = scene.previews.engage(olga, "new", {"tenant_types": ["individual"]}, wanted=NO_DAYS)
+    assert {(one.subject, one.missing) for one in placed.registers.undetermined or ()} == {("p1", ("location",))}
+    losing = {line.subject for line in typed.registers.lines or () if line.effect == LOSES}
+    work = {one.subject: one.missing for one in typed.registers.undetermined or ()}
+    assert losing and losing == work.keys() and set(work.values()) == {("tenant.type",)}
+
+
+def test_a_tenant_of_unknown_type_is_undetermined_for_a_directive(live: Live) -> None:
+    """It counts as foreign because it may be a foreign government; the preview says that its type is missing."""
+    letter = {"id": "letter", "models": ["open-1"], "blocks": ["foreign_person"]}
+    with live(World([ALICE])) as scene:
+        olga = scene.people["olga"]
+        scene.engine.facts.set_facts(olga, "tenants", "acme", {"type": None})
+        found = scene.previews.receive(olga, "directive", letter, wanted=NO_DAYS)
+    assert {one.missing for one in found.registers.undetermined or ()} == {("tenant.type",)}
+
+
 def test_each_limit_is_honest(live: Live) -> None:
     """Past a limit the answer is not complete and says so; at the limit itself it is."""
     with live(PEOPLE) as scene:
