@@ -257,7 +257,7 @@ def derive_tenant(tenant: Tenant, at: int, reference: Reference) -> TenantFacets
             continue
         _add_places(entity, reference.gazetteer, entities, seats, unknown)
         _add_owners(entity, editions, reference, ownership, owned, unknown)
-        country = reference.gazetteer.country(entity.incorporated_in)
+        country = _known_country(reference.gazetteer.resolve(entity.incorporated_in, entity.incorporated_in_region))
         if _is_foreign(entity, country, reference.home_country):
             foreign.append((entity.incorporated_in, country))
     return TenantFacets(
@@ -317,9 +317,14 @@ def _headquarters(entity: Tenant, gazetteer: Gazetteer) -> Place:
     return gazetteer.resolve(entity.headquarters, entity.headquarters_region)
 
 
+def _known_country(place: Place) -> str | None:
+    """Return the country of a place, `None` where country and region contradict each other."""
+    return place.country if place.known else None
+
+
 def _home(head: Tenant, gazetteer: Gazetteer) -> str:
     """Headquarters of an organisation; of a tenant of unknown type nobody can say that they are what counts."""
-    country = None if head.type is None else _headquarters(head, gazetteer).country
+    country = None if head.type is None else _known_country(_headquarters(head, gazetteer))
     return "unknown" if country is None else country
 
 

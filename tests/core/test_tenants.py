@@ -307,6 +307,16 @@ def test_foreign_entity(type: str | None, country: str | None) -> None:
     assert bool(tenant_facets(tenant(type=type, incorporated_in=country)).foreign) is expected
 
 
+@pytest.mark.parametrize("region", ["UA-43", "UA-65", "US-ZZ"])
+def test_a_country_that_its_region_contradicts_is_no_known_country(region: str) -> None:
+    """P12, P11: nobody knows where such a company is incorporated or has its headquarters, so it is not American."""
+    contradicted = tenant_facets(tenant(incorporated_in="US", incorporated_in_region=region))
+    assert contradicted.foreign == (("US", None),) and "incorporation" in contradicted.unknown
+    assert tenant_facets(tenant(incorporated_in="US", incorporated_in_region="US-CA")).foreign == ()
+    assert tenant_facets(tenant(headquarters="US", headquarters_region=region)).home == "unknown"
+    assert tenant_facets(tenant(headquarters="US", headquarters_region="US-CA")).home == "US"
+
+
 def test_a_foreign_entity_is_kept_by_its_incorporation_raw_and_resolved() -> None:
     """A licence must name the incorporation country, as given or as its sovereign's."""
     chain = tenant(type="reseller", incorporated_in="HK", end_customer=customer(incorporated_in=None))
