@@ -120,6 +120,11 @@ def items(
     return tuple(read(item, f"{where}[{place}]") for place, item in enumerate(value))
 
 
+def texts(value: Any, where: str, *, most: int = LIMITS.list_items_count) -> frozenset[str]:
+    """Return the texts of a list, none where it is absent; an empty text, false or 0 is no list."""
+    return frozenset() if value is None else frozenset(items(value, text, where, most=most))
+
+
 def choice(kind: type[E], value: Any, where: str) -> E:
     """Return the member of a vocabulary that a text names."""
     try:
@@ -159,7 +164,7 @@ def parse_person(id: str, facts: Mapping[str, Any], where: str = "person") -> Pe
         evidence=_evidence(known.get("nationality_evidence"), f"{where}.nationality_evidence"),
         lab_employee=_flag_or_false(known, "lab_employee", where),
         list_match=_list_match(known, where),
-        tenants=frozenset(items(known.get("tenants") or (), text, f"{where}.tenants")),
+        tenants=texts(known.get("tenants"), f"{where}.tenants"),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from policy_engine.core.factparse import items, members, optional_instant, optional_text, text
+from policy_engine.core.factparse import items, members, optional_instant, optional_text, text, texts
 from policy_engine.core.instants import ENDLESS
 from policy_engine.core.orders import ANNEX, BLOCKS, EXEMPT_WHO, LIFT_KEYS, Directive, Exempt, Grant, Licence, Override
 from policy_engine.core.switches import DIMENSIONS
@@ -43,7 +43,7 @@ def parse_directive(value: Any, where: str = "directive", *, strict: bool = True
     """Return a directive. Strict: names models, has known blocks, ends after it starts."""
     known = members(value, _DIRECTIVE, where)
     models = known.get("models")
-    blocks = frozenset(items(known.get("blocks") or (), text, f"{where}.blocks"))
+    blocks = _texts(known, "blocks", where)
     if strict and (not blocks or not blocks <= BLOCKS):
         raise InputRefused(f"must name at least one of {', '.join(sorted(BLOCKS))}", where=f"{where}.blocks")
     if strict and not models:
@@ -51,7 +51,8 @@ def parse_directive(value: Any, where: str = "directive", *, strict: bool = True
     start, until = _interval(known, where, strict=strict)
     if strict:
         _require_coming(known, start, until, f"{where}.reconfirm_by")
-    exempts = items(known.get("exempts") or (), lambda item, at: _exempt(item, at, strict), f"{where}.exempts")
+    given = known.get("exempts")
+    exempts = items(() if given is None else given, lambda item, at: _exempt(item, at, strict), f"{where}.exempts")
     return Directive(
         id=text(known.get("id"), f"{where}.id"),
         start=start,
@@ -153,7 +154,7 @@ def _tier(value: Any, where: str) -> int:
 
 
 def _texts(known: Mapping[str, Any], name: str, where: str) -> frozenset[str]:
-    return frozenset(items(known.get(name) or (), text, f"{where}.{name}"))
+    return texts(known.get(name), f"{where}.{name}")
 
 
 def _interval(known: Mapping[str, Any], where: str, *, strict: bool) -> tuple[int, int]:
@@ -173,9 +174,9 @@ def _exempt(value: Any, where: str, strict: bool) -> Exempt:
     if strict and not models:
         raise InputRefused("must name the models it eases", where=f"{where}.models")
     start, until = _interval(known, where, strict=strict)
-    annex = items(known.get("annex_a") or (), text, f"{where}.annex_a", most=LIMITS.annex_names_count)
+    annex = texts(known.get("annex_a"), f"{where}.annex_a", most=LIMITS.annex_names_count)
     if strict and (who == ANNEX) != bool(annex):
         problem = "must name the entities that are exempt" if who == ANNEX else f"belongs to {ANNEX} alone"
         raise InputRefused(problem, where=f"{where}.annex_a")
     id = optional_text(known.get("id"), f"{where}.id") or ""
-    return Exempt(id, start, until, models, who, frozenset(annex))
+    return Exempt(id, start, until, models, who, annex)

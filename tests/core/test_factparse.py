@@ -153,6 +153,8 @@ def test_absent_facts_are_unknown() -> None:
         ({"lab_employee": 1}, "person.lab_employee"),
         ({"list_match": "maybe"}, "person.list_match"),
         ({"tenants": "t1"}, "person.tenants"),
+        ({"tenants": 0}, "person.tenants"),
+        ({"tenants": ""}, "person.tenants"),
         ({"tenants": [None]}, "person.tenants[0]"),
     ],
 )

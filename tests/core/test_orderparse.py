@@ -55,6 +55,18 @@ def test_malformed_orders_are_always_refused(kind: str, change: dict[str, Any], 
     assert refused(parse, {**body, **change}, strict=strict) == (kind if name == "note" else f"{kind}.{name}")
 
 
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("value", [0, False, "", {}])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("directive", "exempts"), ("directive", "blocks"), ("licence", "nationalities"), ("licence", "lifts")],
+)
+def test_what_is_no_list_is_never_taken_for_an_empty_one(kind: str, name: str, value: Any, strict: bool) -> None:
+    """Absent and null are empty; an empty text, false, 0 or an object is a mistake, on receipt and when read back."""
+    parse, body = PARSERS[kind]
+    assert refused(parse, {**body, name: value}, strict=strict) == f"{kind}.{name}"
+
+
 @pytest.mark.parametrize("kind", PARSERS)
 @pytest.mark.parametrize("body", [None, "all", ["d1"], 3])
 def test_an_order_is_an_object(kind: str, body: Any) -> None:
