@@ -2,7 +2,7 @@
 
 Rules of the room:
 - The directive is supposed as it was first received, without exemptions that were approved later, and in force from the
-  instant asked about: when it was entered, or the start it names where that is earlier, or an instant given (the letter
+  instant asked about: the start it names, or when it was entered where it names none, or an instant given (the letter
   may have arrived before anybody entered it).
 - Enforced first is the first decision that names it among its reasons. Every allow in between is decided again; those
   that the directive would have denied got through. Law 4 makes that none from the entry on. Nobody gets through a
@@ -59,8 +59,8 @@ class Receipt:
 
     @property
     def counts_from(self) -> int:
-        """When it should have been enforced: at its receipt, or at its start where that is earlier."""
-        return self.received_at if self.starts_at is None else min(self.received_at, self.starts_at)
+        """When it should have been enforced: from the start that it names, earlier or later, else from its receipt."""
+        return self.received_at if self.starts_at is None else self.starts_at
 
     def between(self, since: int, at: int) -> bool:
         """Whether an instant lies between another and the first enforcement, or the end where nobody was denied."""

@@ -131,6 +131,23 @@ def test_nobody_gets_through_behind_the_entry_of_a_directive(story: History) -> 
         asof.let_through(story.keys["auditor"], "no-letter")
 
 
+def test_nobody_gets_through_a_directive_that_has_not_begun(story: History) -> None:
+    """A directive that names a start to come counts from there: allows before it were right, unless `since` asks."""
+    engine, asof, clock = story.engine, AsOf(story.engine.replay), story.clock
+    received = clock.now
+    begins = format_instant(received + HOUR)
+    body = {"id": "letter", "models": ["fable-5"], "blocks": ["foreign_person"], "from": begins}
+    engine.orders.receive(story.keys["operator"], "directive", body)
+    clock.now += SECOND
+    early = ask(engine, "greg", tenant="lab")
+    clock.now = received + HOUR
+    ask(engine, "greg", tenant="lab")
+    found = asof.let_through(story.keys["auditor"], "letter")
+    assert (found.through, found.considered_count, found.since) == ([], 0, received + HOUR)
+    asked = asof.let_through(story.keys["auditor"], "letter", received)
+    assert [ids(engine)[one.entry] for one in asked.through] == [early]
+
+
 @pytest.mark.parametrize("by_itself", [True, False], ids=["its until", "ended by two"])
 def test_nobody_gets_through_a_directive_that_is_over(story: History, by_itself: bool) -> None:
     """Where none was denied before its end, allows after it were right: they are neither named nor counted."""
