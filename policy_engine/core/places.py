@@ -19,6 +19,24 @@ from policy_engine.core.instants import ENDLESS
 
 UNKNOWN = "unknown"
 
+_WHOLE_COUNTRIES: Mapping[str, str] = {
+    "CN-MO": "MO",
+    "CN-TW": "TW",
+    "FI-01": "AX",
+    "FR-971": "GP",
+    "FR-972": "MQ",
+    "FR-973": "GF",
+    "FR-974": "RE",
+    "FR-976": "YT",
+    "NL-AW": "AW",
+    "NL-CW": "CW",
+    "NL-SX": "SX",
+}
+"""Regions (ISO 3166-2) that are the whole of a country code (ISO 3166-1), where no sovereign and spelling tell it."""
+_REGIONS_OF: Mapping[str, str] = {country: region for region, country in _WHOLE_COUNTRIES.items()}
+_PARTS: Mapping[str, str] = {"NL-BQ1": "BQ", "NL-BQ2": "BQ", "NL-BQ3": "BQ", "NO-21": "SJ", "NO-22": "SJ"}
+"""Regions that are a part of a country code: whoever is there is in that country, and not the other way round."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -86,6 +104,8 @@ class Gazetteer:
             found.add(part)
         if f"{sovereign}-{country}" in self._regions:
             found.add(f"{sovereign}-{country}")
+        twins = (_WHOLE_COUNTRIES.get(region or ""), _PARTS.get(region or ""), _REGIONS_OF.get(country))
+        found.update(twin for twin in twins if twin is not None)
         return frozenset(found)
 
     def regions_of(self, country: str) -> list[str]:

@@ -188,6 +188,13 @@ def test_a_serving_region_is_permitted_forbidden_or_unknown(serving_region: str 
         ("CN", "CN-HK", "CN CN-HK HK"),
         ("HK", None, "CN CN-HK HK"),
         ("GG", None, "GB GG"),
+        ("CN", "CN-MO", "CN CN-MO MO"),
+        ("MO", None, "CN-MO MO"),
+        ("TW", None, "CN-TW TW"),
+        ("FR", "FR-971", "FR FR-971 GP"),
+        ("GP", None, "FR-971 GP"),
+        ("NL", "NL-BQ2", "BQ NL NL-BQ2"),
+        ("BQ", None, "BQ"),
         ("XX", None, "XX"),
     ],
 )
