@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -45,6 +46,30 @@ def test_a_switch_withdraws_at_once_and_returns_by_two_persons(served: Served) -
     assert shown["id"] in [
         each["id"] for each in served.get("/v1/switches?status=released", key="gateway").json()["switches"]
     ]
+
+
+@pytest.mark.parametrize("id", ["BIS/2026/14", "x/release", "a%2Fb", "a?b#c", "/"])
+def test_every_id_that_is_taken_has_its_own_places(served: Served, id: str) -> None:
+    """A switch and an order whose ids hold slashes, as the numbers of letters do, are shown, released and ended."""
+    place = quote(id, safe="")
+    served.post("/v1/switches", {"id": id, "scope": {"models": ["mythos-5"]}, "reason": "r"}, key="operator")
+    shown = served.get(f"/v1/switches/{place}", key="gateway")
+    assert (shown.status_code, shown.json()["id"], shown.json()["status"]) == (200, id, "engaged")
+    waiting = served.post(f"/v1/switches/{place}/release", {"reason": "over"}, key="operator")
+    assert (waiting.status_code, waiting.json()["id"]) == (202, id)
+    assert approve(served, waiting.json()["proposal"]).status_code == 200
+    document = {"id": id, "models": ["mythos-5"], "blocks": ["foreign_person"]}
+    served.post("/v1/orders", {"kind": "directive", "document": document}, key="operator")
+    assert served.get(f"/v1/orders/{place}", key="operator").json()["id"] == id
+    tighter = {**document, "blocks": ["foreign_person", "destination_outside_us"]}
+    assert served.post(f"/v1/orders/{place}/amend", {"document": tighter}, key="operator").status_code == 200
+    ended = served.post(f"/v1/orders/{place}/end", {"reason": "over"}, key="operator")
+    assert (ended.status_code, ended.json()["id"]) == (202, id)
+    assert approve(served, ended.json()["proposal"]).status_code == 200
+    held = served.post("/v1/log/holds", {"id": f"hold {id}", "model": "mythos-5", "reason": "r"}, key="operator")
+    assert held.status_code == 201, held.text
+    over = served.post(f"/v1/log/holds/{quote(f'hold {id}', safe='')}/release", {"reason": "over"}, key="operator")
+    assert (over.status_code, over.json()["id"]) == (202, f"hold {id}")
 
 
 def test_an_approval_of_another_content_is_refused(served: Served) -> None:

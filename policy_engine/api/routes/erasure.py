@@ -128,7 +128,7 @@ def place_hold(engine: OpenEngine, principal: Caller, body: HoldToPlace) -> Plac
     return Placed(**dict(done(body.id, committed)), unregistered=list(holds.unregistered(cover)) or None)
 
 
-@router.post("/holds/{id}/release", status_code=202, **route_options("orders:write", problems=CHANGING))
+@router.post("/holds/{id:path}/release", status_code=202, **route_options("orders:write", problems=CHANGING))
 def release_hold(engine: OpenEngine, principal: Caller, id: Id, body: WhyToRelease, response: Response) -> Done:
     """Propose to release a hold; it stands until another person has approved the proposal."""
     proposal = engine.disposal.holds.release(principal, id, body.reason)

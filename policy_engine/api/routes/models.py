@@ -55,7 +55,7 @@ def list_models(engine: OpenEngine, principal: Caller, only: Annotated[OnlyModel
     return ModelsShown(release=release.hash, models=[_shown(model) for model in found])
 
 
-@router.get("/{id}", **route_options(problems=READING_ONE))
+@router.get("/{id:path}", **route_options(problems=READING_ONE))
 def show_model(engine: OpenEngine, principal: Caller, id: Id) -> ModelShown:
     """Show the model that an id or an alias names."""
     model = _active(engine).catalogue.find(id)

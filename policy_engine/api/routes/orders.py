@@ -81,7 +81,7 @@ def list_orders(engine: OpenEngine, principal: Caller, only: Annotated[OnlyOrder
     return OrdersShown(orders=[OrderShown(**plain(order)) for order in found])
 
 
-@router.get("/{id}", **route_options(*READERS, problems=READING_ONE))
+@router.get("/{id:path}", **route_options(*READERS, problems=READING_ONE))
 def show_order(engine: OpenEngine, principal: Caller, id: Id) -> OrderShown:
     """Show one order with its history, and with how far its last change has taken hold."""
     found = OrderShown(**plain(engine.orders.show(principal, id)))
@@ -100,7 +100,7 @@ def receive_order(
     return with_withdrawal(_done(receipt, response), followed, receipt.committed, waiting)
 
 
-@router.post("/{id}/amend", **route_options("orders:write", problems=CHANGING, waits=Done))
+@router.post("/{id:path}/amend", **route_options("orders:write", problems=CHANGING, waits=Done))
 def amend_order(
     engine: OpenEngine, principal: Caller, id: Id, body: OrderText, response: Response, waiting: WaitQuery
 ) -> Done:
@@ -112,7 +112,7 @@ def amend_order(
     return with_withdrawal(_done(receipt, response), followed, receipt.committed, waiting)
 
 
-@router.post("/{id}/end", **route_options("orders:write", problems=CHANGING, waits=Done))
+@router.post("/{id:path}/end", **route_options("orders:write", problems=CHANGING, waits=Done))
 def end_order(
     engine: OpenEngine, principal: Caller, id: Id, body: OrderEnd, response: Response, waiting: WaitQuery
 ) -> Done:

@@ -90,7 +90,7 @@ def list_switches(engine: OpenEngine, principal: Caller, only: Annotated[OnlySwi
     return SwitchesShown(switches=[switch for switch in found if only.status in (None, switch.status)])
 
 
-@router.get("/{id}", **route_options(problems=READING_ONE))
+@router.get("/{id:path}", **route_options(problems=READING_ONE))
 def show_switch(engine: OpenEngine, principal: Caller, id: str) -> SwitchShown:
     """Show one switch, with how far its last change has taken hold."""
     found = _shown(engine.switches.show(principal, id), engine.store.now())
@@ -108,7 +108,7 @@ def engage_switch(engine: OpenEngine, principal: Caller, body: SwitchToEngage, w
     return with_withdrawal(done(engaged.id, engaged.committed), followed, engaged.committed, waiting)
 
 
-@router.post("/{id}/release", status_code=202, **route_options("switch:release", problems=CHANGING))
+@router.post("/{id:path}/release", status_code=202, **route_options("switch:release", problems=CHANGING))
 def release_switch(engine: OpenEngine, principal: Caller, id: str, body: Reason, response: Response) -> Done:
     """Propose to release a switch; it stays engaged until another person has approved the proposal."""
     proposal = engine.switches.release(principal, id, body.reason)
