@@ -18,8 +18,11 @@ from typing import Any, Final
 from policy_engine.core.decision import Outcome
 from policy_engine.store.interfaces import EPOCH_REGISTERS
 
-_NAMES: Final = ("order", "switch", "proposal", "activates", "order_kind", "proposed", "proposed_by", "by")
+_NAMES: Final = ("order", "switch", "proposal", "activates", "order_kind", "beyond", "proposed", "proposed_by", "by")
 """Public members of a change that say what changed, and by whom."""
+
+_WITHIN: Final = ("proposal.", "export.unsealed")
+"""How the kinds of what names a proposal begin and takes no effect by it: making, refusing and failing, and one use."""
 
 
 @dataclass(slots=True)
@@ -70,9 +73,11 @@ def _begins(public: Mapping[str, Any]) -> bool:
     """Return whether an entry is a change that raised the epoch, and not one that lies within it."""
     if any(member in public for member in ("activates", "erases", "prunes")):
         return True
-    registers = {register for register, _ in public.get("rows", ())}
-    # What a second person approved raises the epoch; the proposal itself, which is all of an export, does not.
-    return bool(registers & set(EPOCH_REGISTERS)) or ("proposal" in public and bool(registers - {"approvals"}))
+    rows = public.get("rows", ())
+    if any(register in EPOCH_REGISTERS for register, _ in rows):
+        return True
+    # Whatever a second person approved raises the epoch, a recovery too, which writes no row but its proposal's.
+    return bool(rows) and "proposal" in public and not public["kind"].startswith(_WITHIN)
 
 
 def _count(stretch: Stretch, public: Mapping[str, Any]) -> None:

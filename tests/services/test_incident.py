@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from random import Random
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policy_engine.services.approvals import Effect
 from policy_engine.services.incident import Stretch, course
+from policy_engine.services.permissions import acting_person
+from tests.services.governed import open_house
 
 Entry = tuple[str, Mapping[str, Any]]
 
@@ -69,6 +74,33 @@ def test_what_lies_within_an_epoch_begins_none() -> None:
     approved = change("4", 3, 4, kind="facts.imported", rows=[["persons", "h"], ["approvals", "h"]], proposal="p")
     assert course([*within, approved])[0].entry == "4"
     assert course([change("5", 3, 4, kind="release.activated", rows=[], activates="sha256:1")])[0].entry == "5"
+
+
+def test_every_epoch_that_the_services_make_has_its_beginning(tmp_path: Path) -> None:
+    """A recovery and an approved export write no row but their proposal's, and begin an epoch like any other change."""
+    house = open_house(tmp_path)
+    house.approvals.register("export.unseal", lambda proposal, approver: Effect("export.approved", {}, ()))
+    caller = acting_person(house.store, house["quinn"], "approve")
+    house.switches.engage(house["quinn"], "s", {"models": ["fable-5"]}, "why")
+    for waiting in (
+        house.switches.release(house["olga"], "s", "over"),
+        house.recovery.propose(house["olga"], "the disk was lost", beyond=50),
+        house.approvals.propose(caller, "export.unseal", {}, ()),
+    ):
+        house.approvals.approve(house["paul"], waiting.id)
+    house.approvals.refuse(house["paul"], house.recovery.propose(house["olga"], "again", beyond=90).id, "no")
+    entries = [(str(seq), json.loads(public)) for _, seq, public in house.store.entries()]
+    found = course(entries)
+    house.close()
+    assert [(each.epoch, each.kind) for each in found] == [
+        (1, "genesis"),
+        (2, "switch.engaged"),
+        (3, "switch.released"),
+        (51, "epoch.recovered"),
+        (52, "export.approved"),
+    ]
+    assert all(each.started_at is not None for each in found)
+    assert found[3].said["beyond"] == 50
 
 
 @given(st.randoms(use_true_random=False))
