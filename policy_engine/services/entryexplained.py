@@ -18,6 +18,7 @@ from policy_engine.errors import InputRefused
 from policy_engine.services.past import Past
 from policy_engine.services.questions import entry_name
 from policy_engine.services.rejudge import Recorded
+from policy_engine.services.switchreasons import ids_named
 
 _ASKED = ("subject", "subject_type", "tenant", "model", "resource_type", "action", "location", "serving_region")
 _SAID = ("id", "outcome", "instant", "release", "epoch", "by", "missing", "flags", "lifted", "licences", "reached")
@@ -93,9 +94,10 @@ def _instant(text: Any) -> int | None:
 
 def _orders(past: Past, public: Mapping[str, Any], *, one_log: bool) -> Iterable[dict[str, Any]]:
     """Yield the switches, directives and licences that the decision names, as they stood."""
-    named = [order for _, _, orders in public["reasons"] for order in orders]
-    for id in dict.fromkeys((*named, *public["licences"])):
-        for register in ("switches", "orders"):
+    directives = ids_named(public["reasons"], switches=False)
+    named = {"switches": ids_named(public["reasons"], switches=True), "orders": directives.union(public["licences"])}
+    for register, ids in named.items():
+        for id in sorted(ids):
             row = past.row(register, id)
             if row is not None:
                 entry = entry_name(row.log_id, row.seq, one_log=one_log)

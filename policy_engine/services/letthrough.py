@@ -26,6 +26,7 @@ from policy_engine.services.past import is_decision
 from policy_engine.services.rejudge import Recorded, Rejudge, differences
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.supposed import Otherwise, Supposed, otherwise
+from policy_engine.services.switchreasons import ids_named
 from policy_engine.services.walk import Changed, Closed, Walk
 from policy_engine.store.interfaces import Row, StoredEntry
 
@@ -111,8 +112,8 @@ def let_through(
             yield step
         elif isinstance(step, Recorded):
             found = rejudge(step)
-            named = any(receipt.order in reason.orders for reason in found.reasons)
-            denied = found.outcome is Outcome.DENY and named
+            reasons = ((reason.rule, reason.code, reason.orders) for reason in found.reasons)
+            denied = found.outcome is Outcome.DENY and receipt.order in ids_named(reasons, switches=False)
             yield otherwise(walk, step, found, differences(step, found)) if denied else None
 
 
@@ -154,7 +155,7 @@ def _note(walk: Walk, receipt: Receipt, step: Recorded | Closed) -> None:
     name = walk.name(step)
     if writer.first_at is None:
         writer.first_entry, writer.first_at = name, public["instant"]
-    if any(receipt.order in orders for _, _, orders in public["reasons"]):
+    if receipt.order in ids_named(public["reasons"], switches=False):
         writer.enforced_entry, writer.enforced_at = name, public["instant"]
         if receipt.enforced_at is None:
             receipt.enforced_entry, receipt.enforced_at = name, public["instant"]

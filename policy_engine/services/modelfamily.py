@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from policy_engine.core.decision import Outcome
 from policy_engine.core.release import Release
@@ -24,8 +25,11 @@ from policy_engine.services.past import is_decision
 from policy_engine.services.rejudge import Rejudge
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.snapshot import Snapshot
+from policy_engine.services.switchreasons import ids_named
 from policy_engine.services.walk import Changed, Walk
 from policy_engine.store.interfaces import StoredEntry
+
+SWITCH: Final = "switch"
 
 
 @dataclass(slots=True)
@@ -48,11 +52,11 @@ class Reached:
 
 @dataclass(slots=True)
 class Family:
-    """A model's family: names by model id, and each control that named any of its lineage."""
+    """A model's family: names by model id, and each control that named any of its lineage, by kind, id and model."""
 
     model: str
     members: dict[str, set[str]] = field(default_factory=dict)
-    controls: dict[tuple[str, str], Reached] = field(default_factory=dict)
+    controls: dict[tuple[str, str, str], Reached] = field(default_factory=dict)
 
 
 def family_of(walk: Walk, releases: ReleaseLoader, model: str) -> Family:
@@ -93,14 +97,13 @@ def _count(found: Family, snapshot: Snapshot, entry: StoredEntry) -> None:
     model, release = public["model"], snapshot.release
     if model not in found.members or not isinstance(release, Release) or release.catalogue.find(model) is None:
         return
-    named = {order for _, _, orders in public["reasons"] for order in orders}
     names = release.catalogue.names(model)
     families = release.catalogue.families(model)
     for kind, id, whole in _controls(snapshot, names, families, public["instant"]):
-        reached = found.controls.setdefault((id, model), Reached(id, kind, model, whole))
+        reached = found.controls.setdefault((kind, id, model), Reached(id, kind, model, whole))
         if public["outcome"] == Outcome.ALLOW:
             reached.allows_count += 1
-        elif id in named:
+        elif id in ids_named(public["reasons"], switches=kind == SWITCH):
             reached.denies_count += 1
         else:
             reached.other_denies_count += 1
@@ -114,7 +117,7 @@ def _controls(
         by_name = switch.models is None or not switch.models.isdisjoint(names)
         by_family = switch.families is None or families is None or not switch.families.isdisjoint(families)
         if switch.start <= at < switch.until and by_name and by_family and not switch.drill:
-            yield "switch", switch.id, _is_whole(switch)
+            yield SWITCH, switch.id, _is_whole(switch)
     blocking = () if snapshot.orders is None else snapshot.orders.blocking(names, at)
     for directive in sorted({id for block in blocking for id in block.ids}):
         yield "directive", directive, False

@@ -1,12 +1,16 @@
 """Step 6 of a decision: the kill switches that cover a request, by code that shares nothing with the rules.
 
 Rules of the room: what is unknown of a request (its place, its family, its tier) is unknown to the switch too, which
-then covers it. Left to others: what a switch covers (`core.switches`), releases without registers (`services.plain`).
+then covers it. A switch and a directive may bear one id, that of the letter they rest on: which of the two a reason
+names, its code says.
+Left to others: what a switch covers (`core.switches`), releases without registers (`services.plain`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Final
 
 from policy_engine.core.decision import Principal, Reason, Request
 from policy_engine.core.derive import PlaceFacets, TenantFacets
@@ -15,6 +19,9 @@ from policy_engine.core.release import Release
 from policy_engine.core.switches import SwitchQuestion
 from policy_engine.services.permissions import is_drill
 from policy_engine.services.snapshot import Snapshot
+
+SWITCHED: Final = "switch.engaged"
+"""The code of the reason that names switches; every other one names directives."""
 
 
 def question_of(
@@ -61,4 +68,9 @@ def switch_reasons(
         return []
     question = question_of(release, request, model, tenant, place, principal)
     ids = snapshot.switches.engaged(question, at)
-    return [replace(release.reason("switch.engaged"), orders=ids)] if ids else []
+    return [replace(release.reason(SWITCHED), orders=ids)] if ids else []
+
+
+def ids_named(reasons: Iterable[tuple[str | None, str, Sequence[str]]], *, switches: bool) -> frozenset[str]:
+    """Return the ids of the switches, or else of the directives, that reasons (rule, code, ids) name."""
+    return frozenset(id for _, code, ids in reasons if (code == SWITCHED) is switches for id in ids)

@@ -21,6 +21,7 @@ from policy_engine.services.evidenceage import Grounds
 from policy_engine.services.rejudge import Recorded, Rejudge
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.snapshot import Snapshot
+from policy_engine.services.switchreasons import ids_named
 from policy_engine.services.walk import Closed, Walk
 
 KEPT: Final = "kept"
@@ -91,7 +92,7 @@ def _reached(snapshot: Snapshot, public: Mapping[str, Any], directive: str) -> b
 def _standing(step: Recorded, directive: str) -> str | None:
     if step.public["outcome"] == Outcome.ALLOW:
         return KEPT
-    if not any(directive in orders for _, _, orders in step.public["reasons"]):
+    if directive not in ids_named(step.public["reasons"], switches=False):
         return None
     shown = step.body.get("tagged", {}).get("evidence") == ["valid"]
     return LOST if shown else UNDETERMINED

@@ -60,13 +60,44 @@ def test_every_control_on_a_model_reached_its_family(story: History) -> None:
         for key, one in found.controls.items()
     }
     assert counted == {
-        ("stop", "fable-5"): (2, 0, 0, False),
-        ("stop", "fable-5-tuned"): (1, 0, 0, False),
-        ("letter", "fable-5"): (0, 2, 0, False),
-        ("letter", "fable-5-tuned"): (1, 1, 1, False),
+        ("switch", "stop", "fable-5"): (2, 0, 0, False),
+        ("switch", "stop", "fable-5-tuned"): (1, 0, 0, False),
+        ("directive", "letter", "fable-5"): (0, 2, 0, False),
+        ("directive", "letter", "fable-5-tuned"): (1, 1, 1, False),
     }
     with pytest.raises(NotFound, match="this model"):
         AsOf(engine.replay).family(story.keys["approver"], "no-such-model")
+
+
+def test_a_switch_and_a_directive_of_one_id_are_told_apart(story: History) -> None:
+    """An operator gives both the number of the letter: what the switch denied is none of the directive's doing."""
+    engine, keys = story.engine, story.keys
+    directive = {"id": "letter", "models": ["fable-5"], "blocks": ["foreign_person"]}
+    engine.orders.receive(keys["operator"], "directive", directive)
+    engine.switches.engage(keys["operator"], "letter", {"models": ["fable-5"]}, "the letter, for now")
+    story.clock.now += SECOND
+    stopped = ask(engine, "alice")
+    story.approved(engine.switches.release(keys["operator"], "letter", "the directive will do").id)
+    story.clock.now += SECOND
+    ask(engine, "alice")
+    story.clock.now += SECOND
+    blocked = ask(engine, "greg", tenant="lab")
+    asof = AsOf(engine.replay)
+    counted = {
+        key: (one.denies_count, one.other_denies_count, one.allows_count, one.missed)
+        for key, one in asof.family(keys["auditor"], "fable-5").controls.items()
+    }
+    assert counted == {
+        ("switch", "letter", "fable-5"): (1, 0, 0, False),
+        ("directive", "letter", "fable-5"): (1, 1, 1, False),
+    }
+    stood = [(one.standing, one.subject) for one in asof.standings(keys["auditor"], "letter").standings]
+    assert stood == [("kept", "alice"), ("lost", "greg")]
+    receipt = asof.let_through(keys["auditor"], "letter").receipt
+    assert receipt is not None and receipt.enforced_entry is not None
+    assert ids(engine)[receipt.enforced_entry] == blocked
+    for decision, register in ((stopped, "switches"), (blocked, "orders")):
+        assert [one["register"] for one in asof.explained(keys["auditor"], decision)["orders"]] == [register]
 
 
 def test_an_allow_under_a_switch_is_missed(house: tuple[Engine, dict[str, Principal]]) -> None:

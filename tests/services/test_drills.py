@@ -137,7 +137,7 @@ def test_a_drill_is_no_control_that_failed_to_reach_anybody(sample: tuple[Engine
     assert not engine.decider.decide(replace(ALICE, model="opus-4-8"), keys["enforcement point"]).allowed
     asof = AsOf(engine.replay)
     assert asof.family(keys["auditor"], "fable-5").controls == {}
-    assert [id for id, _ in asof.family(keys["auditor"], "opus-4-8").controls] == ["opus"]
+    assert [id for _, id, _ in asof.family(keys["auditor"], "opus-4-8").controls] == ["opus"]
 
 
 def test_a_second_drill_keeps_one_row_a_kind(sample: tuple[Engine, dict[str, Principal]]) -> None:

@@ -176,7 +176,7 @@ def test_releases_and_families_of_the_history(history: LongHistory, house: tuple
     outcomes = Counter(one.public["outcome"] for one in history.decisions)
     assert (release.allows_count, release.denies_count) == (outcomes["allow"], outcomes["deny"])
     found = asof.family(auditor, "mythos-5")
-    drill = found.controls["drill-1", "mythos-5"]
+    drill = found.controls["switch", "drill-1", "mythos-5"]
     stopped = [one for one in history.decisions if any("drill-1" in orders for _, _, orders in one.public["reasons"])]
     assert (drill.denies_count, drill.allows_count, drill.missed) == (len(stopped), 0, False)
     assert len(stopped) >= 100
