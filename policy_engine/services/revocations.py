@@ -57,6 +57,7 @@ class Announcement:
 
     `id` and `scope` are those of a switch or directive. `voids` is `NOTHING`, `EVERYTHING`, or `models` and `actions`,
     each a list of names: an allow of an older epoch on one of the models, for one of the actions, may be a deny now.
+    `about` are the tenants that a switch names, `None` for any, told to nobody: it says who may be told of the switch.
     """
 
     epoch: int
@@ -65,6 +66,7 @@ class Announcement:
     id: str | None
     scope: Mapping[str, Any]
     voids: str | Mapping[str, list[str]]
+    about: frozenset[str] | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the members as they are sent; what is empty is left out."""
@@ -80,11 +82,12 @@ class Announcement:
 
     def within(self, tenants: frozenset[str] | None) -> Announcement:
         """Return it as a key bounded to tenants may see it: of other tenants' switches neither id nor scope."""
-        named = self.scope.get("tenants")
-        if tenants is None or not isinstance(named, list):
+        if tenants is None or self.about is None:
             return self
-        own = [tenant for tenant in named if tenant in tenants]
-        return replace(self, scope={**self.scope, "tenants": own}) if own else replace(self, id=None, scope={})
+        if self.about.isdisjoint(tenants):
+            return replace(self, id=None, scope={})
+        shown = {"tenants": sorted(self.about & tenants)} if "tenants" in self.scope else {}
+        return replace(self, scope={**self.scope, **shown})
 
 
 class Revocations:
@@ -137,8 +140,12 @@ class Revocations:
         told = Announcement(int(public["epoch"]), int(public["at"]), kind, None, {}, EVERYTHING)
         # A drill's switch covers nobody but the drill; `drill` stands in the entry, whatever became of the row since.
         if kind in LOOSENING or (kind == "switch.engaged" and "drill" in public):
-            shown = public.get("switch") or (public.get("order") if public.get("order_kind") == "directive" else None)
-            return replace(told, id=shown, voids=NOTHING)
+            told = replace(told, voids=NOTHING)
+            if "switch" in public:
+                row = self._written(log_id, seq, "switches", public["switch"])
+                about = frozenset[str]() if row is None else _about(row)  # of which scope it was, nobody knows now
+                return replace(told, id=public["switch"], about=about)
+            return replace(told, id=public.get("order") if public.get("order_kind") == "directive" else None)
         if kind == "switch.engaged":
             row = self._written(log_id, seq, "switches", public.get("switch"))
             return told if row is None else self._of_switch(told, row, catalogue)
@@ -166,7 +173,7 @@ class Revocations:
         tenants = _names(named.get("tenants"))
         if tenants is not None and not all(self._is_public(tenant) for tenant in tenants):
             del shown["tenants"]
-        return replace(told, id=row.id, scope=shown, voids=voided(named, catalogue, self._limits))
+        return replace(told, id=row.id, scope=shown, voids=voided(named, catalogue, self._limits), about=_about(row))
 
     def _of_directive(self, told: Announcement, row: Row, catalogue: Catalogue | None) -> Announcement:
         body = row.document.get("body")
@@ -208,6 +215,13 @@ def _reached(models: Iterable[str], catalogue: Catalogue | None) -> set[str]:
             if not named.isdisjoint(catalogue.names(id)):
                 found |= {id, *model.aliases}
     return found
+
+
+def _about(row: Row) -> frozenset[str] | None:
+    """Return the tenants that a switch names, `None` for any."""
+    scope = row.document.get("scope")
+    named = _names(scope.get("tenants")) if isinstance(scope, Mapping) else None
+    return None if named is None else frozenset(named)
 
 
 def _names(value: Any) -> list[str] | None:

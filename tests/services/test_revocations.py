@@ -159,11 +159,28 @@ def test_an_individual_tenant_is_not_told(house: House) -> None:
 
 
 def test_a_key_bounded_to_tenants_is_told_its_own(house: House) -> None:
-    """Of a switch for others it hears that something changed, and no more."""
-    told = Announcement(7, 0, "switch.engaged", "s", {"tenants": ["acme", "lab"]}, EVERYTHING)
-    assert told.within(frozenset({"acme"})).scope == {"tenants": ["acme"]}
-    other = told.within(frozenset({"other"}))
-    assert (other.id, other.scope, other.voids) == (None, {}, EVERYTHING)
+    """Of a switch for others it hears that something changed, and no more: engaged, released and engaged again."""
+    acme, other = frozenset({"acme"}), frozenset({"other"})
+    house.switches.engage(house["quinn"], "s", {"tenants": ["acme", "lab"]}, "why")
+    assert newest(house).within(acme).scope == {"tenants": ["acme"]}
+    told = newest(house).within(other)
+    assert (told.id, told.scope, told.voids) == (None, {}, EVERYTHING)
+    released = approved(house, house.switches.release(house["olga"], "s", "over").id)
+    assert [released.within(bound).id for bound in (None, acme, other)] == ["s", "s", None]
+    house.switches.engage(house["quinn"], "s", {"models": ["fable-5"]}, "again")
+    assert newest(house).within(other).id == "s"
+    told = (revocations(house.store).since(house.store.state().epoch - 2) or ())[0]  # whose scope is in no row now
+    assert [(told.kind, told.within(bound).id) for bound in (None, other)] == [
+        ("switch.released", "s"), ("switch.released", None),
+    ]  # fmt: skip
+
+
+def test_a_key_bounded_to_others_hears_nothing_of_a_switch_on_a_person(house: House) -> None:
+    """The tenant is told to nobody, and the rest of the switch to nobody else's key."""
+    house.switches.engage(house["quinn"], "s", {"tenants": ["solo"], "models": ["fable-5"]}, "why")
+    for bound, shown in ((frozenset({"acme"}), (None, {})), (frozenset({"solo"}), ("s", {"models": ["fable-5"]}))):
+        told = newest(house).within(bound)
+        assert (told.id, told.scope, told.voids) == (*shown, {"models": ["fable-5"]})
 
 
 def test_a_drill_voids_nothing_while_it_runs_and_after(house: House) -> None:
