@@ -3,7 +3,7 @@
 Rules of the room:
 - The epoch is learned in one place, `EpochPoll`, and only while a stream is open; who is told sooner replaces it.
 - Nobody waits for a slow reader: a stream whose queue is full is cut, and its reader resumes from the log.
-- A heartbeat says that the epoch was read since the one before; while it cannot be read there is none.
+- A heartbeat says that the epoch was read since the one before, and told; while either cannot be done there is none.
 - A key, and the end of a token, is looked at with every event and heartbeat; the stream of one that ended says so and
   ends.
 - Everything but reading the database happens on the event loop that serves.
@@ -184,7 +184,7 @@ class Feed:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether the epoch was read within the last heartbeat."""
+        """Whether the epoch was read within the last heartbeat, and everything up to it was told."""
         return _now() - self._read_at <= self._limits.revocation_heartbeat_seconds
 
     def key_lives(self, stream: Stream) -> bool:
@@ -248,8 +248,7 @@ class Feed:
 
     async def _advance(self, epoch: int) -> int:
         """Tell every stream what happened up to an epoch that was read, and return how far that is."""
-        self._read_at = _now()
-        before = self._epoch
+        read_at, before = _now(), self._epoch
         if before is None or not self._streams:
             self._kept.clear()
             self._epoch = epoch
@@ -263,6 +262,7 @@ class Feed:
                 self._kept.append(each)
                 self._epoch = each.epoch
                 self._tell(each)
+        self._read_at = read_at  # only now: a heartbeat beside an epoch that could not be told would hide it
         return epoch if self._epoch is None else self._epoch
 
     def _begin_anew(self, epoch: int, reason: str) -> None:
