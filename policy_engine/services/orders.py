@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from policy_engine.core.decision import Principal
+from policy_engine.core.factparse import optional_instant
 from policy_engine.core.instants import format_instant, parse_instant
 from policy_engine.errors import Conflict, InputRefused, NotFound
 from policy_engine.limits import LIMITS, Limits
@@ -96,10 +97,13 @@ class Orders:
         """Enter an order: a directive, grant or override at once, a licence and a directive's exemptions as a proposal.
 
         `text` is the instrument's wording, of which the hash is kept (without it, the document's own). Raises
-        `InputRefused` for an order that is malformed or names what is unknown, `Conflict` for an id already used.
+        `InputRefused` for an order that is malformed or names what is unknown and for a directive that is over already,
+        `Conflict` for an id already used.
         """
         caller, release = self._writer(principal)
         drafted = self.receiving(release, kind, document, text=text, reference=reference, reason=reason)
+        if kind == "directive":
+            _require_coming(drafted.now or {}, caller.at)
         paper = drafted.paper
         if drafted.now is None:
             return self._wait(caller, "order.licence", drafted.later or {}, paper, expect=0)
@@ -313,6 +317,13 @@ class Orders:
             row, body, paper, "ended", proposal.proposed_by, approver.at, self._limits, approver.person
         )
         return _effect("order.ended", {**document, "status": ENDED}, row.revision)
+
+
+def _require_coming(body: Mapping[str, Any], at: int) -> None:
+    """Refuse a directive that is over when it is received: it would be committed, and deny nobody for a moment."""
+    until = optional_instant(body.get("until"), "directive.until")
+    if until is not None and until <= at:
+        raise InputRefused("has passed already; give an end that is still to come, or none", where="directive.until")
 
 
 def _over(body: Mapping[str, Any], at: int, kind: str) -> str:

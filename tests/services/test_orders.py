@@ -309,6 +309,17 @@ def test_an_order_that_cannot_mean_anything_is_refused(
     assert house.kinds() == ["genesis"]
 
 
+def test_a_directive_that_is_over_is_not_received(house: House) -> None:
+    """It would be committed and deny nobody, which an operator who wrote the wrong year would not see."""
+    for until in ("2025-06-12T21:21:00Z", format_instant(house.clock())):
+        with pytest.raises(InputRefused, match="has passed already") as refused:
+            house.orders.receive(house["olga"], "directive", {**DIRECTIVE, "from": None, "until": until})
+        assert refused.value.where == "directive.until"
+    assert house.kinds() == ["genesis"]
+    coming = format_instant(house.clock() + 1)
+    assert house.orders.receive(house["olga"], "directive", {**DIRECTIVE, "from": None, "until": coming}).committed
+
+
 def test_an_amendment_is_checked_like_a_receipt(house: House) -> None:
     """An amendment that names the unknown, another id or too much is refused, and the order stands."""
     house.orders.receive(house["olga"], "directive", DIRECTIVE)
