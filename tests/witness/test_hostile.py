@@ -5,12 +5,13 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from policy_engine.ledger.spelling import write_base64
-from tests.witness.witnessed import Running, Tree, configure, running
+from tests.witness.witnessed import ORIGIN, Running, Tree, configure, running
 
 BODY_BYTES_MAX = 65_536
 IMPATIENT = "import policy_engine_witness.server as s; s.REQUEST_SECONDS = 1.0; s.CONNECTIONS_MAX = 8"
@@ -93,6 +94,19 @@ def test_a_head_that_two_programs_might_read_differently_is_refused(witness: Run
     status = answer.removeprefix(b"HTTP/1.1 ")
     assert status == b"" or status.startswith((b"4", b"5"))
     assert answer.count(b"HTTP/1.1 ") <= 1
+
+
+@pytest.mark.parametrize(
+    "head", [b"Content-Length: %d", b"Transfer-Encoding: chunked", b"Content-Length: 0\r\nContent-Length: %d"]
+)
+def test_what_follows_a_question_is_not_read_as_another(witness: Running, head: bytes) -> None:
+    """A proxy that hands on a body with a GET takes it for that request's; one that it hides there gets no answer."""
+    hidden = b"GET /hidden HTTP/1.1\r\n\r\n"
+    place = sha256(ORIGIN.encode()).hexdigest().encode()
+    head = head % len(hidden) if b"%" in head else head
+    answer = raw(witness.port, b"GET /" + place + b"/checkpoint HTTP/1.1\r\n" + head + b"\r\n\r\n" + hidden)
+    assert answer.startswith(b"HTTP/1.1 200") and answer.count(b"HTTP/1.1 ") == 1
+    assert b"Connection: close" in answer
 
 
 def test_a_body_that_ends_early_is_no_request(witness: Running) -> None:

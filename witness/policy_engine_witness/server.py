@@ -157,6 +157,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer with the last cosigned checkpoint of a log."""
+        if "Transfer-Encoding" in self.headers or self.headers.get_all("Content-Length", ["0"]) != ["0"]:
+            self.close_connection = True  # what follows is the body of this request, and none of the next
         named = _NEWEST.fullmatch(self.path)
         self._give(lambda: self.server.witness.newest(named[1] if named else ""))
 
