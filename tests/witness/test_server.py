@@ -184,7 +184,9 @@ def test_a_new_key_is_the_witness_s_own(tmp_path: Path) -> None:
     text = file.read_text()
     again = program("new-key", NAME, file)
     assert (again.returncode, file.read_text()) == (4, text)
-    assert program("new-key", "two words", tmp_path / "x").returncode == 2
+    for odd in ("two words", "not\udcffutf-8"):
+        refused = program("new-key", odd, tmp_path / "x")
+        assert (refused.returncode, "Traceback" in refused.stderr) == (2, False)
     assert not (tmp_path / "x").exists()
 
 
@@ -201,6 +203,9 @@ def test_a_new_key_is_the_witness_s_own(tmp_path: Path) -> None:
         ("keys = [", "keys = [], others = ["),
         (str(LOG.key), str(LOG.key)[:-1]),
         (str(LOG.key), LOG.text()),
+        ("witness.db", "."),
+        ("witness.db", "missing/witness.db"),
+        ("witness.db", "witness.key"),
     ],
 )
 def test_a_configuration_that_is_not_understood_stops_the_start(tmp_path: Path, old: str, new: str) -> None:
@@ -211,6 +216,15 @@ def test_a_configuration_that_is_not_understood_stops_the_start(tmp_path: Path, 
     ended = program("--config", place, "--port", 0)
     assert ended.returncode == 4 and str(place) in ended.stderr
     assert "Traceback" not in ended.stderr and "PRIVATE" not in ended.stderr
+
+
+def test_a_log_that_is_no_table_stops_the_start(tmp_path: Path) -> None:
+    """A list of names in the place of tables is refused in one sentence."""
+    configure(tmp_path)
+    place = tmp_path / "witness.toml"
+    place.write_text(f'key = "witness.key"\ndatabase = "witness.db"\nlog = ["{ORIGIN}"]\n')
+    ended = program("--config", place, "--port", 0)
+    assert ended.returncode == 4 and str(place) in ended.stderr and "Traceback" not in ended.stderr
 
 
 def test_a_key_file_that_others_may_read_stops_the_start(tmp_path: Path) -> None:

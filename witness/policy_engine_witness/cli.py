@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import signal
+import sqlite3
 import sys
 import threading
 import tomllib
@@ -43,13 +44,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def read_config(path: Path) -> Witness:
-    """Return the witness that a file configures; paths in it are beside it. Raises `ValueError` and `OSError`."""
+    """Return the witness that a file configures; paths in it are beside it.
+
+    Raises `ValueError`, `OSError`, and `sqlite3.Error` for a database that cannot be used.
+    """
     document = tomllib.loads(path.read_text(encoding="utf-8"))
     logs: dict[str, list[Key]] = {}
     entries = document.get("log", [])
     if set(document) != {"key", "database", "log"} or not isinstance(entries, list):
         raise ValueError("the file has `key`, `database` and at least one [[log]], and nothing else")
     for entry in entries:
+        if not isinstance(entry, dict):
+            raise ValueError("each log is a table [[log]]")
         origin, keys = entry.get("origin"), entry.get("keys")
         if set(entry) != {"origin", "keys"} or not isinstance(origin, str) or not isinstance(keys, list) or not keys:
             raise ValueError("each [[log]] has an `origin` and a list of `keys`, and nothing else")
@@ -88,9 +94,14 @@ def _serve(named: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     try:
         witness = read_config(named.config)
-        server = Server(named.host, named.port, witness)
-    except (ValueError, OSError, OverflowError) as failed:
+    except sqlite3.Error as failed:
+        _stop(REFUSED, f"{named.config}: the database cannot be used: {failed}")
+    except (ValueError, OSError) as failed:
         _stop(REFUSED, f"{named.config}: {failed}")
+    try:
+        server = Server(named.host, named.port, witness)
+    except (OSError, OverflowError) as failed:
+        _stop(REFUSED, f"cannot listen on {named.host} port {named.port}: {failed}")
     shown = f"[{named.host}]" if ":" in named.host else named.host
     sys.stdout.write(f"witness {witness.key} on http://{shown}:{server.server_address[1]}\n")
     sys.stdout.flush()

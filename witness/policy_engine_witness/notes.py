@@ -160,8 +160,9 @@ def _split_key(text: str, private: bool = False) -> tuple[str, int, bytes]:
 
 
 def is_name(name: str) -> bool:
-    """Return whether a key may have this name: not empty, no space, plus or control character, not too long."""
-    odd = "+" in name or any(letter.isspace() for letter in name) or _CONTROL.search(name) is not None
+    """Return whether a key may have this name: UTF-8, not empty, no space, plus or control character, not too long."""
+    odd = any(letter.isspace() or letter == "+" or "\ud800" <= letter <= "\udfff" for letter in name)
+    odd = odd or _CONTROL.search(name) is not None
     return bool(name) and not odd and len(name.encode(errors="replace")) <= NAME_BYTES_MAX
 
 
