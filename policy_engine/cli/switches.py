@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -51,6 +52,9 @@ _DRILLED: output.Columns = (
     ("allowed before", "allowed_before"),
     ("note", "note"),
 )
+
+_TIER = re.compile("[0-9]{1,9}")
+"""What is read as a number; `str.isdigit` takes digits of other scripts, and exponents, which are none."""
 
 SwitchArgument = Annotated[str, typer.Argument(metavar="SWITCH", help="The id of the switch.")]
 
@@ -173,7 +177,7 @@ def parse_scope(given: list[str]) -> dict[str, Any]:
             raise InputRefused(f"names {name} twice; separate the values by commas", where="--scope")
         words: list[Any] = [word.strip() for word in values.split(",")]
         if dimension == "tiers":
-            words = [int(word) if word.isdigit() else word for word in words]
+            words = [int(word) if _TIER.fullmatch(word) else word for word in words]
         scope[dimension] = "all" if words == ["all"] else words
     return scope
 

@@ -41,7 +41,8 @@ def test_a_scope_names_dimensions_and_values() -> None:
     """Singular and plural names are the same; tiers are numbers; `all` stands for every one."""
     assert parse_scope(["model=fable-5,mythos-5", "tier=4"]) == {"models": ["fable-5", "mythos-5"], "tiers": [4]}
     assert parse_scope(["models=all"]) == {"models": "all"}
-    assert parse_scope(["tier=four"]) == {"tiers": ["four"]}  # refused where the vocabulary is known
+    for odd in ("four", "\u00b2", "\u0664", "9" * 5_000):
+        assert parse_scope([f"tier={odd}"]) == {"tiers": [odd]}  # refused where the vocabulary is known
 
 
 @pytest.mark.parametrize("given", [["planet=mars"], ["model"], ["=x"], ["model=a", "models=b"]])
