@@ -17,7 +17,7 @@ from policy_engine.limits import LIMITS
 from policy_engine.services.cells import instructions
 from policy_engine.services.cells.comparing import ask, compare
 from policy_engine.services.cells.exchange import CellClient, CellSilent
-from policy_engine.services.cells.sending import CUT_OFF, REFUSED, send
+from policy_engine.services.cells.sending import CUT_OFF, REACHED, REFUSED, send
 from policy_engine.services.cells.standing import OrderThere, Standing, SwitchThere, lacking, read_standing
 from policy_engine.services.withdrawal import Stage
 from tests.cells.hostile import DIGEST, answered, answering, document, standing
@@ -218,6 +218,16 @@ def test_a_title_of_a_problem_is_cut_and_made_printable() -> None:
     (one,) = found.cells
     assert (one.status, found.stage) == (REFUSED, None)
     assert one.problem.isprintable() and len(one.problem) < 140
+
+
+def test_stages_that_are_said_at_once_keep_their_order() -> None:
+    """What a cell has settled when it is first heard of was not settled before it was committed."""
+    said = {"epoch": 1, "stage": "settled", "waits_for": []}
+    body = json.dumps({"id": "s", "status": "committed", "withdrawal": said}).encode()
+    with answering(answered(body, "201 Created")) as cell:
+        (found,) = send([cell], instructions.engage("s", {"models": ["m"]}, "w"), Stage.SETTLED, SHORT).cells
+    times = (found.committed_ms, found.drained_ms, found.settled_ms)
+    assert found.status == REACHED and list(times) == sorted(each for each in times if each is not None)
 
 
 @pytest.mark.parametrize(

@@ -126,13 +126,13 @@ class _Delivery:
             return known
         if answer.status not in (200, 201, 202):
             return self._refused(answer)
-        self._hear(answer.document)
         proposal = answer.document.get("proposal")
         if isinstance(proposal, str) and _PROPOSAL.fullmatch(proposal):
             self._note(proposal=proposal)
         if answer.status == 202:
             return self._note(status=WAITING, problem="a second person must approve it there")
         self._reach(Stage.COMMITTED)
+        self._hear(answer.document)
         return True
 
     def _looked(self) -> bool | None:
@@ -148,8 +148,8 @@ class _Delivery:
         if there is There.OTHER:
             return self._note(status=CONFLICT, problem="something else stands there under this id; look at it")
         self._note(already=True)
-        self._hear(answer.document)
         self._reach(Stage.COMMITTED)
+        self._hear(answer.document)
         self._proposed()
         return True
 
@@ -196,10 +196,10 @@ class _Delivery:
         if type(epoch) is not int or not isinstance(waits_for, list):
             return
         self._note(epoch=epoch, waits_for_count=len(waits_for))
-        if stage == Stage.SETTLED:
-            self._reach(Stage.SETTLED)
         if stage in (Stage.DRAINED, Stage.SETTLED) and not waits_for:
             self._reach(Stage.DRAINED)
+        if stage == Stage.SETTLED:
+            self._reach(Stage.SETTLED)
 
     def _reach(self, stage: Stage) -> None:
         if getattr(self._found, f"{stage}_ms") is None:
