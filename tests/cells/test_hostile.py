@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
+from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -15,10 +17,19 @@ from policy_engine.core.instants import ENDLESS
 from policy_engine.core.switches import KillSwitch, Switchboard, SwitchQuestion
 from policy_engine.limits import LIMITS
 from policy_engine.services.cells import instructions
+from policy_engine.services.cells.addresses import Cell
 from policy_engine.services.cells.comparing import ask, compare
 from policy_engine.services.cells.exchange import CellClient, CellSilent
+from policy_engine.services.cells.peers import Peers
 from policy_engine.services.cells.sending import CUT_OFF, REACHED, REFUSED, send
-from policy_engine.services.cells.standing import OrderThere, Standing, SwitchThere, lacking, read_standing
+from policy_engine.services.cells.standing import (
+    OrderThere,
+    Standing,
+    Standings,
+    SwitchThere,
+    lacking,
+    read_standing,
+)
 from policy_engine.services.withdrawal import Stage
 from tests.cells.hostile import DIGEST, answered, answering, document, standing
 
@@ -208,6 +219,23 @@ def test_a_directive_is_behind_where_it_is_looser_here(
     mine = read_standing(document(orders=[] if own is None else [{**ORDER, **own}]))
     others = read_standing(document(orders=[{**ORDER, **there}]))
     assert bool(lacking(mine, others)) is behind
+
+
+def test_closing_does_not_wait_for_a_cell_that_takes_no_connection() -> None:
+    """Nothing can be broken off before there is a connection: the engine writes what it has to, and ends."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as stack:
+        for _ in range(3):  # more than it takes: whoever comes next hears nothing
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        cell = Cell("full", f"http://127.0.0.1:{full.getsockname()[1]}", "pe_" + "k" * 43)
+        peers = Peers([cell], cast("Standings", None), 4, LIMITS)
+        peers.start()
+        time.sleep(0.2)
+        began = time.monotonic()
+        peers.close()
+        peers.close()
+        assert time.monotonic() - began < LIMITS.cell_seconds / 2
 
 
 def test_a_title_of_a_problem_is_cut_and_made_printable() -> None:

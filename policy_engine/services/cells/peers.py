@@ -13,6 +13,7 @@ Left to others: what a doubt denies (`doubt`), reading answers (`standing`), bou
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from random import SystemRandom
 
@@ -32,6 +33,9 @@ _SPREAD = SystemRandom()  # of its own: whoever embeds this and seeds the module
 
 BEHIND_SHARE = 0.2
 """How much sooner a cell is asked again after it had more in force than this one: orders often arrive just then."""
+
+CLOSING_SECONDS = 1.0
+"""How long closing waits for all threads together; none of them writes anything."""
 
 log = structlog.get_logger(__name__)
 
@@ -60,11 +64,16 @@ class Peers:
             peer.start()
 
     def close(self) -> None:
-        """End the asking; what is under way is broken off. Closing twice is no error."""
+        """End the asking; what is under way is broken off. Closing twice is no error.
+
+        One that still looks for an address, or waits to be connected, is left to itself: what the engine has to write
+        before it ends does not wait for another cell.
+        """
         for peer in self._peers:
             peer.stop()
+        until = time.monotonic() + CLOSING_SECONDS
         for peer in self._peers:
-            peer.join()
+            peer.join(max(0.0, until - time.monotonic()))
 
     def unconfirmed(self) -> tuple[str, ...]:
         """Return the names of the cells whose last word is too old."""
@@ -122,10 +131,10 @@ class _Peer:
         self._over.set()
         self._client.close()
 
-    def join(self) -> None:
-        """Wait for the thread, which has been told to end."""
+    def join(self, seconds: float) -> None:
+        """Wait a little for the thread, which has been told to end."""
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(seconds)
 
     def _run(self) -> None:
         while not self._over.is_set():
