@@ -13,7 +13,7 @@ import pytest
 
 from policy_engine.ledger.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from policy_engine.ledger.merkle import EMPTY_ROOT
-from policy_engine.ledger.note import Ed25519Signer, parse_key
+from policy_engine.ledger.note import Ed25519Signer, parse_key, parse_note
 from policy_engine.ledger.witnessing import SIZE_TYPE, read_cosignature, read_size
 from tests.witness.witnessed import LOG, NAME, ORIGIN, OTHER, Running, Tree, configure, running
 
@@ -79,6 +79,14 @@ def test_403_without_a_signature_that_is_trusted_for_the_log(witness: Running) -
     assert witness.newest()[0] == 404
     with_stranger = b"old 0\n\n" + sign_checkpoint(tree.checkpoint(), [stranger, LOG])
     assert witness.add(with_stranger)[0] == 200
+
+
+def test_a_signature_that_is_repeated_is_kept_once(witness: Running) -> None:
+    """Anybody can send a published checkpoint with its line 64 times; the record stays one that others can read."""
+    text, gap, line = Tree.of(9).note().decode().rpartition("\n\n")
+    for old in (0, 9):
+        assert witness.add(f"old {old}\n\n{text}{gap}{line * 64}".encode())[0] == 200
+        assert len(parse_note(witness.newest()[2]).signatures) == 2
 
 
 def test_404_for_a_log_that_is_not_known(witness: Running) -> None:

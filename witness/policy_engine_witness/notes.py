@@ -89,9 +89,12 @@ class Request:
     root: bytes
 
     def check_signature(self, keys: Sequence[Key]) -> str:
-        """Return the good signature lines of known keys. Raises `Refused` (403): one is bad, or there is none."""
+        """Return the good signature lines, one of each known key. Raises `Refused` (403): one is bad, or there is none.
+
+        Whoever has seen a checkpoint can send its line again and again; a record full of them nobody would read.
+        """
         known = {(key.name, key.id): key for key in keys if key.type == LOG_KEY}
-        good = ""
+        good: dict[Key, str] = {}
         for name, data in self.signatures:
             key = known.get((name, data[:4]))
             if key is None:
@@ -100,10 +103,10 @@ class Request:
                 Ed25519PublicKey.from_public_bytes(key.public).verify(data[4:], self.text.encode())
             except (InvalidSignature, ValueError):
                 raise Refused(403, "a signature of a known key is not of this checkpoint") from None
-            good += f"— {name} {_base64(data)}\n"
+            good.setdefault(key, f"— {name} {_base64(data)}\n")
         if not good:
             raise Refused(403, "no key that this witness knows for the log signed the checkpoint")
-        return good
+        return "".join(good.values())
 
 
 def read_request(body: bytes) -> Request:
