@@ -7,13 +7,14 @@ import socket
 import time
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policy_engine.core.instants import ENDLESS
+from policy_engine.core.instants import ENDLESS, parse_instant
 from policy_engine.core.switches import KillSwitch, Switchboard, SwitchQuestion
 from policy_engine.limits import LIMITS
 from policy_engine.services.cells import instructions
@@ -32,6 +33,7 @@ from policy_engine.services.cells.standing import (
 )
 from policy_engine.services.withdrawal import Stage
 from tests.cells.hostile import DIGEST, answered, answering, document, standing
+from tests.services.governed import open_house
 
 SHORT = replace(LIMITS, cell_seconds=0.4, cell_answer_bytes=4_096, cell_orders_count=3, withdrawal_wait_seconds=0.5)
 SWITCH = {"id": "s", "revision": 1, "scope": {"models": ["m"]}}
@@ -219,6 +221,30 @@ def test_a_directive_is_behind_where_it_is_looser_here(
     mine = read_standing(document(orders=[] if own is None else [{**ORDER, **own}]))
     others = read_standing(document(orders=[{**ORDER, **there}]))
     assert bool(lacking(mine, others)) is behind
+
+
+def test_what_is_over_is_lacked_by_nobody() -> None:
+    """A switch or an order that ended by itself in one cell alone can be sent nowhere any more, nor released."""
+    past, coming = "2026-01-01T00:00:00Z", "2999-01-01T00:00:00Z"
+    licence = {"id": "l", "kind": "licence", "revision": 1}
+    switches = [{**SWITCH, "until": past}, {**SWITCH, "id": "s2", "until": coming}]
+    orders = [{**ORDER, "until": past}, {**licence, "until": past}, {**licence, "id": "l2", "until": coming}]
+    with answering(standing(switches=switches, orders=orders)) as one, answering(standing()) as other:
+        first, second = compare([one, other], SHORT)
+    assert (first.switches_count, first.orders_count, first.lacks) == (1, 1, ())
+    assert [each.id for each in second.lacks] == ["l2", "s2"]
+
+
+def test_a_cell_says_when_what_it_has_in_force_ends(tmp_path: Path) -> None:
+    """Of every kind, so that another sees when it is over, though nobody has ended it."""
+    house, until = open_house(tmp_path), "2026-07-01T00:00:00Z"
+    house.orders.receive(house["olga"], "grant", {"id": "g", "models": ["fable-5"], "until": until})
+    house.switches.engage(house["olga"], "s", {"models": ["fable-5"]}, "why", until=parse_instant(until))
+    shown = Standings(house.store).shown(house["auditor"])
+    house.close()
+    assert [(each["id"], each["until"]) for each in (*shown["orders"], *shown["switches"])] == [
+        ("g", until), ("s", until),
+    ]  # fmt: skip
 
 
 def test_closing_does_not_wait_for_a_cell_that_takes_no_connection() -> None:

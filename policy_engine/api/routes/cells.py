@@ -28,7 +28,10 @@ class SwitchInForce(Shown):
 
 
 class OrderInForce(Shown):
-    """An order in force. Of a directive also what it reaches; `exempts` is the SHA-256 of its exemptions."""
+    """An order that nobody has ended; its own end, if it has one, may have passed.
+
+    Of a directive also what it reaches; `exempts` is the SHA-256 of its exemptions.
+    """
 
     id: str
     kind: str

@@ -1,12 +1,14 @@
 """All cells side by side: who answers, under which release and epoch, and what one has in force and another lacks.
 
 Rules of the room: everything is shown by id and revision and no more; a cell that cannot be asked lacks nothing and has
-nothing, since nothing is known of it. The ids are the cells' own words, for an operator who may read them there.
+nothing, since nothing is known of it. What is over by this machine's clock is in force nowhere. The ids are the cells'
+own words, for an operator who may read them there.
 Left to others: what a cell has in force (`standing`), what follows for its decisions (`peers`).
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -31,7 +33,10 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One cell among the others. `lacks` is in force elsewhere and not here, or here under another revision."""
+    """One cell among the others. `lacks` is in force elsewhere and not here, or here under another revision.
+
+    What has not begun yet is in force; what has ended by itself is not.
+    """
 
     cell: str
     reachable: bool
@@ -62,17 +67,19 @@ def _asked(cell: Cell, limits: Limits) -> tuple[Compared, frozenset[Thing]]:
         return Compared(cell.name, False, silent.message), frozenset()
     finally:
         client.close()
+    now = time.time_ns() // 1_000
+    switches = [each for each in standing.switches.values() if now < each.reach.until]
+    orders = [each for each in standing.orders.values() if now < each.reach.until]
     shown = Compared(
         cell.name,
         True,
         release=standing.release,
         epoch=standing.epoch,
-        switches_count=len(standing.switches),
-        orders_count=len(standing.orders),
+        switches_count=len(switches),
+        orders_count=len(orders),
     )
-    switches = [Thing("switch", each.id, each.revision) for each in standing.switches.values()]
-    orders = [Thing(each.kind, each.id, each.revision) for each in standing.orders.values()]
-    return shown, frozenset((*switches, *orders))
+    things = [Thing("switch", each.id, each.revision) for each in switches]
+    return shown, frozenset((*things, *(Thing(each.kind, each.id, each.revision) for each in orders)))
 
 
 def ask(client: CellClient, before: Standing | None, limits: Limits = LIMITS) -> Standing:

@@ -176,7 +176,7 @@ def _order(row: Row) -> dict[str, Any]:
     body = row.document["body"]
     found: dict[str, Any] = {"id": row.id, "kind": row.document["kind"], "revision": row.revision}
     if found["kind"] != "directive":
-        return found
+        return _within(found, body)
     exempts = body.get("exempts") or []
     found |= {"models": body.get("models"), "blocks": sorted(body.get("blocks") or ())}
     found |= {"exempts": hashlib.sha256(canonical({"exempts": exempts})).hexdigest()} if exempts else {}
