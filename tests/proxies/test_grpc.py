@@ -87,6 +87,30 @@ def test_facts_come_from_the_route_and_from_a_verified_token_too() -> None:
         assert (response.status.code, response.denied_response.status.code) == (7, 400)
 
 
+def test_a_fact_is_not_passed_over_for_the_case_or_the_beginning_of_its_name() -> None:
+    """A capital letter, or an extension called as the header is: two readings are refused, and so is what is no fact.
+
+    An anonymiser or an action that nobody read would let pass what the proxy says must be denied.
+    """
+    raw = check_request()
+    raw.attributes.request.http.header_map.headers.add(key="X-Policy-Engine-Anonymiser", value="yes")
+    for spoilt in (
+        check_request({**FACTS, "X-Policy-Engine-Subject": "eve"}),
+        check_request({**FACTS, "X-Policy-Engine-Acton": "fine_tune"}),
+        check_request(extensions={"Policy-Engine-Anonymiser": "yes"}),
+        check_request(extensions={"policy-engine-action": "infer", "Policy-Engine-Action": "fine_tune"}),
+        check_request(extensions={"x-policy-engine-action": "fine_tune"}),
+        raw,
+    ):
+        response = answered(grpc(checker(), spoilt))
+        assert (response.status.code, response.denied_response.status.code) == (7, 400)
+    decider = only_alice()
+    capital = check_request({}, extensions={f"Policy-Engine{name[15:].title()}": fact for name, fact in FACTS.items()})
+    assert passes(grpc(checker(decider), capital)) and decider.asked[0].subject_id == "alice"
+    twice = grpc(checker(), check_request(extensions={"policy-engine-key": KEY, "Policy-Engine-Key": KEY}), None)
+    assert isinstance(twice, CallRefused) and twice.status == Status.UNAUTHENTICATED
+
+
 def test_raw_headers_are_read_as_well() -> None:
     """Envoy can be told to send header bytes as they came, each by itself."""
 

@@ -6,7 +6,7 @@ Rules of the room:
 - The proxy's key is metadata of the call, or a context extension of its route; a client reaches neither. Without a good
   key the call itself fails, which is an error to Envoy, and it fails closed unless it was told otherwise.
 - Facts come from headers, from context extensions (`policy-engine-tenant`) and from the payload of Envoy's own JWT
-  filter under the name `policy_engine` (`sub` and `tenant`). Two that differ refuse.
+  filter under the name `policy_engine` (`sub` and `tenant`). Two that differ refuse. The case of a name says nothing.
 Left to others: what comes of a check (`checking`), the words of a refusal (`core.dialects`), the server (`listening`).
 """
 
@@ -37,6 +37,9 @@ JWT_FILTER: Final = "envoy.filters.http.jwt_authn"
 JWT_PAYLOAD: Final = "policy_engine"
 CLAIMS: Final = (("sub", "subject"), ("tenant", "tenant"))
 EXTENSION_PREFIX: Final = PREFIX.removeprefix("x-")
+OURS: Final = (EXTENSION_PREFIX, PREFIX)
+"""How an extension begins that means us. With the header's beginning it is no fact: refused, not passed over."""
+
 HEARD: Final = SHOWN | READ
 
 OVERWRITE: Final = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
@@ -60,7 +63,7 @@ class Checks:
 
         A token whose issuer's keys are not here yet is a stranger's so far: nobody can wait in the middle of a message.
         """
-        told = Told(key=_key_of(metadata, None))
+        told = Told(key=_key_of(metadata))
         try:
             self._checker.caller_now(told.key)
         except PolicyEngineError:
@@ -104,7 +107,7 @@ class Checks:
         Raises `NotAuthenticated`, `IssuerUnavailable` or `NotPermitted` where the key is none: who has none is told
         nothing else.
         """
-        told = Told(key=_key_of(metadata, None))
+        told = Told(key=_key_of(metadata))
         error: Exception | None = None
         try:
             tell(told, auth.CheckRequest.FromString(message), metadata)
@@ -115,11 +118,10 @@ class Checks:
         return told, await self._checker.caller(told.key), error
 
 
-def _key_of(metadata: Metadata, extension: str | None) -> str | None:
+def _key_of(metadata: Metadata, extensions: Iterable[tuple[str, str]] = ()) -> str | None:
     """Return the proxy's key, `None` where there is none or more than one."""
     keys = [value.decode("latin-1") for name, value in metadata if name == KEY_HEADER]
-    if extension is not None:
-        keys.append(extension)
+    keys += [value for name, value in extensions if name == KEY_HEADER]
     return keys[0] if len(keys) == 1 else None
 
 
@@ -127,19 +129,20 @@ def tell(told: Told, asked: auth.CheckRequest, metadata: Metadata) -> None:
     """Take what a check request tells. Raises `InputRefused`. The key comes first: without it nothing is answered."""
     attributes = asked.attributes
     given = attributes.context_extensions
-    extensions = {name: given[name] for name in given if name.startswith(EXTENSION_PREFIX)} if given else {}
-    told.key = key = _key_of(metadata, extensions.pop(KEY_HEADER, None))
+    extensions = [(name.lower(), given[name]) for name in given if name.lower().startswith(OURS)] if given else []
+    told.key = key = _key_of(metadata, extensions)
     http = attributes.request.http
     told.path = http.path
     sent = http.headers  # its own iterator of pairs is slow, and most of them are not for us
-    headers = [(name, sent[name]) for name in sent if name in HEARD or name.startswith(PREFIX)]
-    headers += [(each.key, _text(each)) for each in http.header_map.headers]
+    headers = [(low, sent[name]) for name in sent if (low := name.lower()) in HEARD or low.startswith(PREFIX)]
+    headers += [(each.key.lower(), _text(each)) for each in http.header_map.headers]
     told.shown = {name: value for name, value in headers if name in SHOWN}
     told.take([(name, value) for name, value in headers if name != KEY_HEADER])
     told.key = key
     told.body = http.raw_body or http.body.encode("utf-8")
-    for name, value in extensions.items():
-        told.tell(name.removeprefix(EXTENSION_PREFIX), value)
+    for name, value in extensions:
+        if name != KEY_HEADER:
+            told.tell(name.removeprefix(EXTENSION_PREFIX), value)
     if JWT_FILTER in attributes.metadata_context.filter_metadata:
         _tell_claims(told, attributes.metadata_context.filter_metadata[JWT_FILTER])
 
@@ -149,7 +152,7 @@ def _text(header: base_pb2.HeaderValue) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
-        if header.key.startswith(PREFIX):
+        if header.key.lower().startswith(PREFIX):
             raise InputRefused("must be UTF-8 text", where=f"{PREFIX}…") from None
         return raw.decode("latin-1")
 
