@@ -137,6 +137,16 @@ def test_paths_and_headers_choose_the_words_alone() -> None:
         assert http(checker(), path).status == 400
 
 
+@pytest.mark.parametrize(("path", "header"), [(NGINX, "x-original-uri"), (FORWARD, "x-forwarded-uri")])
+def test_a_path_that_is_told_twice_is_refused(path: str, header: str) -> None:
+    """Its query may name another model, and a client that adds a header must not choose which of two is read."""
+    other, plain = (header.encode(), b"/v1/x?model=mythos-5"), (header.encode(), b"/v1/x")
+    assert http(checker(), path, more=(plain,)).status == 200
+    for told in ((other,), (plain, other), (other, plain), (plain, plain)):
+        reply = http(checker(), path, more=told)
+        assert (reply.header("policy-engine-status") or str(reply.status)) == "400"
+
+
 def test_the_id_of_a_request_comes_back_unless_it_could_do_harm() -> None:
     """What may not be echoed is dropped, and is no reason to refuse."""
     assert http(checker(), more=pairs({"x-request-id": "r-1"})).header("x-request-id") == "r-1"

@@ -8,7 +8,7 @@ Left to others: what comes of a check (`checking`), what each proxy is told (`ta
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from policy_engine.api.callers import Authenticated
@@ -55,7 +55,7 @@ class CheckApp:
         headers = list(_texts(scope, head))
         told.shown = {name: value for name, value in headers if name in SHOWN}
         if proxy in URI_HEADERS:
-            told.path = next((value for name, value in headers if name == URI_HEADERS[proxy]), "/")
+            told.path = _only([value for name, value in headers if name == URI_HEADERS[proxy]], URI_HEADERS[proxy])
         told.take(headers)
         caller = await self._checker.caller(told.key)  # before the body is read: a stranger's is not
         most = self._checker.limits.checked_body_bytes
@@ -74,6 +74,13 @@ def proxy_of(path: str) -> Proxy | None:
         if path == proxy.value or (proxy is Proxy.ENVOY and path.startswith(f"{proxy.value}/")):
             return proxy
     return None
+
+
+def _only(paths: Sequence[str], where: str) -> str:
+    """Return the client's path where it is told. Raises `InputRefused` for two: the query of either names a model."""
+    if len(paths) > 1:
+        raise InputRefused("must be sent once", where=where)
+    return paths[0] if paths else "/"
 
 
 def _answer(proxy: Proxy, outcome: Permit | Refusal) -> Answer:
