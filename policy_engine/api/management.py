@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
+from starlette.types import Scope
 
 from policy_engine.api import problems
 from policy_engine.api.condition import read_condition
@@ -75,7 +78,18 @@ def _framework_error(request: Request, error: Exception) -> Response:
         return _respond(problems.internal())
     if error.status_code == 405 and not request.app.state.engine.settings.may_change:
         return _respond(problems.of_status(404))  # what changes something does not exist in this process
-    return _respond(problems.of_status(error.status_code), error.headers)
+    verbs = _verbs(request.scope) if error.status_code == 405 else ""
+    return _respond(problems.of_status(error.status_code), {"Allow": verbs} if verbs else error.headers)
+
+
+def _verbs(scope: Scope) -> str:
+    """Return every verb that a path has; the framework names those of the first route that it finds there."""
+    routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+    found: set[str] = set()
+    for route in routes:
+        if route.matches(scope)[0] is not Match.NONE:
+            found.update(route.methods or ())
+    return ", ".join(sorted(found))
 
 
 def _not_valid(request: Request, error: Exception) -> Response:

@@ -84,9 +84,14 @@ PROTECTED = sorted(ROUTES)
 SCOPED = [(verb, path, scope) for (verb, path), (scopes, _) in sorted(ROUTES.items()) for scope in scopes]
 
 
+def filled(path: str) -> str:
+    """Return the path of a route with something in each of its places."""
+    return path.replace("{id}", "no-such").replace("{hash}", HASH).replace("{path}", "a/policy")
+
+
 def call(served: Served, verb: str, path: str, key: str | None) -> Any:
     """Send the sample request of a route as a principal."""
-    there = path.replace("{id}", "no-such").replace("{hash}", HASH).replace("{path}", "a/policy")
+    there = filled(path)
     if path == ENDLESS:
         headers = {} if key is None else {"Authorization": f"Bearer {served.keys.get(key, key)}"}
         with served.client.stream("GET", there, headers=headers) as answer:
@@ -172,6 +177,19 @@ def test_the_enforcement_point_changes_nothing(served: Served, verb: str, path: 
         return
     answer = call(served, verb, path, "gateway")
     assert answer.status_code in (403, 404), answer.text
+
+
+@pytest.mark.parametrize("path", sorted({path for _, path in PROTECTED}))
+def test_another_verb_is_told_every_verb_of_the_path(served: Served, path: str) -> None:
+    """RFC 9110, 15.5.6: `Allow` names all that there are, also where two routes share the path, and no other."""
+    there = filled(path)
+    key = {"Authorization": f"Bearer {served.keys['operator']}", "Content-Type": "application/json"}
+    answer = served.client.request("PATCH", there, content=b"{}", headers=key)
+    named = set(answer.headers["allow"].split(", "))
+    assert answer.status_code == 405 and named >= {verb for verb, other in PROTECTED if other == path}
+    for verb in named:
+        with served.client.stream(verb, there, content=b"{}", headers=key) as asked:  # one of them does not end
+            assert asked.status_code != 405, verb
 
 
 def test_services_hold_reading_scopes_alone() -> None:
