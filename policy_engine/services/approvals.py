@@ -219,7 +219,7 @@ class Approvals:
         mine = self._visible(principal)
         proposal = self._shown(self._read(id))
         if mine is not None and proposal.proposed_by != mine:
-            raise NotFound(f"there is no proposal {id}")
+            raise NotFound("there is no such proposal")
         return proposal
 
     def _visible(self, principal: Principal) -> str | None:
@@ -235,7 +235,7 @@ class Approvals:
     def _read(self, id: str) -> Proposal:
         row = self._store.row("approvals", id)
         if row is None:
-            raise NotFound(f"there is no proposal {id}")
+            raise NotFound("there is no such proposal")
         return read_proposal(row)
 
     def _waiting(self, id: str) -> Proposal:

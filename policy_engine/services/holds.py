@@ -122,7 +122,7 @@ class Holds:
     def _in_force(self, id: str) -> Row:
         row = self._store.row("orders", id)
         if row is None or not is_hold(row):
-            raise NotFound(f"there is no hold {id}")
+            raise NotFound("there is no such hold")
         if row.document["status"] != IN_FORCE:
             raise Conflict(f"the hold {id} is released already")
         return row

@@ -218,7 +218,7 @@ class Keys:
             caller = acting_person(self._store, principal, "keys:write")
             require_unbounded(caller)
         if row is None:
-            raise NotFound(f"there is no key {id}")
+            raise NotFound("there is no such key")
         if row.document["revoked_at"] is not None:
             raise Conflict(f"the key {id} is revoked already")
         if len(reason) > self._limits.text_characters:

@@ -283,7 +283,7 @@ class Orders:
     def _row(self, id: str) -> Row:
         row = self._store.row("orders", id)
         if row is None:
-            raise NotFound(f"there is no order {id}")
+            raise NotFound("there is no such order")
         return row
 
     def _in_force(self, id: str) -> Row:

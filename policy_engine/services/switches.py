@@ -212,7 +212,7 @@ class Switches:
         """Return one switch. Raises `NotFound`, also for one that `list` does not show the caller."""
         switch = _within(_switch(self._row(id)), principal.tenants)
         if switch is None:
-            raise NotFound(f"there is no switch {id}")
+            raise NotFound("there is no such switch")
         return switch
 
     def _engaging(self, principal: Principal) -> Caller:
@@ -261,7 +261,7 @@ class Switches:
     def _row(self, id: str) -> Row:
         row = self._store.row("switches", id)
         if row is None:
-            raise NotFound(f"there is no switch {id}")
+            raise NotFound("there is no such switch")
         return row
 
     def _release_approved(self, proposal: Proposal, approver: Caller) -> Effect:

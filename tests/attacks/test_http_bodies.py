@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.api.served import Served, request
+from tests.house.outputs import PLANTED
 
 pytestmark = pytest.mark.usefixtures("served")
 
@@ -99,6 +100,37 @@ def test_a_hostile_member_name_is_not_echoed(served: Served, planted_facts: Any)
     answer = served.post("/v1/switches", body, key="operator")
     assert answer.status_code == 422
     assert planted_facts.person not in answer.text and planted_facts.nationality not in answer.text
+
+
+PERSON = PLANTED.person
+NAMED = (
+    ("GET", "switches/{}", None),
+    ("POST", "switches/{}/release", {"reason": "r"}),
+    ("POST", "switches/preview", {"release": PERSON}),
+    ("GET", "orders/{}", None),
+    ("POST", "orders/{}/amend", {"document": {}}),
+    ("POST", "orders/{}/end", {"reason": "r"}),
+    ("POST", "orders/preview", {"end": PERSON}),
+    ("GET", "approvals/{}", None),
+    ("POST", "approvals/{}/approve", {"hash": "0" * 64}),
+    ("POST", "approvals/{}/refuse", {"reason": "r"}),
+    ("POST", "log/holds/{}/release", {"reason": "r"}),
+    ("POST", "log/erase", {"id": PERSON, "reason": "r"}),
+    ("POST", "subjects/show", {"id": PERSON}),
+    ("POST", "tenants/show", {"id": PERSON}),
+    ("GET", "models/{}", None),
+    ("GET", "releases/{}", None),
+    ("POST", "releases/{}/activate", {}),
+)
+
+
+@pytest.mark.parametrize(("verb", "path", "body"), NAMED)
+def test_an_id_that_names_nothing_is_not_echoed(served: Served, verb: str, path: str, body: Any) -> None:
+    """Whoever types a person's name where an id is asked for finds it in no error."""
+    there = "/v1/" + path.format(PERSON)
+    key = "approver" if "approvals" in path else "operator"
+    answer = served.get(there, key=key) if verb == "GET" else served.post(there, body, key=key)
+    assert answer.status_code == 404 and PERSON not in answer.text
 
 
 @pytest.mark.parametrize("path", PATHS)

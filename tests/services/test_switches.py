@@ -40,7 +40,7 @@ def test_a_bounded_key_sees_no_switch_of_other_tenants(house: House) -> None:
     bounded = house["bounded"]
     assert [(s.id, s.scope) for s in house.switches.list(bounded)] == [("all", SCOPE), ("both", {"tenants": ["acme"]})]
     assert house.switches.show(bounded, "both").scope == {"tenants": ["acme"]}
-    with pytest.raises(NotFound, match="there is no switch theirs"):
+    with pytest.raises(NotFound, match="there is no such switch"):
         house.switches.show(bounded, "theirs")
     assert [switch.id for switch in house.switches.list(house["gateway"])] == ["all", "both", "theirs"]
     assert house.switches.show(olga, "both").scope == {"tenants": ["acme", "annexco"]}

@@ -95,7 +95,7 @@ class Unsealing:
         caller = self._person(principal)
         row = self._store.row("approvals", id)
         if row is None or row.document["kind"] != KIND:
-            raise NotFound(f"there is no proposal {id} for an export")
+            raise NotFound("there is no such proposal for an export")
         proposal = read_proposal(row)
         if proposal.proposed_by != caller.person:
             raise NotPermitted("an approved export is made by the person who proposed it, and by nobody else")
