@@ -7,7 +7,7 @@ Left to others: answering (`decisions`, `routes`).
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -23,6 +23,15 @@ from policy_engine.services.queries import Sought
 
 _REF: Final = "#/components/schemas/{model}"
 _STATUSES: Final = (400, 401, 403, 405, 413, 500, 503)
+_ANYWHERE: Final = (400, 503)
+"""What any route may answer: the head is refused, or too much is under way. Where it takes a body, also 413."""
+
+
+Name = Annotated[str, Field(min_length=1, max_length=LIMITS.id_characters)]
+
+
+def _absent() -> Any:
+    """Stand for a member that may be left out and is not null. No model of these is ever made; they are described."""
 
 
 class Open(BaseModel):
@@ -34,32 +43,32 @@ class Open(BaseModel):
 class Entity(Open):
     """Subject (`person` or `service`) or resource (`model`)."""
 
-    type: str = Field(min_length=1, max_length=LIMITS.id_characters)
-    id: str = Field(min_length=1, max_length=LIMITS.id_characters)
+    type: Name
+    id: Name
     properties: dict[str, Any] = {}
 
 
 class Action(Open):
     """What is to be done: `infer`, `fine_tune`, `download_weights`, `list`, or what the policy declares."""
 
-    name: str = Field(min_length=1, max_length=LIMITS.id_characters)
+    name: Name
     properties: dict[str, Any] = {}
 
 
 class Place(Open):
     """Where the person is. An absent `anonymiser` means that none was detected."""
 
-    country: str | None = None
-    region: str | None = None
+    country: Name | None = None
+    region: Name | None = None
     anonymiser: bool = False
 
 
 class EvaluationContext(Open):
     """What the engine reads from `context`: whom the subject acts for, where the person and the serving place are."""
 
-    tenant: str | None = None
-    location: str | Place | None = None
-    serving_region: str | None = None
+    tenant: Name | None = None
+    location: Name | Place | None = None
+    serving_region: Name | None = None
 
 
 class EvaluationRequest(Open):
@@ -74,10 +83,10 @@ class EvaluationRequest(Open):
 class EvaluationItem(Open):
     """One question of a batch; a member left out is taken from the top level, a member given replaces it whole."""
 
-    subject: Entity | None = None
-    action: Action | None = None
-    resource: Entity | None = None
-    context: EvaluationContext | None = None
+    subject: Entity = Field(default_factory=_absent)
+    action: Action = Field(default_factory=_absent)
+    resource: Entity = Field(default_factory=_absent)
+    context: EvaluationContext = Field(default_factory=_absent)
 
 
 class EvaluationOptions(Open):
@@ -191,7 +200,7 @@ class BatchAnswer(BaseModel):
 class SoughtEntity(Open):
     """The kind of subject or resource that is sought: its type. An id and properties are ignored."""
 
-    type: str = Field(min_length=1, max_length=LIMITS.id_characters)
+    type: Name
 
 
 class PageAsked(Open):
@@ -334,6 +343,10 @@ def describe(app: FastAPI) -> dict[str, Any]:
         says = "A page of what is allowed; it grants nothing. Nothing and nobody known is an empty one."
         operation = _operation(f"{sought.capitalize()} Search", asked, [found], says, _SEARCH_HEADERS)
         document["paths"][path] = {"post": operation}
+    for operations in document["paths"].values():
+        for verb, operation in operations.items():
+            for status, told in problem_responses(*_ANYWHERE, *((413,) if verb == "post" else ())).items():
+                operation["responses"].setdefault(str(status), told)
     components["securitySchemes"]["proxy"] = PROXY_KEY
     for path, methods in document["paths"].items():
         if path.startswith(("/v1/", "/access/")):

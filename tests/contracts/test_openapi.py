@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from policy_engine.api.access import SCOPES_MEMBER
+from policy_engine.limits import LIMITS
 from tests.api.served import ALICE, EVE, Served
 from tests.contracts.schemas import problems_of
 
@@ -202,6 +205,63 @@ def test_each_route_is_tried_at_least_once(document: Any) -> None:
     not_json = {("get", path) for path in NOT_JSON}
     amended_elsewhere = {("post", "/v1/orders/{id}/amend")}
     assert routes - tried == not_json | amended_elsewhere | {("get", path) for path in CHECKS}
+
+
+def test_what_any_exchange_may_meet_is_declared_everywhere(served: Served, document: Any) -> None:
+    """A request id that may not come back is 400 on each route, and a body beyond every limit 413 where one is read."""
+    bad = {"X-Request-ID": "x" * 300}
+    for path, operations in document["paths"].items():
+        there = re.sub(r"\{[a-z]+\}", "0", path)
+        if path in CHECKS:
+            continue
+        for verb, operation in operations.items():
+            answers = [served.get(there, key="operator", headers=bad)]
+            if verb == "post":
+                large = b" " * (LIMITS.table_bytes + 1 if path == "/v1/releases" else LIMITS.document_bytes + 1)
+                key = "gateway" if operation[SCOPES_MEMBER] == ["decide"] else "operator"
+                answers = [served.post(there, {}, headers=bad), served.post(there, large, key=key)]
+            assert [each.status_code for each in answers] == [400, 413][: len(answers)], (verb, path)
+            assert {str(each.status_code) for each in answers} | {"503"} <= operation["responses"].keys(), (verb, path)
+
+
+def made_of(schema: Any, document: Any, whole: bool = True) -> Iterator[Any]:
+    """Yield bodies that a schema allows: one with every member, and each of them as far as the schema lets it go.
+
+    A page is left out: its token is a text to a schema, and one that nobody gave is refused.
+    """
+    if "$ref" in schema:
+        yield from made_of(document["components"]["schemas"][schema["$ref"].rpartition("/")[2]], document, whole)
+    elif "anyOf" in schema:
+        for each in schema["anyOf"] if whole else schema["anyOf"][:1]:
+            yield from made_of(each, document, whole)
+    elif "enum" in schema:
+        yield from schema["enum"]
+    elif schema["type"] == "object":
+        members = {name: rule for name, rule in schema.get("properties", {}).items() if name != "page"}
+        first = {name: next(made_of(rule, document, False)) for name, rule in members.items()}
+        yield first
+        yield {name: first[name] for name in schema.get("required", ())}
+        for name, rule in members.items() if whole else ():
+            yield from ({**first, name: value} for value in made_of(rule, document))
+    elif schema["type"] == "array":
+        yield []
+        yield from ([value] for value in made_of(schema["items"], document, whole))
+    elif schema["type"] == "string":
+        yield "x" * schema.get("minLength", 0)
+        yield "é" * schema.get("maxLength", 300)
+    else:
+        yield from {"boolean": (True, False), "null": (None,), "integer": (0, 2**40)}[schema["type"]]
+
+
+@pytest.mark.parametrize("path", sorted({path for _, path, *_ in EXCHANGES if path.startswith("/access/")}))
+def test_what_the_document_lets_a_caller_send_is_answered(served: Served, document: Any, path: str) -> None:
+    """A body made of its schema is no malformed one: what is optional may be left out, and null where it says so."""
+    schema = document["paths"][path]["post"]["requestBody"]["content"][JSON]["schema"]
+    defaults = {name: ALICE[name] for name in ("subject", "action", "resource")} if path.endswith("evaluations") else {}
+    for body in made_of(schema, document):
+        answer = served.post(path, {**defaults, **body})
+        assert answer.status_code == 200, (body, answer.text)
+        assert "error" not in answer.text, (body, answer.text)
 
 
 def test_every_error_declared_is_a_problem_document(document: Any) -> None:
