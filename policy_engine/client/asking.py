@@ -7,12 +7,13 @@ and without an answer nothing is allowed. Left to others: batches, connection po
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from http.client import HTTPException
 from typing import Any, Final
 
 from policy_engine.client.clock import Clock, budget_clock
-from policy_engine.client.connection import Address
+from policy_engine.client.connection import Address, answer_of
 from policy_engine.client.heard import Heard
 from policy_engine.client.permission import Answer, Permission, Question
 
@@ -47,10 +48,11 @@ class DecisionPoint:
         content = json.dumps(body).encode("utf-8")
         headers = {**self._address.headers, "Content-Type": "application/json"}
         question = Question.of(model, action, self.heard, self._clock)
+        until = time.monotonic() + self._timeout_seconds
         connection = self._address.connection(self._timeout_seconds)
         try:
             connection.request("POST", self._address.path(EVALUATION), content, headers)
-            response = connection.getresponse()
+            response = answer_of(connection, until)
             said = response.read(ANSWER_BYTES_MAX)
             if response.status != 200:
                 raise Unanswered(f"the decision point answered {response.status}")

@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -214,6 +215,50 @@ def test_no_readable_answer_is_no_answer(answer: bytes) -> None:
         with pytest.raises(Unanswered):
             DecisionPoint(Address(f"http://127.0.0.1:{other.getsockname()[1]}", "pe_x")).ask(ALICE)
         thread.join()
+
+
+ALLOW = json.dumps({"decision": True, "context": {"id": "d-1", "epoch": 1, "valid_for_ms": 60_000}}).encode()
+
+
+@contextmanager
+def sending(head: bytes, pause_seconds: float) -> Iterator[DecisionPoint]:
+    """Offer a decision point that takes half a second, whose answer comes a byte at a time after its `head`."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def answering() -> None:
+            near, _ = other.accept()
+            with near, suppress(OSError):
+                asked = b""
+                while not asked.endswith(b"}"):  # whoever closes on what was not read resets the connection
+                    asked += near.recv(65_536)
+                near.sendall(head)
+                for byte in ALLOW:
+                    near.sendall(bytes([byte]))
+                    time.sleep(pause_seconds)
+
+        thread = threading.Thread(target=answering)
+        thread.start()
+        yield DecisionPoint(Address(f"http://127.0.0.1:{other.getsockname()[1]}", "pe_x"), timeout_seconds=0.5)
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "head", [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(ALLOW), b"HTTP/1.1 200 OK\r\nX-"]
+)
+def test_an_answer_that_trickles_is_none_once_its_time_is_over(head: bytes) -> None:
+    """Whoever sends byte after byte, of the head or of the body, holds nobody longer than the time for an answer."""
+    with sending(head, 0.05) as point:
+        began = time.monotonic()
+        with pytest.raises(Unanswered):
+            point.ask(ALICE)
+        assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("length", [b"Content-Length: %d" % len(ALLOW), b"Connection: close"])
+def test_an_answer_in_many_pieces_is_read_to_its_end(length: bytes) -> None:
+    """With its length, and up to the end of the connection."""
+    with sending(b"HTTP/1.1 200 OK\r\n" + length + b"\r\n\r\n", 0) as point:
+        assert point.ask(ALICE).is_usable()
 
 
 def test_a_deny_is_an_answer(served: Served) -> None:
