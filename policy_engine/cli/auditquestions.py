@@ -178,7 +178,9 @@ def owners(
 
     with opened() as session, output.progress("reading the log") as report:
         found = AsOf(session.engine.replay).owners(session.principal, instant_of(at, "--at"), report)
-    output.emit_rows([output.plain(one) for one in found], form, _OWNED)
+    output.emit_rows([output.plain(one) for one in found.owned], form, _OWNED)
+    if found.closed_count:
+        output.note(f"{found.closed_count} decisions without a public tenant were erased or pruned; no row has them.")
 
 
 @app.command("family")

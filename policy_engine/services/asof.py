@@ -69,6 +69,17 @@ class Standings(Answer):
 
 
 @dataclass(slots=True)
+class Owners:
+    """Tenants that are restricted or untold. `closed_count` decisions may be of one of them, and are counted nowhere.
+
+    Those are decisions whose tenant is not public and whose sealed part was erased or pruned.
+    """
+
+    owned: list[Owned] = field(default_factory=list)
+    closed_count: int = 0
+
+
+@dataclass(slots=True)
 class LicenceUse(Answer):
     """Every use of a licence. `ends_at` is its end or revocation as it stands now; `by` counts uses by subject."""
 
@@ -174,12 +185,18 @@ class AsOf:
                     answer.otherwise.append(found)
         return answer
 
-    def owners(self, principal: Principal, at: int | None = None, progress: Progress | None = None) -> list[Owned]:
+    def owners(self, principal: Principal, at: int | None = None, progress: Progress | None = None) -> Owners:
         """Return tenants with something restricted or unknown about seat, parent, owners or lists, as of an instant."""
         self._require(principal)
         self._replay.log_read(principal, {"what": "owners"}, {})
+        answer = Owners()
         with self._walk(progress) as walk:
-            return tenants_owned(walk, self._releases, self._store.now() if at is None else at)
+            for found in tenants_owned(walk, self._releases, self._store.now() if at is None else at):
+                if isinstance(found, Owned):
+                    answer.owned.append(found)
+                else:
+                    answer.closed_count += 1
+        return answer
 
     def family(self, principal: Principal, model: str, progress: Progress | None = None) -> Family:
         """Return which models derive from a model and what every control did to them. Needs `audit:read`."""

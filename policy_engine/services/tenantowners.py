@@ -3,7 +3,8 @@
 Rules of the room:
 - Registers, release and table editions are those of the instant; what restricts is what the release says: its group of
   seats, its thresholds of ownership (`core.derive`). A chain of end customers counts as a whole.
-- Decisions are counted by the tenant in the public part, so those of individuals are not among them.
+- Decisions are counted by the tenant in the public part. Where none stands there it may be an individual, and the
+  sealed part says which; a decision whose sealed part is gone can be counted for none of them, and is handed over.
 Left to others: the walk, who may ask (`services.asof`), what it means for a decision (the packs).
 """
 
@@ -18,9 +19,9 @@ from policy_engine.core.derive import Reference, TenantFacets, derive_tenant
 from policy_engine.core.release import Release
 from policy_engine.errors import NotFound
 from policy_engine.services.factcache import read_tenant
-from policy_engine.services.rejudge import Rejudge
+from policy_engine.services.rejudge import Recorded, Rejudge
 from policy_engine.services.releases import ReleaseLoader
-from policy_engine.services.walk import Walk
+from policy_engine.services.walk import Closed, Walk
 
 _UNTOLD = ("headquarters", "parent", "owners", "owned", "end-customer", "incorporation", "screening")
 
@@ -37,23 +38,27 @@ class Owned:
     denies_count: int
 
 
-def tenants_owned(walk: Walk, releases: ReleaseLoader, at: int) -> list[Owned]:
-    """Return every tenant with something restricted or unknown about it, in order of id.
+def tenants_owned(walk: Walk, releases: ReleaseLoader, at: int) -> Iterator[Owned | Closed]:
+    """Yield the decisions whose tenant is sealed and gone, then every tenant that is restricted or untold, in order.
 
     Raises `NotFound` when no release with tables was active.
     """
-    counts: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str | None, str]] = Counter()
 
     def count(public: Mapping[str, Any]) -> bool:
-        counts[str(public["tenant"]), public["outcome"]] += 1
+        if public["tenant"] is None:
+            return True
+        counts[public["tenant"], public["outcome"]] += 1
         return False
 
-    for _ in walk.whole(count, until=at):
-        pass
+    for step in walk.whole(count, until=at):
+        if isinstance(step, Recorded):
+            counts[step.body["tenant"], step.public["outcome"]] += 1
+        elif isinstance(step, Closed):
+            yield step
     release = Rejudge(walk.past, releases).snapshot().release
     if not isinstance(release, Release):
         raise NotFound("no release with tables was active then", where="at")
-    found = []
     for row in walk.past.rows("tenants"):
         tenant = read_tenant(row)
         facets = None if tenant is None else derive_tenant(tenant, at, release.reference)
@@ -61,8 +66,7 @@ def tenants_owned(walk: Walk, releases: ReleaseLoader, at: int) -> list[Owned]:
         unknown = ("row",) if facets is None else tuple(name for name in _UNTOLD if name in facets.unknown)
         if restricted or unknown:
             both = (counts[row.id, "allow"], counts[row.id, "deny"])
-            found.append(Owned(row.id, restricted, unknown, row.revision, *both))
-    return found
+            yield Owned(row.id, restricted, unknown, row.revision, *both)
 
 
 def _restricted(facets: TenantFacets, reference: Reference, at: int) -> Iterator[str]:

@@ -245,14 +245,14 @@ def test_tenants_that_are_owned_or_seated_where_it_is_restricted(story: History)
     engine.facts.set_facts(story.keys["operator"], "tenants", "acme", owners)
     ask(engine, "alice")
     story.clock.now += SECOND
-    found = {one.tenant: one for one in asof.owners(auditor)}
+    found = {one.tenant: one for one in asof.owners(auditor).owned}
     assert found["shellco"].restricted[0] == "seat or parent in CN"
     assert found["acme"].restricted == (
         "owners of restricted countries hold the share that counts", "owners on lists: sdn",
     )  # fmt: skip
     assert (found["acme"].allows_count, found["acme"].denies_count) == (1, 1)
     assert "lab" not in found
-    then = {one.tenant: one for one in asof.owners(auditor, before)}
+    then = {one.tenant: one for one in asof.owners(auditor, before).owned}
     assert "acme" not in then and "shellco" in then
 
 
@@ -265,5 +265,27 @@ def test_a_tenant_that_nobody_screened_is_told(story: History) -> None:
     ):
         engine.facts.set_facts(story.keys["operator"], "tenants", tenant, {"list_match": screening})
     story.clock.now += HOUR
-    found = {one.tenant: one.unknown for one in asof.owners(auditor) if not one.restricted}
+    found = {one.tenant: one.unknown for one in asof.owners(auditor).owned if not one.restricted}
     assert found == {"acme": ("screening",), "acme-de": ("screening",)}
+
+
+def test_decisions_of_an_individual_that_may_be_on_a_list_are_counted(story: History) -> None:
+    """Their tenant is sealed and counts all the same; a decision that is erased counts for nobody, and that is said."""
+    engine, asof, keys = story.engine, AsOf(story.engine.replay), story.keys
+    operator = keys["operator"]
+    unlisted = dict(engine.store.row("tenants", "acme").document["facts"])  # type: ignore[union-attr]  # of the sample
+    alone = {name: fact["value"] for name, fact in unlisted.items()} | {"type": "individual", "list_match": "possible"}
+    engine.facts.set_facts(operator, "tenants", "solo", alone)
+    for who in ("alice", "frank"):
+        engine.facts.set_facts(operator, "persons", who, {"tenants": ["acme", "solo"]})
+        ask(engine, who, "open-1", tenant="solo")
+    ask(engine, "alice", tenant="solo")
+    story.clock.now += SECOND
+    found = {one.tenant: one for one in asof.owners(keys["auditor"]).owned}
+    assert (found["solo"].allows_count, found["solo"].denies_count) == (2, 1)
+    proposed = engine.disposal.erasures.propose(operator, "frank", "case 1")
+    engine.approvals.approve(keys["approver"], proposed.proposal.id)
+    story.clock.now += SECOND
+    after = asof.owners(keys["auditor"])
+    solo = next(one for one in after.owned if one.tenant == "solo")
+    assert (solo.allows_count, solo.denies_count, after.closed_count) == (1, 1, 1)
