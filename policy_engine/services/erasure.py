@@ -110,7 +110,8 @@ class Erasures:
     def _covering(self, holds: tuple[Hold, ...], subject: str, found: Traces) -> str | None:
         """Return the id of a hold that covers the subject, a tenant of theirs, or one of their entries."""
         row = self._store.row("persons", subject)
-        tenants = frozenset() if row is None else members_of(row.document)
+        own = {gone.id for gone in found.rows if gone.register == "tenants"}  # theirs, whether or not they are a member
+        tenants = own if row is None else own | members_of(row.document)
         for hold in holds:
             if hold.cover.subject == subject or (hold.cover.subject is None and hold.cover.tenant in tenants):
                 return hold.id

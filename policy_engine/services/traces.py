@@ -4,7 +4,8 @@ Rules of the room:
 - Theirs are: their row; an individual tenant that nobody else is a member of; a licence or grant for them and a hold on
   them; proposals that name them. Not theirs, and kept: the keys they hold, what they proposed, decided or entered for
   others, and orders and tenants that merely mention them; those rows are counted, so that nobody is promised more.
-- Reads and proposals that name such a tenant are theirs too, unless a person of the register bears its id.
+- What names such a tenant names them: reads, proposals and holds on it are theirs too, and other rows are counted,
+  unless a person of the register bears its id.
 - Every year's tag is looked for, from the first entry on; data keys are looked for under every tenant of the register.
 Left to others: holds, who may ask, taking it away (`erasure`, `store.erasing`).
 """
@@ -96,7 +97,7 @@ def _rows(
             if _is_theirs(row, subject, alone, names):
                 _require_over(row, at)
                 theirs.append(row)
-            elif row.id == subject or mentions(row.document, subject):
+            elif any(row.id == name or mentions(row.document, name) for name in names):
                 kept[register] = kept.get(register, 0) + 1
     return tuple(theirs), kept
 
@@ -110,7 +111,9 @@ def _is_theirs(row: Row, subject: str, tenants: frozenset[str], names: tuple[str
     if row.register == "orders":
         body = document.get("body") or {}
         if document.get("kind") == HOLD:
-            return bool(body.get("subject") == subject)
+            return bool(body.get("subject") == subject) or (
+                body.get("subject") is None and body.get("tenant") in tenants
+            )
         return body.get("person_id") == subject or (body.get("person_id") is None and body.get("tenant_id") in tenants)
     if row.register == "approvals":
         return document["kind"] != _ABOUT_KEYS and (

@@ -106,6 +106,14 @@ def test_a_hold_on_a_sealed_tenant(office: Office) -> None:
         office.propose(ZOE)
 
 
+def test_a_hold_on_a_tenant_that_is_erased_by_its_own_id(office: Office) -> None:
+    """A hold on an individual's tenant stops its erasure, also when nobody is its member any more."""
+    office.holds.place(office.people["rita"], "h", Cover(tenant="solo"), "subpoena")
+    with pytest.raises(Conflict, match="hold h covers"):
+        office.propose("solo")
+    assert office.store.row("tenants", "solo") is not None
+
+
 def test_a_hold_placed_at_the_last_moment(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hold that commits between the look at the holds and the erasing transaction wins.
 
@@ -226,6 +234,21 @@ def test_who_acts_keeps_the_record_of_it(office: Office) -> None:
     office.approvals.approve(office.people["paul"], proposed.proposal.id)
     assert office.store.row("persons", "rita") is None
     assert office.store.row("keys", "rita") is not None
+
+
+def test_what_names_the_subjects_own_tenant(office: Office) -> None:
+    """A hold on it that was released goes with it; rows about others that name it stay, and are counted."""
+    office.person(ZOE, "acme", "solo")
+    for id, cover in (("h-1", Cover(tenant="solo")), ("h-2", Cover(subject="bob", tenant="solo"))):
+        office.tick()
+        office.holds.place(office.people["rita"], id, cover, "why")
+        office.tick()
+        office.release_hold(id)
+    proposed = office.propose(ZOE)
+    assert proposed.rows == {"persons": 1, "tenants": 1, "orders": 1}
+    assert proposed.kept == {"orders": 1}
+    office.approvals.approve(office.people["paul"], proposed.proposal.id)
+    assert [row.id for row in office.store.rows("orders")] == ["h-2"]
 
 
 # The stores themselves
