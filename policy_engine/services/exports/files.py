@@ -2,7 +2,7 @@
 
 Rules of the room:
 - A file that exists is not touched unless the caller says so; that is checked before the work and again at the end,
-  where a link, which never replaces anything, does it.
+  where a link, which never replaces anything, does it. What is there and no file (a device, a pipe) is never replaced.
 - What is not finished is taken away again, whatever stopped it. What a power cut leaves is called `.NAME.….part`.
 - Files are readable by their owner alone: what is in them may be personal.
 - The proof sheets are put down before the file they speak of, so that a file that is there has its sheets.
@@ -73,6 +73,8 @@ def _refuse_existing(place: Path, force: bool) -> None:
         raise InputRefused("means standard output elsewhere, and here a file with its proof sheet; name it", where="-")
     if place.is_dir():
         raise InputRefused("is a folder; name a file in it", where=str(place))
+    if place.exists() and not place.is_file():
+        raise InputRefused("is a device or a pipe, which a file would take the place of; name a file", where=str(place))
     if not force and place.exists():
         raise Conflict(f"{place} exists already; name another file, or say --force to replace it")
 
@@ -110,6 +112,7 @@ def sync(path: Path) -> None:
 def _put(part: Path, place: Path, force: bool) -> None:
     """Give what is in `part` the name `place`: in one step, and over nothing unless `force` says so."""
     if force:
+        _refuse_existing(place, force)
         part.replace(place)
         return
     try:

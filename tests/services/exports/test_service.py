@@ -240,6 +240,17 @@ def test_a_place_that_cannot_be_written_is_named(busy: Office, tmp_path: Path) -
         busy.export(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["f", "f.proof.json", "f.proof.txt"])
+@pytest.mark.parametrize("force", [False, True])
+def test_a_device_or_pipe_is_never_replaced(busy: Office, tmp_path: Path, name: str, force: bool) -> None:
+    """Whoever names `/dev/null`, as root and with force, has it still: also where a sheet would lie."""
+    os.mkfifo(tmp_path / name)
+    with pytest.raises((InputRefused, Conflict)):
+        busy.export(tmp_path / "f", force=force)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith((".f", "f"))] == [name]
+    assert (tmp_path / name).is_fifo()
+
+
 def test_a_dash_is_no_file(busy: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody who writes `-` wants a file of that name: it is refused, and nothing is made."""
     monkeypatch.chdir(tmp_path)
