@@ -59,7 +59,7 @@ def course(entries: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Stretch]:
             _count(stretch, public)
             if public["outcome"] == Outcome.ALLOW:
                 allows.setdefault(stretch.epoch, Counter())[public["at"]] += 1
-        elif stretch.started_at is None and _begins(public):
+        elif stretch.started_at is None and begins_epoch(public):
             stretch.kind, stretch.entry, stretch.started_at = public["kind"], name, public["at"]
             stretch.said = {member: public[member] for member in _NAMES if public.get(member) is not None}
     stretches = [found[epoch] for epoch in sorted(found)]
@@ -69,7 +69,7 @@ def course(entries: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Stretch]:
     return stretches
 
 
-def _begins(public: Mapping[str, Any]) -> bool:
+def begins_epoch(public: Mapping[str, Any]) -> bool:
     """Return whether an entry is a change that raised the epoch, and not one that lies within it."""
     if any(member in public for member in ("activates", "erases", "prunes")):
         return True

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, Generic, TypeVar
 
 import orjson
 
 from policy_engine.services.exports.source import Entry
+from policy_engine.services.incident import begins_epoch
 from policy_engine.services.report.period import Period
 
 LISTED_COUNT: Final = 200
@@ -23,6 +25,8 @@ LISTED_COUNT: Final = 200
 SEALED_TENANT: Final = "(sealed: an individual, or unknown)"
 UNKNOWN: Final = "(unknown)"
 CHANGED_KEPT_COUNT: Final = 1_000
+AT_THE_BEGINNING: Final = "in force at the beginning"
+"""What began an epoch whose beginning lies before the period."""
 
 Verdict = tuple[str, str, str | None]
 """Outcome, tier and release of a decision: what keyed counts need of it."""
@@ -40,20 +44,6 @@ class Event:
     remark: str = ""
 
 
-@dataclass(slots=True)
-class Listed:
-    """Events of one sort: the first `LISTED_COUNT` of them, and how many there were."""
-
-    events: list[Event] = field(default_factory=list)
-    count: int = 0
-
-    def add(self, event: Event) -> None:
-        """Count an event, and keep it while there is room."""
-        self.count += 1
-        if len(self.events) < LISTED_COUNT:
-            self.events.append(event)
-
-
 @dataclass(frozen=True, slots=True)
 class Era:
     """From when an epoch and a release were in force, and the kind of change that began it."""
@@ -64,9 +54,35 @@ class Era:
     kind: str
 
 
+Item = TypeVar("Item", Event, Era)
+
+
+@dataclass(slots=True)
+class Listed(Generic[Item]):
+    """Events of one sort: the first `most` of them, and how many there were."""
+
+    events: list[Item] = field(default_factory=list)
+    count: int = 0
+    most: int = LISTED_COUNT
+
+    def add(self, event: Item) -> None:
+        """Count an event, and keep it while there is room."""
+        self.count += 1
+        if len(self.events) < self.most:
+            self.events.append(event)
+
+    @property
+    def left(self) -> int:
+        """How many were counted and not kept."""
+        return self.count - len(self.events)
+
+
 @dataclass(slots=True)
 class Gathered:
-    """Everything that was counted. Counters of decisions have the outcome last in their keys."""
+    """Everything that was counted. Counters of decisions have the outcome last in their keys.
+
+    `newest` is the era of the entry read last; `in_force` are those that began with another release.
+    """
 
     period: Period
     entries: int = 0
@@ -81,9 +97,11 @@ class Gathered:
     orders: Counter[str] = field(default_factory=Counter)
     licences: Counter[str] = field(default_factory=Counter)
     readings: Counter[tuple[str, str]] = field(default_factory=Counter)
-    listed: dict[str, Listed] = field(default_factory=dict)
-    marks: list[Event] = field(default_factory=list)
-    eras: list[Era] = field(default_factory=list)
+    listed: dict[str, Listed[Event]] = field(default_factory=dict)
+    marks: Listed[Event] = field(default_factory=Listed)
+    newest: Era | None = None
+    eras: Listed[Era] = field(default_factory=partial(Listed, most=CHANGED_KEPT_COUNT))
+    in_force: Listed[Era] = field(default_factory=partial(Listed, most=CHANGED_KEPT_COUNT))
     releases: Counter[str] = field(default_factory=Counter)
     missed: int = 0
     missed_reasons: Counter[str] = field(default_factory=Counter)
@@ -154,11 +172,10 @@ def _count_decision(found: Gathered, public: Mapping[str, Any]) -> None:
     found.releases[public["release"] or "none"] += 1
     for licence in public["licences"]:
         found.licences[licence] += 1
-    for rule, code, orders in public["reasons"]:
-        if outcome == "deny":
-            found.reasons[rule or "-", code] += 1
-        for order in orders:
-            found.orders[order] += 1
+    # A decision counts once for each, however many of its reasons name it. No set: ties are shown in this order.
+    found.orders.update(dict.fromkeys(order for _, _, orders in public["reasons"] for order in orders).keys())
+    if outcome == "deny":
+        found.reasons.update(dict.fromkeys((rule or "-", code) for rule, code, _ in public["reasons"]).keys())
 
 
 def _count_event(found: Gathered, public: Mapping[str, Any], entry: str) -> None:
@@ -169,8 +186,8 @@ def _count_event(found: Gathered, public: Mapping[str, Any], entry: str) -> None
             found.listed.setdefault(sort, Listed()).add(event)
     if "proposal" in public:
         found.listed.setdefault(APPROVALS, Listed()).add(replace(event, about=str(public["proposal"])))
-    if kind in MARKED and "drill" not in public and len(found.marks) < LISTED_COUNT:
-        found.marks.append(event)
+    if kind in MARKED and "drill" not in public:
+        found.marks.add(event)
     if kind == "gap":
         found.missed += public["count"]
         for code, count in public["reasons"]:
@@ -220,11 +237,12 @@ def _said(value: Any) -> str:
 
 def _count_era(found: Gathered, public: Mapping[str, Any]) -> None:
     """Keep when the epoch or the release changed; the first entry of the period says what was in force then."""
-    last = found.eras[-1] if found.eras else None
-    if last is not None and (last.epoch, last.release) == (public["epoch"], public["release"]):
-        return
-    if last is not None and public["epoch"] < last.epoch:
-        return  # another log's entry of an epoch that had ended
-    if len(found.eras) < CHANGED_KEPT_COUNT:
-        kind = public["kind"] if last is not None or "rows" in public else "in force at the beginning"
-        found.eras.append(Era(public["epoch"], public["release"], public["at"], kind))
+    last, epoch, release = found.newest, public["epoch"], public["release"]
+    if last is not None and (epoch < last.epoch or (epoch, release) == (last.epoch, last.release)):
+        return  # nothing new, or another log's entry of an epoch that had ended
+    unseen = AT_THE_BEGINNING if last is None else "-"  # whoever is bounded to tenants reads no change
+    era = Era(epoch, release, public["at"], public["kind"] if begins_epoch(public) else unseen)
+    found.newest = era
+    found.eras.add(era)
+    if last is None or last.release != release:
+        found.in_force.add(era)

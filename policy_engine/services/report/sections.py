@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from policy_engine.core.instants import DAY, format_instant
 from policy_engine.services.report.charts import Mark, beside_names, over_time, strip
-from policy_engine.services.report.gathered import Gathered, Listed
+from policy_engine.services.report.gathered import AT_THE_BEGINNING, Event, Gathered, Listed
 from policy_engine.services.report.gone import Gone
 from policy_engine.services.report.keyed import EVIDENCE_STATES, WITHHELD, Keyed, shown_row
 from policy_engine.services.report.markup import Markup, Part, element, joined, paragraph, section, table
@@ -38,14 +38,14 @@ def decisions(found: Gathered) -> Markup:
     ticks = [(place * period.step / length, _day(period.since + place * period.step)) for place in _spread(len(bars))]
     marks = [
         Mark((event.at - period.since) / length, number, "loosens" if event.kind in _LOOSENS else "tightens")
-        for number, event in enumerate(found.marks, start=1)
+        for number, event in enumerate(found.marks.events, start=1)
     ]
     most = max((sum(bar.values()) for bar in bars), default=0)
     picture = over_time(
         "over-time",
         f"Decisions by {period.step_name}, with switches and directives",
-        f"{found.decisions:,} decisions in {len(bars)} bars; the tallest has {most:,}. {len(marks)} marks; all numbers "
-        "are in the tables below.",
+        f"{found.decisions:,} decisions in {len(bars)} bars; the tallest has {most:,}. {len(marks)} marks"
+        f"{f' of {found.marks.count:,}' if found.marks.left else ''}; all numbers are in the tables below.",
         bars,
         ticks,
         marks,
@@ -57,14 +57,16 @@ def decisions(found: Gathered) -> Markup:
     ]
     marked = [
         (str(number), _at(event.at), event.kind, event.about, event.entry)
-        for number, event in enumerate(found.marks, start=1)
+        for number, event in enumerate(found.marks.events, start=1)
     ]
     return section(
         "decisions",
         "Decisions over time",
         picture,
         KEY,
-        table("Marks in the picture", ("mark", "at", "what", "id", "entry"), marked, numbers_from=9),
+        _with_left(
+            table("Marks in the picture", ("mark", "at", "what", "id", "entry"), marked, numbers_from=9), found.marks
+        ),
         _folded(
             f"The same by {period.step_name}", table(f"Decisions by {period.step_name}", ("from", *_OUTCOMES), rows)
         ),
@@ -235,20 +237,34 @@ def chain(report: Report | None, tree: Iterable[tuple[str, Part]], checkpoint: s
 def eras(found: Gathered) -> Markup:
     """Which epochs and releases were in force, and since when."""
     period, length = found.period, found.period.until - found.period.since
-    starts = [era for place, era in enumerate(found.eras) if place == 0 or era.release != found.eras[place - 1].release]
+    # Of too many to keep, it is not known how long the last that was kept was in force: then nothing is drawn.
+    starts = [] if found.in_force.left else found.in_force.events
     ends = [*(era.at for era in starts[1:]), period.until][: len(starts)]
     parts = [
-        ((era.at - period.since) / length if place else 0.0, (end - period.since) / length, era.release or "none")
-        for place, (era, end) in enumerate(zip(starts, ends, strict=True))
+        (
+            0.0 if era.kind == AT_THE_BEGINNING else (era.at - period.since) / length,
+            (end - period.since) / length,
+            era.release or "none",
+        )
+        for era, end in zip(starts, ends, strict=True)
     ]
     picture = strip("releases", "Releases in force", f"{len(parts)} stretches; the table names them.", parts)
-    rows = [(str(era.epoch), _at(era.at), era.kind, _shortened(era.release)) for era in found.eras]
+    rows = [(str(era.epoch), _at(era.at), era.kind, _shortened(era.release)) for era in found.eras.events]
     used = [(release, count) for release, count in found.releases.most_common()]
     return section(
         "eras",
         "Epochs and releases",
         *([picture] if parts else []),
-        _first(rows, lambda shown: table("Epochs", ("epoch", "since", "began by", "release"), shown, numbers_from=9)),
+        *(
+            [paragraph(f"{found.in_force.count:,} stretches: too many to draw.", kind="note")]
+            if found.in_force.left
+            else []
+        ),
+        _first(
+            rows,
+            lambda shown: table("Epochs", ("epoch", "since", "began by", "release"), shown, numbers_from=9),
+            found.eras.left,
+        ),
         _first(used, lambda shown: table("Decisions by release", ("release", "decisions"), shown)),
         _events(found, "releases", "Releases stored, published and activated"),
     )
@@ -298,19 +314,24 @@ def privacy(found: Gathered) -> Markup:
 
 
 def _events(found: Gathered, sort: str, caption: str) -> Markup:
-    listed = found.listed.get(sort, Listed())
+    listed: Listed[Event] = found.listed.get(sort, Listed())
     rows = [
         (_at(event.at), event.kind, event.about, event.by, event.remark or "-", event.entry) for event in listed.events
     ]
-    shown = table(caption, ("at", "what", "id", "key", "more", "entry"), rows, numbers_from=9)
-    left = listed.count - len(listed.events)
+    return _with_left(table(caption, ("at", "what", "id", "key", "more", "entry"), rows, numbers_from=9), listed)
+
+
+def _with_left(shown: Markup, listed: Listed[Event]) -> Markup:
+    """Return a table of what was kept, and say how much was not."""
     note = f"The first {len(listed.events):,} of {listed.count:,}; `audit query` finds the rest."
-    return joined([shown, paragraph(note, kind="note")]) if left else shown
+    return joined([shown, paragraph(note, kind="note")]) if listed.left else shown
 
 
-def _first(rows: Sequence[Sequence[Any]], shown: Callable[[Sequence[Sequence[Any]]], Markup]) -> Markup:
-    """Return a table of the first rows, and say how many are left out."""
-    left = len(rows) - ROWS_COUNT
+def _first(
+    rows: Sequence[Sequence[Any]], shown: Callable[[Sequence[Sequence[Any]]], Markup], not_kept: int = 0
+) -> Markup:
+    """Return a table of the first rows, and say how many are left out; `not_kept` are those that are in no row."""
+    left = len(rows) + not_kept - ROWS_COUNT
     if left <= 0:
         return shown(rows)
     return joined([shown(rows[:ROWS_COUNT]), paragraph(f"{left:,} more rows are not shown.", kind="note")])

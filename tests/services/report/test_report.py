@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policy_engine.core.decision import Principal, Reason
+from policy_engine.core.decision import Outcome, Principal, Reason
 from policy_engine.core.instants import DAY, SECOND, parse_instant
 from policy_engine.errors import Conflict, NotPermitted
 from policy_engine.ledger.encoding import parse_public
@@ -23,9 +23,16 @@ from policy_engine.services.evidenceage import Rested
 from policy_engine.services.exports.service import Target
 from policy_engine.services.exports.source import Asked, pages
 from policy_engine.services.permissions import LOCAL
-from policy_engine.services.questions import Question
+from policy_engine.services.questions import PublicTerm, Question
 from policy_engine.services.report import keyed as keyed_room
-from policy_engine.services.report.gathered import LISTED_COUNT, Gathered, gather
+from policy_engine.services.report import sections
+from policy_engine.services.report.gathered import (
+    AT_THE_BEGINNING,
+    CHANGED_KEPT_COUNT,
+    LISTED_COUNT,
+    Gathered,
+    gather,
+)
 from policy_engine.services.report.keyed import US_PERSONS, Alike, count_keyed
 from policy_engine.services.report.period import Period, parse_period
 from policy_engine.services.report.service import AGE_CLASSES, Made, Reports
@@ -98,7 +105,7 @@ def test_its_numbers_are_those_of_the_log(june: Office) -> None:
     assert found.tiers == Counter((str(public["tier"]), public["outcome"]) for public in decisions)
     assert found.bars == Counter(((public["at"] - JUNE.since) // DAY, public["outcome"]) for public in decisions)
     assert found.reasons == Counter({("P7", "nationality.restricted"): found.outcomes["deny"]})
-    assert found.missed == 1 and [event.about for event in found.marks] == ["sw-1", "sw-1"]
+    assert found.missed == 1 and [event.about for event in found.marks.events] == ["sw-1", "sw-1"]
     assert found.verdicts.keys() == {(public["log"], public["seq"]) for public in decisions}
 
 
@@ -116,9 +123,38 @@ def test_epochs_and_releases_are_those_of_the_log(june: Office) -> None:
     found = gathered(june)
     publics = june.publics()
     changed = [public for before, public in pairwise(publics) if before["epoch"] != public["epoch"]]
-    assert [(era.epoch, era.at, era.kind) for era in found.eras[1:]] == [
+    assert [(era.epoch, era.at, era.kind) for era in found.eras.events[1:]] == [
         (public["epoch"], public["at"], public["kind"]) for public in changed
     ]
+
+
+def test_a_decision_counts_once_for_an_order_and_a_reason(office: Office) -> None:
+    """One directive can be behind two reasons, and two rows behind one reason; the decision is one all the same."""
+    reasons = tuple(Reason(code, "P6", orders=("dir-1",)) for code in ("foreign", "foreign", "destination"))
+    office.decide(office.evaluation(outcome=Outcome.DENY, reasons=reasons))
+    found = gathered(office)
+    assert found.orders == {"dir-1": 1}
+    assert found.reasons == {("P6", "foreign"): 1, ("P6", "destination"): 1}
+
+
+def test_a_period_that_begins_with_a_change_of_facts(june: Office) -> None:
+    """Facts begin no epoch: what was in force before the period began is said to have been so."""
+    house = june.house
+    house.clock.at += DAY
+    since = house.clock.at
+    house.facts.set_facts(house["quinn"], "persons", "somebody", {"residence_country": "DE"})
+    june.decide(june.evaluation())
+    found = gathered(june, Period("p", since, since + DAY))
+    assert [(era.kind, era.at) for era in found.eras.events] == [(AT_THE_BEGINNING, since)]
+    log = gathered(june, Period("p", START - DAY, since))
+    assert log.in_force.events[0].kind == "genesis"  # and so its stretch begins there, and not with the period
+
+
+def test_a_reader_bounded_to_tenants_sees_no_change(june: Office) -> None:
+    """To them no decision began an epoch."""
+    asked = Asked("", Question(since=JUNE.since, until=JUNE.until, public=(PublicTerm("kind", ("decision",)),)))
+    found = gather(JUNE, pages(june.house.store, june.house.evidence, LOCAL, asked), 10, one_log=True)
+    assert [era.kind for era in found.eras.events] == [AT_THE_BEGINNING, "-", "-"]
 
 
 def test_keyed_counts_are_those_of_the_sealed_parts(june: Office) -> None:
@@ -398,3 +434,24 @@ def test_long_lists_are_counted_to_their_end(office: Office) -> None:
     listed = gather(JUNE, events(office), 10, one_log=True).listed["keys"]
     assert (len(listed.events), listed.count) == (LISTED_COUNT, LISTED_COUNT + 7)
     assert parse_instant("2026-06-01") == JUNE.since
+
+
+def switched(office: Office, count: int) -> Iterator[list[tuple[str, int, bytes]]]:
+    """Yield as many changes, each with an epoch and a release of its own, in a period that begins with the first."""
+    (log, _, data) = next(iter(office.house.store.entries()))
+    public = json.loads(data) | {"kind": "switch.engaged", "switch": "s", "rows": [["switches", "c"]]}
+    for number in range(count):
+        more = {"epoch": number, "release": f"sha256:{number}", "at": JUNE.since + number}
+        yield [(log, number, json.dumps(public | more).encode())]
+
+
+def test_marks_and_epochs_beyond_the_limit_are_said_to_be_left_out(office: Office) -> None:
+    """What is not in the tables is counted beside them, and no picture says how long an unknown stretch was."""
+    found = gather(JUNE, switched(office, CHANGED_KEPT_COUNT + 3), 10, one_log=True)
+    assert (found.marks.count, found.marks.left) == (CHANGED_KEPT_COUNT + 3, CHANGED_KEPT_COUNT + 3 - LISTED_COUNT)
+    assert f"The first {LISTED_COUNT:,} of {CHANGED_KEPT_COUNT + 3:,}" in sections.decisions(found).text
+    eras = sections.eras(found).text
+    assert f"{CHANGED_KEPT_COUNT + 3 - sections.ROWS_COUNT:,} more rows are not shown" in eras
+    assert "too many to draw" in eras and "<svg" not in eras
+    drawn = sections.eras(gather(JUNE, switched(office, 3), 10, one_log=True)).text
+    assert "3 stretches" in drawn and "<svg" in drawn
