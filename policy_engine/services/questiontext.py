@@ -65,7 +65,7 @@ def parse_question(text: str, now: int, limits: Limits = LIMITS) -> Question:
     words = _words(text)
     if len(words) > limits.question_terms_count:
         raise TooLarge(f"has more than {limits.question_terms_count} words; ask for less at once", where="question")
-    public: list[PublicTerm] = []
+    public: list[tuple[PublicTerm, int]] = []
     sealed: list[SealedTerm] = []
     span = _Span()
     rest = iter(words)
@@ -74,10 +74,13 @@ def parse_question(text: str, now: int, limits: Limits = LIMITS) -> Question:
             span.read(word, rest, now)
         else:
             term = _term(word, limits)
-            (public if isinstance(term, PublicTerm) else sealed).append(term)  # type: ignore[arg-type]  # each to its own
-    _check_repeated(public, words)
+            if isinstance(term, PublicTerm):
+                public.append((term, word.start))
+            else:
+                sealed.append(term)
+    _check_repeated(public)
     check_one_person(sealed, "question")
-    return Question(tuple(public), tuple(sealed), *span.ends())
+    return Question(tuple(term for term, _ in public), tuple(sealed), *span.ends())
 
 
 def _words(text: str) -> list[_Word]:
@@ -228,18 +231,14 @@ def _number(text: str, at: int) -> int:
     return int(text)
 
 
-def _check_repeated(terms: list[PublicTerm], words: list[_Word]) -> None:
+def _check_repeated(terms: list[tuple[PublicTerm, int]]) -> None:
     """Refuse two values of a column that has one: nothing could match, and `,` was meant."""
     seen: set[str] = set()
-    for term in terms:
+    for term, start in terms:
         if term.negated or term.column in LISTS or not (term.values or term.prefixes):
             continue
         if term.column in seen:
-            again = [word for word in words if word.text.startswith((f"{term.column}:", *_OUTCOMES))]
-            _refuse(
-                f"an entry has one {term.column}; alternatives are one term, with commas between them",
-                again[-1].start,
-            )
+            _refuse(f"an entry has one {term.column}; alternatives are one term, with commas between them", start)
         seen.add(term.column)
 
 

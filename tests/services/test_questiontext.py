@@ -78,6 +78,8 @@ REFUSED: list[tuple[str, int, str]] = [
     ("location:ua-43", 10, "codes in capital letters"),
     ("model:a model:b", 9, "alternatives"),
     ("deny allow", 6, "alternatives"),
+    ("model:a model:b deny -model:c", 9, "alternatives"),
+    ("outcome:allow deny model:a", 15, "alternatives"),
     ("since", 1, "missing behind"),
     ("since yesterday", 7, "no instant"),
     ("since 2026-06-12T10:00", 7, "no instant"),
