@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -36,7 +37,11 @@ _COLUMNS: output.Columns = (
 def create(
     names: Annotated[list[str], typer.Argument(metavar="PRINCIPAL…", help="Whose key; with --first, two or more.")],
     first: Annotated[
-        bool, typer.Option("--first", help="Make the first keys, of at least two persons, while no person has one.")
+        bool,
+        typer.Option(
+            "--first",
+            help="Make the first keys, of at least two persons, while no person has one; --scopes alone goes with it.",
+        ),
     ] = False,
     kind: Annotated[SubjectType, typer.Option(help="Whose key it is: person or service.")] = SubjectType.PERSON,
     scopes: Annotated[list[str] | None, typer.Option("--scopes", help="Scopes, separated by commas.")] = None,
@@ -72,6 +77,10 @@ def create(
     identity = _identity(issuer, subject)
     if identity is not None and (first or key_hash is not None):
         raise InputRefused("makes no key, so it goes with neither --first nor --hash", where="--issuer")
+    if first:
+        service_asked = kind is SubjectType.SERVICE
+        bounds = {"--kind": service_asked, "--tenants": tenants, "--supplies": supplies, "--expires": expires}
+        _require_unbounded({**bounds, "--hash": key_hash})
     with opened() as session:
         service = session.engine.keys
         if first:
@@ -93,6 +102,16 @@ def create(
     if not first:
         output.note(f"The key works when a second person has approved {made[0].proposal}.")
         raise typer.Exit(exits.Code.APPROVAL_MISSING)
+
+
+def _require_unbounded(bounds: Mapping[str, Any]) -> None:
+    """Raise `InputRefused` for an option that the first keys could not heed: they would be larger than was asked."""
+    from policy_engine.errors import InputRefused
+
+    for option, given in bounds.items():
+        if given:
+            message = "does not go with --first, whose keys are of persons, for every tenant and without an end"
+            raise InputRefused(f"{message}; leave it out, and have a bounded key approved later", where=option)
 
 
 def _identity(issuer: str | None, subject: str | None) -> TokenIdentity | None:

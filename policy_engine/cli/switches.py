@@ -120,6 +120,8 @@ def preview(
     """Show what engaging (or releasing) a switch would do to whom, and change nothing. The preview is logged."""
     if (release is None) == (not scope):
         raise InputRefused("give the scope of a new switch, or the switch to release", where="--scope, --release")
+    if release is not None and until is not None:
+        raise InputRefused("is of a new switch, and a release has no end; leave one of the two out", where="--until")
     named, ends = parse_scope(scope or []), instant_of(until, "--until")
 
     def ask(session: Session, wanted: Wanted) -> Preview:

@@ -256,10 +256,16 @@ def test_usage_of_keys(shell: Shell) -> None:
 
 
 def test_the_first_keys_are_those_of_two_persons(tmp_path: Path) -> None:
-    """On a database without a person's key `--first` makes them, once; afterwards law 11 holds."""
+    """On a database without a person's key `--first` makes them, once; afterwards law 11 holds.
+
+    A bound that they would not have is refused, and not left out: each is as large as its scopes, and has no end.
+    """
     empty = Shell(tmp_path / "own.db", {})
     folder = without_world(tmp_path)
     assert empty("keys", "create", "--first", "olga", policies=folder).code == Code.USAGE
+    for bound in ("--kind service", "--tenants acme", "--supplies x", "--expires 2031-01-01", "--hash " + "0" * 64):
+        ran = empty("keys", "create", "--first", "olga", "paul", *bound.split(), policies=folder)
+        assert ran.code == Code.USAGE and bound.split()[0] in ran.err and not ran.out, bound
     ran = empty("keys", "create", "--first", "olga", "paul", policies=folder)
     assert ran.code == Code.OK and [key["principal"] for key in ran.json] == ["olga", "paul"]
     olga, paul = (key["secret"] for key in ran.json)

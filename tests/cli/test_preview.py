@@ -32,13 +32,15 @@ class Page(HTMLParser):
 
 
 def test_a_preview_names_who_loses_and_a_release_who_gains(shell: Shell) -> None:
-    """The operator sees persons; after engaging for real the release gives the same persons back."""
+    """The operator sees persons; after engaging for real the release gives the same persons back, and has no end."""
     found = shell("switch", "preview", "--scope", "model=fable-5", key="operator").json
     losing = {(line["subject"], line["model"]) for line in found["registers"]["lines"]}
     assert ("alice", "fable-5") in losing and found["registers"]["counts"]["gains"] == 0
     assert shell("switch", "engage", "off", "--scope", "model=fable-5", "--reason", "r", key="operator").code == Code.OK
     back = shell("switch", "preview", "--release", "off", key="operator").json
     assert {(line["subject"], line["model"]) for line in back["registers"]["lines"]} == losing and back["waits"]
+    endless = shell("switch", "preview", "--release", "off", "--until", "2031-01-01", key="operator")
+    assert endless.code == Code.USAGE and "--until" in endless.err and not endless.out
     nothing = shell("switch", "preview", "--release", "off", "--at-once", key="operator")
     assert nothing.json["registers"]["counts"]["gains"] == 0 and "waits for a second person" in nothing.err
 
