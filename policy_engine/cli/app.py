@@ -6,9 +6,9 @@ that help and usage errors answer at once. Left to others: what each verb does (
 
 from __future__ import annotations
 
-import errno
 import gc
 import re
+import sys
 from typing import Any, Final
 
 import typer
@@ -30,7 +30,6 @@ from policy_engine.cli import (  # noqa: F401  these put their commands on `audi
     check,
     demo,
     doctor,
-    exits,
     facts,
     keys,
     models,
@@ -38,6 +37,7 @@ from policy_engine.cli import (  # noqa: F401  these put their commands on `audi
     pep,
     policy,
     probe,
+    process,
     search,
     serve,
     switches,
@@ -66,10 +66,8 @@ class Guarded(TyperGroup):
             return super().invoke(ctx)
         except (typer.TyperException, typer.Exit, typer.Abort):
             raise
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno == errno.EPIPE:
-                raise
-            raise typer.Exit(exits.report(error)) from None
+        except Exception as error:  # noqa: BLE001  whatever it is, it leaves as a sentence and a code
+            raise typer.Exit(process.failed(error)) from None
 
 
 def make_app() -> typer.Typer:
@@ -102,7 +100,14 @@ app = make_app()
 def main() -> None:
     """Run the command line of this process."""
     gc.set_threshold(GARBAGE_OBJECTS)
-    app()
+    process.begin()
+    try:
+        code = app()
+    except SystemExit as ended:
+        code = ended.code
+    except OSError as error:  # help, or what is wrong with the words, that could not be written
+        code = process.failed(error)
+    sys.exit(process.finished(code))
 
 
 if __name__ == "__main__":

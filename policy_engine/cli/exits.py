@@ -7,12 +7,12 @@ Left to others: the sentences (`errors`), HTTP status codes (`api.problems`).
 
 from __future__ import annotations
 
-import sys
 from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from policy_engine.cli import output
 from policy_engine.core.decision import DecisionDenied
 from policy_engine.errors import (
     ApprovalNeeded,
@@ -80,10 +80,10 @@ def sentence_of(error: BaseException) -> str:
 
 def report(error: BaseException) -> Code:
     """Write the sentence, and the findings of a failed verification, to standard error; return the exit code."""
-    sys.stderr.write(f"policy-engine: {sentence_of(error)}\n")
+    output.note(f"policy-engine: {sentence_of(error)}")
     if isinstance(error, VerificationFailed):
         for finding in error.findings:
-            sys.stderr.write(f"  {finding}\n")
+            output.note(f"  {finding}")
     return code_of(error)
 
 

@@ -12,7 +12,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
 from fractions import Fraction
@@ -59,10 +59,16 @@ def emit(data: Any, form: Form | None, table: Callable[[], Any]) -> None:
     if form is None:
         form = Form.TABLE if sys.stdout.isatty() else Form.JSON
     if form is Form.JSON:
-        sys.stdout.write(json.dumps(plain(data), indent=2, ensure_ascii=False) + "\n")
+        escaped = not _takes_any_text()
+        sys.stdout.write(json.dumps(plain(data), indent=2, ensure_ascii=escaped) + "\n")
     else:
         console().print(table())
     sys.stdout.flush()
+
+
+def _takes_any_text() -> bool:
+    """Return whether standard output is UTF-8; elsewhere JSON is written in ASCII, so that it stays JSON."""
+    return (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
 
 
 def data(line: str) -> None:
@@ -160,8 +166,9 @@ def entry(committed: Committed) -> dict[str, Any]:
 
 
 def note(text: str) -> None:
-    """Write one line for the person at the terminal to standard error."""
-    sys.stderr.write(printable(text) + "\n")
+    """Write one line for the person at the terminal to standard error; that it cannot be written changes nothing."""
+    with suppress(OSError):
+        sys.stderr.write(printable(text) + "\n")
 
 
 @contextmanager

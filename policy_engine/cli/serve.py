@@ -67,6 +67,7 @@ def serve(
     engine = open_engine(settings, serving=True)
     # The server restores this handler and raises the signal again when it has finished: then the engine is closed.
     signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGHUP, _end_too)
     try:
         _announce(engine, settings)
         run(engine)
@@ -155,3 +156,8 @@ def _announce(engine: Engine, settings: Settings) -> None:
 
 def _end(number: int, frame: Any) -> None:
     sys.exit(0)
+
+
+def _end_too(number: int, frame: Any) -> None:
+    """End as by SIGTERM, which the server answers by finishing what is under way."""
+    signal.raise_signal(signal.SIGTERM)

@@ -3,7 +3,7 @@
 Rules of the room: the parent has checked, filled and closed the database before the first worker starts, and then only
 watches: it holds no connection. Each worker is a fresh process with an engine and a log of its own; all accept from
 one socket that the parent bound. A worker that ends by itself is started again, unless it had hardly begun: then all
-end, and whoever runs the service sees why. SIGTERM and SIGINT end all of them.
+end, and whoever runs the service sees why. SIGTERM, SIGINT and SIGHUP end all of them.
 Left to others: serving (`api.server`), what is checked before (`serve`).
 """
 
@@ -53,7 +53,7 @@ def bound(host: str, port: int) -> socket.socket:
 def serve_many(settings: Settings, listener: socket.socket) -> int:
     """Run the workers until the process is told to end; return the exit code."""
     workers = Workers(settings, listener)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, workers.end)
     return workers.run()
 

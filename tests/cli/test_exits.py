@@ -67,6 +67,12 @@ def test_our_errors_are_told_by_their_sentence(capsys: Any) -> None:
     assert told.err == "policy-engine: packs/a.toml:3: unknown effect; write allow or deny\n"
 
 
+def test_a_name_in_a_sentence_is_shown_and_not_obeyed(capsys: Any) -> None:
+    """A file or id that an enemy named moves no cursor, rings no bell and colours nothing."""
+    exits.report(errors.VerificationFailed("\x1b[2Jnot a register", ("row \x07a",)))
+    assert capsys.readouterr().err == "policy-engine: \ufffd[2Jnot a register\n  row \ufffda\n"
+
+
 def test_a_failed_verification_names_each_place(capsys: Any) -> None:
     """Findings follow the sentence, one a line."""
     exits.report(errors.VerificationFailed("the log does not verify", ("entry 3", "entry 9")))
