@@ -9,15 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from policy_engine.core.wording import Detail, Wording
 from policy_engine.errors import StartRefused
 from policy_engine.limits import LIMITS
+
+_EMPTY_SAYS: Final = frozenset(("key", "serving_region", "deny_statuses", "sample_world", "grpc_plaintext"))
+"""Settings that may be empty: nobody's key, a region that is unknown, no status, and no leave."""
+
+_URLS: Final = frozenset(("database", "operator_database", "sequencer_database", "public_url"))
+"""Settings that refuse an empty text by themselves, and say what is to stand there."""
 
 _POSTGRES = ("postgresql://", "postgresql+psycopg://")
 
@@ -123,6 +129,22 @@ class Settings(BaseSettings):
     """`yes` lets a sample world run on a host that is not loopback; it warns."""
     docs: bool = False
     """Serve the interactive API documentation."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _text(cls, value: Any, setting: ValidationInfo) -> Any:
+        """Refuse what is empty, unless that says something, and bytes that are no text: no entry could hold them.
+
+        An empty host would be every address of the machine, and an empty file the folder that somebody stands in.
+        """
+        if value == "" and setting.field_name not in _EMPTY_SAYS | _URLS:
+            raise ValueError("is empty; give it a value, or take the variable away")
+        if isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:  # as halves of surrogate pairs bytes arrive that are no UTF-8
+                raise ValueError("is not UTF-8 text; write it in UTF-8") from None
+        return value
 
     @model_validator(mode="after")
     def _worded(self) -> Settings:

@@ -48,6 +48,33 @@ def test_a_refused_setting_is_named_as_it_is_set(name: str, value: str, where: s
     assert str(refused.value).startswith(where)
 
 
+EMPTY_SAYS = {"key", "serving_region", "deny_statuses", "sample_world", "grpc_plaintext"}
+
+
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+def test_an_empty_variable_is_refused_by_its_name_unless_that_says_something(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty host is no leave to listen everywhere, and an empty file is not the folder somebody stands in."""
+    variable = f"POLICY_ENGINE_{name.upper()}"
+    monkeypatch.setenv(variable, "")
+    if name in EMPTY_SAYS:
+        assert read_settings() is not None
+        return
+    said = "must be" if name.endswith(("database", "url")) and name != "docs_url" else "is empty; give it a value"
+    with pytest.raises(InputRefused, match=f"^{variable}: {said}"):
+        read_settings()
+
+
+@pytest.mark.parametrize("name", ["database", "policies", "serving_region", "log_origin", "key", "host"])
+def test_a_variable_that_is_no_text_is_refused_by_its_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes that are no UTF-8 could be neither recorded nor shown, and are not repeated."""
+    variable = f"POLICY_ENGINE_{name.upper()}"
+    monkeypatch.setenv(variable, "sqlite:////tmp/\udcff")
+    with pytest.raises(InputRefused, match=f"^{variable}: is not UTF-8 text; write it in UTF-8$"):
+        read_settings()
+
+
 @pytest.mark.parametrize(
     "identifier",
     [
