@@ -153,7 +153,11 @@ class Drills:
         self._switches.release_drill(principal, id, _found(drilled))
         after = self._ask(selector.request)
         if held and (_names(after, id) or after.allowed is not before.allowed):
-            return replace(drilled, status=FAILED, note="the decision was not what it had been once it was released")
+            note = "the decision was not what it had been once it was released"
+            drilled = replace(drilled, status=FAILED, note=note)
+            # The release, which had to come first, says that it held: the register and the log must have the last word.
+            self._switches.engage_drill(principal, id, selector.scope, reason)
+            self._switches.release_drill(principal, id, _found(drilled))
         return drilled
 
     def _ask(self, request: Request) -> Decision:

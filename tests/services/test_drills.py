@@ -13,7 +13,7 @@ import pytest
 from policy_engine.bootstrap import Engine, open_engine
 from policy_engine.core.decision import Principal, PrincipalKind, Request
 from policy_engine.core.facts import Location
-from policy_engine.core.switches import KillSwitch, SwitchQuestion, covers, read_kill_switch
+from policy_engine.core.switches import KillSwitch, Switchboard, SwitchQuestion, covers, read_kill_switch
 from policy_engine.errors import Conflict, NotPermitted
 from policy_engine.rules.release import read_folder
 from policy_engine.services.asof import AsOf
@@ -156,6 +156,23 @@ def test_a_switch_that_does_not_take_hold_is_found(
     """When switches stop covering, each kind fails, its switch is released all the same, and the register says so."""
     engine, keys = sample
     monkeypatch.setattr("policy_engine.core.switches.covers", lambda switch, question: False)
+    found = engine.foresight.drills.run(keys["operator"], "drill")
+    assert {one.status for one in found} == {FAILED, SKIPPED}
+    assert not any(switch.engaged(engine.store.now()) for switch in engine.switches.list(LOCAL))
+    last = engine.foresight.drills.last()
+    assert last is not None and last.held == () and len(last.failed) == len(KINDS) - 1
+
+
+def test_a_switch_that_denies_beyond_its_release_has_failed_in_the_register_too(
+    sample: tuple[Engine, dict[str, Principal]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is only seen behind the release is written down as well: `doctor` must not say that it held."""
+    engine, keys = sample
+
+    def ever(board: Switchboard, question: SwitchQuestion, at: int) -> tuple[str, ...]:
+        return tuple(switch.id for switch in board if switch.start <= at and covers(switch, question))
+
+    monkeypatch.setattr("policy_engine.core.switches.Switchboard.engaged", ever)
     found = engine.foresight.drills.run(keys["operator"], "drill")
     assert {one.status for one in found} == {FAILED, SKIPPED}
     assert not any(switch.engaged(engine.store.now()) for switch in engine.switches.list(LOCAL))
