@@ -110,6 +110,8 @@ def let_through(
     for step in walk.steps(wanted):
         if isinstance(step, Closed):
             yield step
+        elif isinstance(step, Recorded) and (gone := walk.basis_gone(step)) is not None:
+            yield gone
         elif isinstance(step, Recorded):
             found = rejudge(step)
             reasons = ((reason.rule, reason.code, reason.orders) for reason in found.reasons)

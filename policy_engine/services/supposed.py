@@ -2,7 +2,8 @@
 
 Rules of the room:
 - A supposition replaces what one row says; whatever is not supposed is as it was. It is decided by the same path as a
-  replay (`services.rejudge`) and never recorded as a decision.
+  replay (`services.rejudge`) and never recorded as a decision. A decision that rested on a row that was erased is
+  handed over as erased.
 - Corrected facts keep the dates of their evidence unless others are given: what is asked is what the right value would
   have done, not what newer evidence would.
 Left to others: the walk (`services.walk`), directives (`services.letthrough`), who may ask (`services.asof`).
@@ -154,9 +155,7 @@ def corrected(
         if isinstance(step, Closed):
             yield step
         elif isinstance(step, Recorded) and step.body[_FACETS[correction.register]] == correction.id:
-            found = rejudge(step)
-            odd = differences(step, found)
-            yield otherwise(walk, step, found, odd) if answered_otherwise(odd) else None
+            yield _answered(walk, rejudge, step)
 
 
 def otherwise(walk: Walk, step: Recorded, found: Evaluation, odd: tuple[Difference, ...]) -> Otherwise:
@@ -217,6 +216,14 @@ def forgotten(
         if isinstance(step, Closed):
             yield step
         elif isinstance(step, Recorded) and holds(question, step, groups):
-            found = rejudge(step)
-            odd = differences(step, found)
-            yield otherwise(walk, step, found, odd) if answered_otherwise(odd) else None
+            yield _answered(walk, rejudge, step)
+
+
+def _answered(walk: Walk, rejudge: Rejudge, step: Recorded) -> Otherwise | Closed | None:
+    """Return how a decision would have been answered, `None` for the same, or that it cannot be told any more."""
+    gone = walk.basis_gone(step)
+    if gone is not None:
+        return gone
+    found = rejudge(step)
+    odd = differences(step, found)
+    return otherwise(walk, step, found, odd) if answered_otherwise(odd) else None

@@ -141,12 +141,22 @@ class Walk:
 
     def erased_basis(self, step: Recorded) -> str | None:
         """Return by what a row was erased that a decision was evaluated on, `None` when all of them are there."""
+        if not self._marks.keys:
+            return None
         for register, id, _ in step.body["revisions"]:
             key = row_key_id(self._vault.index_key(), register, id)
             mark = self._marks.of_key(key, step.log_id, step.seq, step.public["at"])
             if mark is not None:
                 return str(mark)
         return None
+
+    def basis_gone(self, step: Recorded) -> Closed | None:
+        """Return a decision as erased when a row was that it was evaluated on, `None` when all of them are there.
+
+        Nobody can tell how it would come out under a supposition: it would differ by what is missing.
+        """
+        gone = self.erased_basis(step)
+        return None if gone is None else Closed(step.log_id, step.seq, ERASED, gone, step.public)
 
     def name(self, step: Step) -> str:
         """Return how the entry of a step is called."""

@@ -16,6 +16,7 @@ from policy_engine.errors import Gone, InputRefused
 from policy_engine.services.asof import AsOf
 from policy_engine.services.evidence import Filters
 from policy_engine.services.permissions import LOCAL
+from policy_engine.services.questions import Question
 from policy_engine.services.questiontext import parse_question
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.supposed import Correction
@@ -113,6 +114,30 @@ def test_a_read_that_named_the_subjects_own_tenant_is_erased(house: House, what:
         with pytest.raises(Gone, match="erased by entry"):
             engine.evidence.read_body(keys["auditor"], seq)
     assert engine.evidence.verify().ok
+
+
+def test_what_rested_on_an_erased_row_is_told_under_no_supposition(house: House) -> None:
+    """It would come out otherwise for what is missing: no sign that a fact decided it, or that somebody got through."""
+    engine, keys = house
+    operator, auditor, asof = keys["operator"], keys["auditor"], AsOf(engine.replay)
+    acme = dict(engine.store.row("tenants", "acme").document["facts"])  # type: ignore[union-attr]  # of the sample
+    alone = {name: fact["value"] for name, fact in acme.items()} | {"type": "individual"}
+    engine.facts.set_facts(operator, "tenants", "eve-alone", alone)
+    for who in ("eve", "alice"):
+        engine.facts.set_facts(operator, "persons", who, {"tenants": ["acme", "eve-alone"]})
+    since = engine.store.now()
+    assert engine.decider.decide(Request("alice", "infer", "fable-5", "eve-alone", Location("US"), "US"), LOCAL).allowed
+    engine.facts.set_facts(operator, "persons", "alice", {"tenants": ["acme"]})
+    erase(engine, keys, "eve")
+    letter = {"id": "d", "models": ["fable-5"], "blocks": ["foreign_person"], "from": format_instant(since)}
+    seen = engine.foresight.previews.receive(operator, "directive", letter).recorded
+    assert seen is not None and (seen.decisions_count, seen.closed_count, seen.lines) == (1, 1, [])
+    engine.orders.receive(operator, "directive", letter)
+    forgotten = asof.forgotten(auditor, frozenset(("birth_country",)), Question())
+    wrong = asof.corrected(auditor, Correction("persons", "alice", {"residence_country": "US"}, 0))
+    through = asof.let_through(auditor, "d")
+    for found, listed in ((forgotten, forgotten.otherwise), (wrong, wrong.otherwise), (through, through.through)):
+        assert (listed, [one["status"] for one in found.closed]) == ([], ["erased"])
 
 
 @pytest.mark.parametrize("text", ["individual:eve,dana", "subject:eve subject:dana", "individual:eve individual:dana"])

@@ -92,7 +92,8 @@ def replay_supposed(walk: Walk, releases: ReleaseLoader, supposition: Suppositio
         found.tallies.effects[effect_of(*[public["outcome"] == Outcome.ALLOW] * 2)] += 1
         return False
 
-    for step in walk.steps(wanted, until=window.until):
+    for one in walk.steps(wanted, until=window.until):
+        step = (walk.basis_gone(one) or one) if isinstance(one, Recorded) else one
         if isinstance(step, Closed):
             if step.public is not None:
                 _would(found, step.public["instant"], step.public["outcome"])
