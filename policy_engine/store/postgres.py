@@ -233,8 +233,9 @@ class PostgresStore(PostgresReading):
                 link.drop()
                 raise Doubt from error
             raise
-        except BaseException:
-            if not self._undone(link, connection):
+        except BaseException:  # an interrupt too, which may come between the commit and its answer
+            self._in_doubt = self._in_doubt or self._sent is not None
+            if self._in_doubt or not self._undone(link, connection):
                 link.drop()
             raise
 

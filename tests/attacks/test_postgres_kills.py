@@ -267,6 +267,32 @@ def test_a_lost_answer_is_settled_by_reading_back(database: PostgresDatabase, af
     assert [seq for log, seq in sorted(places(database)) if log == store.log_id] == [0, 1, 2]
 
 
+@pytest.mark.parametrize("after", [True, False])
+def test_an_interrupt_between_a_commit_and_its_answer(
+    database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    """Whoever is interrupted there and goes on finds out what became of the batch, as with an answer that was lost."""
+    store = database.open()
+    state = store.state()
+    connection = store._writer.open()
+    execute = connection.execute
+
+    def interrupted(query: Any, *more: Any) -> Any:
+        if query != "COMMIT":
+            return execute(query, *more)
+        monkeypatch.undo()
+        if after:
+            execute(query)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(connection, "execute", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.append([draft(store)], state)
+    result = store.append([draft(store)], state)
+    assert isinstance(result, Committed)
+    assert result.seqs == (1 if after else 0,)
+
+
 def test_a_lost_commit_meets_a_change(database: PostgresDatabase) -> None:
     """A batch that is tried again is fenced again: a change that came between makes it stale, and it is not written."""
     store, other = database.open(), database.open()
