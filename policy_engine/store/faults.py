@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pysqlite3.dbapi2 as dbapi
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from policy_engine.errors import StoreDamaged, StoreUnavailable
 
@@ -28,6 +29,11 @@ _SENTENCES = {
     "SQLITE_CORRUPT": "the database file is damaged; stop, keep the file, and restore a verified copy",
     "SQLITE_NOTADB": "the file is no database of this engine; check the path",
 }
+
+NO_READER = (
+    "every connection for long reads is in use; wait until an export, report or question has ended, and try again"
+)
+"""Said when no connection of the pool came free in time. Nothing is wrong with the database."""
 
 _LACKS = re.compile(r"no such (?:table|column): [a-z_.]{1,64}")
 """What SQLite says of a table or column that is gone. Its name is the program's own."""
@@ -52,6 +58,8 @@ def sentence(error: BaseException) -> str:
     for start, text in _SENTENCES.items():
         if name.startswith(start):
             return text
+    if isinstance(error, PoolTimeout):
+        return NO_READER
     lacks = _LACKS.fullmatch(_text(error))
     if lacks is not None:
         return f"the database was changed by hand ({lacks[0]}); stop, keep the file, and restore a verified copy"

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 
 import psycopg
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from policy_engine.errors import StoreUnavailable
+from policy_engine.store.faults import NO_READER
 
 ERRORS = (psycopg.Error, SQLAlchemyError)
 """What the driver raises, by itself or through SQLAlchemy."""
@@ -27,6 +29,7 @@ _SENTENCES = (
     ("57P", "the database server is stopping or starting; writing resumes by itself when it is back"),
     ("53100", "the disk that holds the database is full; free some space, and writing resumes by itself"),
     ("53300", "the database server has no connection left; raise max_connections, or run fewer workers"),
+    ("57014", "the server cancelled a statement; raise statement_timeout for the login, or look who cancelled it"),
     ("55P03", "the database is locked by another process; look for a long transaction, and try again"),
     ("58", "the disk that holds the database failed to read or write; check the disk and its free space"),
     ("25006", "the database takes no writes; name the primary in the database's URL"),
@@ -65,6 +68,8 @@ def sentence(error: BaseException) -> str:
     for start, text in _SENTENCES:
         if state.startswith(start):
             return text
+    if isinstance(error, PoolTimeout):
+        return NO_READER
     origin = getattr(error, "orig", None) or error
     if not state and isinstance(origin, psycopg.OperationalError):
         return _UNREACHABLE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from policy_engine.errors import StartRefused, StoreUnavailable
 from policy_engine.limits import LIMITS
 from policy_engine.services.keyfile import new_vault
 from policy_engine.store.interfaces import Committed
+from policy_engine.store.sessions import READERS_COUNT
 from tests.store.samples import AnyStore, Database, Sample, genesis, put
 
 QUICK = replace(LIMITS, answer_seconds=0.3)
@@ -100,3 +102,17 @@ def test_a_closed_store_says_so(database: Database) -> None:
     ):
         with pytest.raises(StoreUnavailable, match="closed"):
             attempt()
+
+
+def test_more_long_reads_than_there_are_connections(database: Database) -> None:
+    """The one too many is told in time what it waits for; writing goes on, and so does reading when one has ended."""
+    store = database.open(limits=QUICK)
+    genesis(store)
+    with ExitStack() as held:
+        for _ in range(READERS_COUNT):
+            held.enter_context(store.view())
+        with pytest.raises(StoreUnavailable, match="long reads"), store.view():
+            pass
+        store.change(put("persons", "x", 0))
+    with store.view() as view:
+        assert view.state().epoch == 1
