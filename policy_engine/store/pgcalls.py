@@ -42,6 +42,7 @@ _SETTLE: LiteralString = "SELECT * FROM policy_engine.settle(%b)"
 _OPEN_LOG: LiteralString = "SELECT policy_engine.open_log(%b)"
 _CLOSE_LOG: LiteralString = "SELECT policy_engine.close_log(%b)"
 _LEASE: LiteralString = "SELECT pg_advisory_lock_shared(28775, hashtext(%s))"
+_BOUND_IDLING: LiteralString = "SELECT set_config('idle_in_transaction_session_timeout', %s, false)"
 _INDEX_COLUMNS: LiteralString = "SELECT * FROM policy_engine.index_columns(%b::bigint)"
 _INDEX_TAGS: LiteralString = "SELECT policy_engine.index_tags(%b, %b::bigint)"
 
@@ -216,6 +217,11 @@ def close_log(connection: Connection, leaf: bytes) -> None:
 def lease(connection: Connection, log_id: str) -> None:
     """Hold a log's lease for as long as this session lasts: nobody calls its writer gone."""
     connection.execute(_LEASE, (log_id,))
+
+
+def bound_idling(connection: Connection, seconds: float) -> None:
+    """Have the server undo a transaction of this session, and end it, that is not heard of for so long."""
+    connection.execute(_BOUND_IDLING, (f"{round(seconds * 1_000)}ms",))
 
 
 def settle(connection: Connection, log_id: str) -> Head | None:

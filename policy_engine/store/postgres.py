@@ -10,6 +10,7 @@ Rules of the room:
   waits for the old session's end, reads the head of the log back, and only then goes on. A batch that is not there is
   tried once again under the same number; the number makes that safe.
 - The store remembers its head and the farthest epoch; a database that holds less is an older copy and never served.
+- Who began a batch and is not heard of is undone by the server, before whoever waits for the fence gives up.
 - The clock is the database's. This process counts on from the last answer; entries get the database's own reading.
 Left to others: reading (`pgreading`), what servers and logins must be like (`pgsafety`), schema (`pgmigrate`).
 """
@@ -41,6 +42,12 @@ NO_OPERATOR = (
     "the role policy_engine_operator"
 )
 
+FENCE_SHARE = 0.75
+"""The part of an answer's time for which a batch may hold the fence and not be heard of. A change waits longer for it:
+a process that is stopped there, or cut off, must not keep anybody from engaging a switch."""
+
+CHANGING_SECONDS = 10.0
+"""The same for a change, while which nothing is allowed: an import seals many rows between two statements."""
 
 Sent = tuple[Written, State, Committed]
 """What a commit was asked for: the batch, the state after it, and what is so once it is durable."""
@@ -319,11 +326,13 @@ class PostgresStore(PostgresReading):
 
     def _check_and_lease(self, connection: Connection) -> None:
         self._check_writer(connection)
+        pgcalls.bound_idling(connection, self._limits.answer_seconds * FENCE_SHARE)
         pgcalls.lease(connection, self.log_id)
 
     def _check_operator(self, connection: Connection) -> None:
         pgsafety.check_server(connection)
         pgsafety.check_role(connection, pgsafety.OPERATOR)
+        pgcalls.bound_idling(connection, CHANGING_SECONDS)
 
 
 def _same(found: Head, known: Head) -> bool:

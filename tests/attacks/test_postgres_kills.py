@@ -24,7 +24,7 @@ import pytest
 
 from policy_engine.errors import StoreUnavailable
 from policy_engine.ledger.encoding import parse_public
-from policy_engine.store.interfaces import Committed, Moved
+from policy_engine.store.interfaces import Committed, Encoded, Moved
 from policy_engine.store.pgsessions import Connection
 from policy_engine.store.postgres import PostgresStore
 from tests.attacks.cutting import CuttingLine
@@ -291,6 +291,38 @@ def test_an_interrupt_between_a_commit_and_its_answer(
     result = store.append([draft(store)], state)
     assert isinstance(result, Committed)
     assert result.seqs == (1 if after else 0,)
+
+
+class Stopped(Sample):
+    """A draft whose process is stopped while its batch holds the fence."""
+
+    reached: threading.Event
+    goes_on: threading.Event
+
+    def encode(self, log_id: str, seq: int, at: int) -> Encoded:
+        self.reached.set()
+        assert self.goes_on.wait(20)
+        return super().encode(log_id, seq, at)
+
+
+def test_a_replica_that_is_stopped_holding_the_fence(database: PostgresDatabase) -> None:
+    """It keeps nobody from engaging a switch, and what it goes on with afterwards is fenced and not written."""
+    store, other = database.open(), database.open()
+    state = store.state()
+    stopped = Stopped(state, instant=store.now(), until=2**62, clock_set=False)
+    stopped.reached, stopped.goes_on = threading.Event(), threading.Event()
+    found: list[Committed | Moved] = []
+    thread = threading.Thread(target=lambda: found.append(store.append([stopped], state)))
+    thread.start()
+    assert stopped.reached.wait(20)
+    engaged = other.change(put("switches", "stop", 0))
+    stopped.goes_on.set()
+    thread.join()
+    (moved,) = found
+    assert isinstance(moved, Moved)
+    assert set(moved.stale.values()) == {"epoch"}
+    assert places(database)[-1:] == [(other.log_id, engaged.seqs[0])]
+    assert store.head() is None
 
 
 def test_a_lost_commit_meets_a_change(database: PostgresDatabase) -> None:
