@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,8 +27,6 @@ SCHEMA = "0009"
 """The newest migration; a test holds it equal to Alembic's head. Numbers have four digits, so that they compare."""
 
 BUSY_SECONDS = 1.0
-DATABASE_MODE = 0o600
-"""Of a file that is made here, and of those that SQLite puts beside it: registers hold facts in clear."""
 
 _FOLDERS = (Path(__file__).parent / "migrations", Path(__file__).parents[2] / "migrations")
 
@@ -59,9 +57,6 @@ def prepare(database: str | Path) -> bool:
         if path.exists():
             with _connect(path, look=True) as connection:
                 found = _schema(connection)
-        else:
-            with suppress(OSError):  # what may not be written is refused below
-                os.close(os.open(path, os.O_CREAT | os.O_RDWR, DATABASE_MODE))
         with _connect(
             path, create=True, busy_seconds=BUSY_SECONDS if found == SCHEMA else LIMITS.migration_seconds
         ) as connection:

@@ -14,10 +14,11 @@ write-ahead log over (`checkpoints`), what a failed disk leaves in it (`writeahe
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -46,6 +47,9 @@ ROWS_PER_STATEMENT_MAX = 128
 
 POLL_SECONDS = 0.001
 """How often a locked database is asked again."""
+
+DATABASE_MODE = 0o600
+"""Of a file that is made here, and of those that SQLite puts beside it: registers hold facts in clear."""
 
 Row = tuple[Any, ...]
 
@@ -283,6 +287,9 @@ def make_engine(path: Path, *, create: bool = False, look: bool = False, busy_se
 
     def connect() -> Any:
         nonlocal settled
+        if create:
+            with suppress(OSError):  # what may not be written is refused when it is opened
+                os.close(os.open(path, os.O_CREAT | os.O_RDWR, DATABASE_MODE))
         require_one_name(path)
         if not settled:  # later connections read the same log
             settle(path, open_file)

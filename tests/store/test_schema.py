@@ -72,7 +72,7 @@ def test_the_newest_migration_is_the_one_this_program_expects() -> None:
 
 
 def test_the_command_line_of_alembic_migrates(tmp_path: Path) -> None:
-    """`alembic -x database=... upgrade head` builds the same schema, and refuses to go back."""
+    """`alembic -x database=... upgrade head` builds the same schema for its owner alone, and refuses to go back."""
     path = tmp_path / "log.db"
 
     def alembic(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -84,6 +84,7 @@ def test_the_command_line_of_alembic_migrates(tmp_path: Path) -> None:
     assert alembic("-x", f"database=sqlite:///{path}", "upgrade", "head").returncode == 0
     prepare(tmp_path / "other.db")
     assert tables_of(path) == tables_of(tmp_path / "other.db")
+    assert path.stat().st_mode & 0o777 == 0o600
     assert prepare(path) is True
     down = alembic("downgrade", "base", POLICY_ENGINE_DATABASE=f"sqlite:///{path}")
     assert down.returncode != 0
