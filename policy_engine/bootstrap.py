@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from policy_engine.errors import Conflict, LogForked
+from policy_engine.errors import Conflict, LogForked, StartRefused
 from policy_engine.filling import Genesis, SampleKey, fill, has_world
 from policy_engine.ledger.note import KEY_BYTES
 from policy_engine.rules import check_distribution
@@ -152,6 +152,11 @@ def open_engine(
         return opened()
     except Conflict:  # another start has filled the database meanwhile: it is empty no more
         return opened()
+    except OSError as error:
+        if error.filename is None:
+            raise
+        reason = f"cannot be used ({error.strerror}); check its name, its rights and those of its folder"
+        raise StartRefused(reason, where=str(error.filename)) from None
 
 
 def _opened(

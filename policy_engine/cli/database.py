@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from policy_engine.errors import StartRefused, StoreDamaged, StoreUnavailable
@@ -22,9 +23,21 @@ def vault_of(settings: Settings) -> KeyVault | None:
     """Return the vault of the key file, `None` where there is no such file. Raises `StartRefused` for a damaged one."""
     from policy_engine.services.keyfile import open_vault
 
-    if not settings.key_file.exists():
+    if not _is_there(settings.key_file):
         return None
     return open_vault(settings.key_file, database_is_empty=False, now=0)
+
+
+def _is_there(path: Path) -> bool:
+    """Return whether there is a file. Raises `StoreUnavailable` where nobody may look: that is no word on the file."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        reason = f"cannot be looked at ({error.strerror}); check its name, its rights and those of its folder"
+        raise StoreUnavailable(reason, where=str(path)) from None
+    return True
 
 
 def older_copy(settings: Settings, view: LogView) -> str | None:
@@ -61,7 +74,7 @@ def view_of(settings: Settings) -> Iterator[tuple[LogView, Reader]]:
             yield found
         return
     path = settings.database_path
-    if not path.exists():
+    if not _is_there(path):
         raise StoreUnavailable("there is no database; name one in POLICY_ENGINE_DATABASE", where=str(path))
     engine = make_engine(path)
     try:

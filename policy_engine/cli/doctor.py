@@ -135,10 +135,10 @@ def _folder(settings: Settings) -> Check:
 
 def _database(settings: Settings, folder: Check) -> Iterator[Check]:
     path = settings.shown_database if settings.on_postgres else settings.database_path
-    if not settings.on_postgres and not settings.database_path.exists():
-        yield Check("database", Health.NOTE, f"{path} is not there; the first start makes and fills it")
-        return
     try:
+        if not settings.on_postgres and not settings.database_path.exists():
+            yield Check("database", Health.NOTE, f"{path} is not there; the first start makes and fills it")
+            return
         with view_of(settings) as (view, reader):
             state = view.state()
             yield Check("database", Health.OK, f"{path}, epoch {state.epoch}")
@@ -155,8 +155,8 @@ def _database(settings: Settings, folder: Check) -> Iterator[Check]:
             yield _cells(settings)
             yield _replicas(view)
             yield _remembered(settings, state)
-    except PolicyEngineError as refused:
-        yield Check("database", Health.BROKEN, str(refused))
+    except (PolicyEngineError, OSError) as refused:
+        yield Check("database", Health.BROKEN, exits.sentence_of(refused))
 
 
 def _key_file(settings: Settings, view: LogView) -> Check:

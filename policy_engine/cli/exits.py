@@ -1,12 +1,14 @@
 """Exit codes of the command line, and the only place that maps errors to them.
 
 Rules of the room: an error is one clear sentence on standard error and never a traceback; a fault of ours says its
-class and place, no value. Whatever fails, the exit is not 0, so that a script which asks only "0?" stays closed.
+class and place, no value. A file that the system keeps from us is no fault of ours: the sentence names it. Whatever
+fails, the exit is not 0, so that a script which asks only "0?" stays closed.
 Left to others: the sentences (`errors`), HTTP status codes (`api.problems`).
 """
 
 from __future__ import annotations
 
+import os
 from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
@@ -67,11 +69,14 @@ def code_of(error: BaseException) -> Code:
     for kind, code in _CODES:
         if isinstance(error, kind):
             return code
-    return Code.INTERNAL
+    return Code.INTERNAL if _file(error) is None else Code.USAGE
 
 
 def sentence_of(error: BaseException) -> str:
     """Return the one sentence that a person reads. A fault of ours is named by class and place alone."""
+    file = _file(error)
+    if file is not None and isinstance(error, OSError):
+        return f"{file}: cannot be used ({error.strerror}); check its name, its rights and those of its folder"
     if code_of(error) is not Code.INTERNAL or isinstance(error, PolicyEngineError):
         return str(error)
     place = _place(error.__traceback__)
@@ -85,6 +90,12 @@ def report(error: BaseException) -> Code:
         for finding in error.findings:
             output.note(f"  {finding}")
     return code_of(error)
+
+
+def _file(error: BaseException) -> str | None:
+    """Return the file that the system would not let us look at, `None` where an error is about no file."""
+    name = error.filename if isinstance(error, OSError) else None
+    return os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else None
 
 
 def _place(trace: TracebackType | None) -> str:

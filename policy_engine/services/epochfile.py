@@ -42,7 +42,10 @@ class EpochFile:
             document = json.loads(self.path.read_text())
         except FileNotFoundError:
             return None
-        except (OSError, ValueError):
+        except OSError as error:  # it may be whole: nobody is told to take it away
+            reason = f"cannot be read ({error.strerror}); check its name, its rights and those of its folder"
+            raise StartRefused(reason, where=WHERE) from None
+        except ValueError:
             raise _damaged() from None
         return _read(document)
 

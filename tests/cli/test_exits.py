@@ -33,6 +33,8 @@ DENIED = DecisionDenied(Decision(False, "", (Reason("x"),), (), (), "", 0, 0, "N
         (errors.StoreUnavailable("x"), Code.UNREACHABLE),
         (errors.IssuerUnavailable("x"), Code.UNREACHABLE),
         (errors.ApprovalNeeded("x", proposal="p"), Code.APPROVAL_MISSING),
+        (PermissionError(13, "Permission denied", "engine.db"), Code.USAGE),
+        (ConnectionRefusedError(111, "Connection refused"), Code.INTERNAL),
         (ValueError("x"), Code.INTERNAL),
         (PolicyEngineError("x"), Code.INTERNAL),
     ],
@@ -88,6 +90,13 @@ def test_a_fault_of_ours_shows_class_and_place_and_no_value(capsys: Any, planted
     told = capsys.readouterr().err
     assert code is Code.INTERNAL and "KeyError at test_exits.py:" in told
     assert planted_facts.person not in told and told.count("\n") == 1
+
+
+def test_a_file_that_the_system_keeps_from_us_is_named(capsys: Any) -> None:
+    """A name that is too long, or a folder that may not be entered, is not a fault of ours to report."""
+    code = exits.report(OSError(36, "File name too long", "a/b"))
+    told = capsys.readouterr().err
+    assert code is Code.USAGE and told.startswith("policy-engine: a/b: cannot be used (File name too long); check")
 
 
 def test_an_exception_without_a_place_is_told_too() -> None:

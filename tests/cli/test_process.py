@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 
+from policy_engine import PolicyEngine
 from policy_engine.cli import process
 from policy_engine.cli.exits import Code
-from tests.cli.conftest import Shell
+from policy_engine.errors import StartRefused
+from tests.cli.conftest import POLICIES, Shell
 
 PROGRAM = "from policy_engine.cli.app import main; main()"
 
@@ -111,3 +113,38 @@ def test_an_end_that_the_collector_swallowed_comes_again(monkeypatch: pytest.Mon
     finally:
         signal.signal(signal.SIGALRM, before)
     assert watched() is None and not re.search("Traceback|Exception ignored", capsys.readouterr().err)
+
+
+LONG = "x" * 5_000
+
+
+@pytest.mark.parametrize(
+    ("words", "settings", "code"),
+    [
+        ("models list", {"database": f"sqlite:////tmp/{LONG}"}, Code.REFUSED),
+        ("models list", {"keys": f"/tmp/{LONG}"}, Code.REFUSED),
+        ("models list", {"epoch_file": f"/tmp/{LONG}"}, Code.REFUSED),
+        ("audit verify", {"database": f"sqlite:////tmp/{LONG}"}, Code.UNREACHABLE),
+        ("audit verify", {"keys": f"/tmp/{LONG}"}, Code.UNREACHABLE),
+        ("doctor", {"database": f"sqlite:////tmp/{LONG}"}, Code.INTERNAL),
+        ("doctor", {"keys": f"/tmp/{LONG}"}, Code.INTERNAL),
+        ("demo", {"database": f"sqlite:////tmp/{LONG}"}, Code.USAGE),
+        (f"audit export --to /tmp/{LONG}", {}, Code.USAGE),
+        (f"audit export --format bundle --to /tmp/{LONG}", {}, Code.USAGE),
+        (f"policy export --casbin /tmp/{LONG}", {}, Code.USAGE),
+        (f"switch preview --scope model=fable-5 --html /tmp/{LONG}", {}, Code.USAGE),
+    ],
+)
+def test_a_file_that_the_system_keeps_from_us_is_no_internal_error(
+    shell: Shell, words: str, settings: dict[str, str], code: Code
+) -> None:
+    """A name that is too long stands for a folder that may not be entered, which a test's own user may always enter."""
+    told = shell(*words.split(), **settings)
+    assert told.code == code and "internal error" not in told.err
+    assert "(File name too long)" in told.out + told.err and "take it away" not in told.err
+
+
+def test_an_embedding_program_is_told_of_such_a_file_by_a_refusal() -> None:
+    """`PolicyEngine.open` raises what its documentation names."""
+    with pytest.raises(StartRefused, match="File name too long"):
+        PolicyEngine.open(POLICIES, database=f"sqlite:////tmp/{LONG}")
