@@ -14,6 +14,7 @@ import typer
 
 from policy_engine.cli import exits, output
 from policy_engine.cli.audit import app
+from policy_engine.cli.database import view_of
 from policy_engine.cli.options import instant_of
 from policy_engine.cli.output import FormOption
 from policy_engine.cli.session import opened, read_settings
@@ -88,6 +89,8 @@ def _scrub(form: output.Form | None) -> None:
         raise InputRefused("is for an SQLite file; PostgreSQL has VACUUM FULL", where="--scrub")
     if not settings.database_path.is_file():
         raise InputRefused("there is no file at POLICY_ENGINE_DATABASE", where="--scrub")
+    with view_of(settings):  # refuses what is no database of ours: it is not ours to write
+        pass
     if not scrub(settings.database_path, bytes_max=None, busy_seconds=LIMITS.answer_seconds):
         raise StoreUnavailable("the file is in use or the disk is full; try again in a quiet hour", where="database")
     output.emit_record({"status": "scrubbed", "bytes": settings.database_path.stat().st_size}, form)

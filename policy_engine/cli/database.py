@@ -62,8 +62,12 @@ def older_copy(settings: Settings, view: LogView) -> str | None:
 
 @contextmanager
 def view_of(settings: Settings) -> Iterator[tuple[LogView, Reader]]:
-    """Offer everything in the database as of one moment. Raises `StoreUnavailable` when it cannot be read."""
+    """Offer everything in the database as of one moment.
+
+    Raises `StoreUnavailable` when it cannot be read, `StartRefused` when it is another program's or a newer one's.
+    """
     from policy_engine.store import faults
+    from policy_engine.store.migrate import require_known
     from policy_engine.store.sessions import make_engine
     from policy_engine.store.view import ReportingReader, StoreView
 
@@ -76,6 +80,8 @@ def view_of(settings: Settings) -> Iterator[tuple[LogView, Reader]]:
     path = settings.database_path
     if not _is_there(path):
         raise StoreUnavailable("there is no database; name one in POLICY_ENGINE_DATABASE", where=str(path))
+    with faults.reported():
+        require_known(path)
     engine = make_engine(path)
     try:
         with faults.reported():

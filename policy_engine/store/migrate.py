@@ -28,6 +28,10 @@ SCHEMA = "0009"
 
 BUSY_SECONDS = 1.0
 
+_OWN_TABLES = frozenset(("entries", "batches", "heads"))
+_FOREIGN = "the file holds another program's database; name another file"
+_NEWER = "a newer program migrated this database; use that program"
+
 _FOLDERS = (Path(__file__).parent / "migrations", Path(__file__).parents[2] / "migrations")
 
 
@@ -72,6 +76,19 @@ def prepare(database: str | Path) -> bool:
         raise StartRefused(error.message, where=error.where) from error
 
 
+def require_known(path: Path) -> None:
+    """Raise `StartRefused` for an SQLite file of another program, or one that a newer program migrated; write nothing.
+
+    For whoever looks at a file without opening the engine. What somebody took out of a file of ours is said elsewhere.
+    """
+    with _connect(path, look=True) as connection:
+        tables = _tables(connection)
+        if tables and not tables & _OWN_TABLES:
+            raise StartRefused(_FOREIGN, where="database")
+        if "alembic_version" in tables:
+            _version(connection)
+
+
 def install(database: str) -> None:
     """Make or migrate the schema, functions and roles of a PostgreSQL database, as its owner.
 
@@ -109,14 +126,23 @@ def _connect(
 
 def _schema(connection: Connection) -> str | None:
     """Return the migration a database is at; `None` for a new file."""
-    tables = set(connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'table'")).scalars())
+    tables = _tables(connection)
     if not tables:
         return None
     if "alembic_version" not in tables:
-        raise StartRefused("the file holds another program's database; name another file", where="database")
+        raise StartRefused(_FOREIGN, where="database")
+    return _version(connection)
+
+
+def _tables(connection: Connection) -> set[str]:
+    return set(connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'table'")).scalars())
+
+
+def _version(connection: Connection) -> str | None:
+    """Return the migration that a database names, if any. Raises `StartRefused` for one that this program knows not."""
     found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
     if found is not None and found > SCHEMA:
-        raise StartRefused("a newer program migrated this database; use that program", where="database")
+        raise StartRefused(_NEWER, where="database")
     return None if found is None else str(found)
 
 

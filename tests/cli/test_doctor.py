@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pysqlite3
@@ -127,6 +128,27 @@ def test_a_file_that_is_no_database_is_broken(shell: Shell, tmp_path: Path) -> N
     (tmp_path / "text.db").write_text("not a database" * 100)
     ran = shell("doctor", database=f"sqlite:///{tmp_path / 'text.db'}")
     assert ran.code == Code.INTERNAL and health(ran)["database"] == "broken"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [("UPDATE alembic_version SET version_num = '9999'", "newer program"), (None, "another program's database")],
+)
+def test_a_database_that_is_not_this_programs_is_looked_at_by_no_command(
+    shell: Shell, tmp_path: Path, change: str | None, said: str
+) -> None:
+    """What the engine refuses to open is neither healthy nor verified, and is not written anew: it is left alone."""
+    place = shell.database if change else tmp_path / "theirs.db"
+    with closing(pysqlite3.connect(str(place))) as connection:
+        connection.execute(change or "CREATE TABLE theirs (a)")
+        connection.commit()
+    before = place.read_bytes()
+    ran = shell("doctor", database=f"sqlite:///{place}")
+    assert ran.code == Code.INTERNAL and health(ran)["database"] == "broken" and said in found(ran, "database")
+    for words in ("audit verify", "audit rows", "audit erase --scrub"):
+        ran = shell(*words.split(), database=f"sqlite:///{place}")
+        assert (ran.code, ran.out) == (Code.REFUSED, "") and said in ran.err, words
+    assert place.read_bytes() == before
 
 
 def test_the_last_drill_is_named_and_an_old_one_noted(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
