@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -281,6 +284,52 @@ def test_wrong_calls(tmp_path: Path, capsys: pytest.CaptureFixture[str], argumen
     """A key that is none, a quorum that cannot be, and a file that is not there end with 2."""
     code, said = run(capsys, tmp_path, honest.write_folder(FILES, tmp_path / "b"), *arguments)
     assert (code, said.count("\n")) == (2, 1) and word in said
+
+
+@pytest.mark.parametrize(
+    ("redirected", "key", "expected"),
+    [
+        (
+            ">/dev/full",
+            MADE.key,
+            (2, "policy-engine-verify: the result could not be written (No space left on device)\n"),
+        ),
+        (">/dev/full", "", (6, "policy-engine-verify: the result could not be written (No space left on device)\n")),
+        ("| true; exit ${PIPESTATUS[0]}", MADE.key, (2, "")),
+        (">&-", MADE.key, (0, "")),
+    ],
+)
+def test_a_result_that_nobody_can_read_is_no_exit_0(
+    tmp_path: Path, redirected: str, key: str, expected: tuple[int, str]
+) -> None:
+    """A full disk and a closed pipe end with 2, or with 6 for a bad bundle; who wants the exit code alone gets it."""
+    place = honest.write_folder(FILES, tmp_path / "b") if key else tmp_path / "none"
+    line = f"{sys.executable} -m policy_engine_verify {place} {f'--key {key}' if key else ''} {redirected}"
+    done = subprocess.run(["bash", "-c", line], stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == expected
+
+
+def test_ctrl_c_ends_it_without_a_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long check may be broken off: 130, and not a word."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_check", interrupted)
+    assert cli.main(["bundle.zip"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_result_is_shown_in_any_encoding(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the terminal has no letter for is escaped."""
+    terminal = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(cli, "_check", lambda *_: {"ok": False, "refused": "ключ is missing"})
+    assert cli.main(["bundle.zip"]) == 6
+    terminal.seek(0)
+    assert "\\u044e\\u0447 is missing." in terminal.read() and capsys.readouterr().err == ""
 
 
 def test_bad_receipts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,12 +1,13 @@
 """`policy-engine-verify BUNDLE`: reads a bundle or one proof, says what agrees, and names each place that does not.
 
 Ends with 0 when everything that is shown agrees, with 6 when something does not or the bundle is bad, and with 2 for a
-wrong call. It writes to the terminal only.
+wrong call, or when what it found could not be written. It writes to the terminal only.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import sys
 from collections.abc import Iterator
@@ -20,14 +21,20 @@ from policy_engine_verify.proofs import HEADER, check_entry
 from policy_engine_verify.report import Given, Place, Report
 from policy_engine_verify.source import Source
 
-FAILED, USAGE = 6, 2
+FAILED, USAGE, INTERRUPTED = 6, 2, 130
 UNVOUCHED = "The key is the one that came with the evidence: nobody vouched for it. Give the log's key with --key."
 PARTIAL = "Only a part of the entries is shown; of the others, the headers are proved and the content is not."
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program, and return its exit code."""
-    chosen = _parser().parse_args(arguments)
+    try:
+        return _run(_parser().parse_args(arguments))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _run(chosen: argparse.Namespace) -> int:
     try:
         given = _given(chosen)
     except (Refused, OSError) as refused:
@@ -38,11 +45,21 @@ def main(arguments: list[str] | None = None) -> int:
     except (Refused, OSError) as refused:
         found = {"ok": False, "refused": _sentence(refused)}
     found["key"] = "given" if given.key else "from the bundle"
-    if chosen.json:
-        print(json.dumps(found, indent=1))
-    else:
-        print("\n".join(_printable(line) for line in _said(found)))
+    text = json.dumps(found, indent=1) if chosen.json else "\n".join(_printable(line) for line in _said(found))
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    except OSError as lost:
+        return _lost(lost, FAILED if not found["ok"] else USAGE)
     return 0 if found["ok"] else FAILED
+
+
+def _lost(error: OSError, code: int) -> int:
+    """Say that the result could not be written, and return an exit code that is not 0: nobody has read it."""
+    sys.stdout = None  # or the interpreter tries once more at its end, and ends with 120
+    if error.errno != errno.EPIPE:  # a reader that has seen enough is told nothing
+        print(f"policy-engine-verify: the result could not be written ({error.strerror})", file=sys.stderr)
+    return code
 
 
 def _sentence(error: Refused | OSError) -> str:
