@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -55,6 +56,14 @@ def test_each_section_names_every_argument_and_option(name: str, command: Any) -
         expected |= names - EVERYWHERE
         assert parameter.help, (name, parameter.name)
     assert cells == expected
+
+
+def test_the_page_names_the_commands_that_have_no_form_of_output() -> None:
+    """Every other command takes `-o`."""
+    without = {name for name, command in commands() if not any("-o" in each.opts for each in command.params)}
+    beginning = PAGE.read_text(encoding="utf-8").partition("## Exit codes")[0]
+    named = re.search("Every command but (.*) takes `--output", beginning)
+    assert named is not None and set(re.findall("`([a-z ]+)`", named[1])) == without
 
 
 def test_the_page_names_every_exit_code() -> None:
