@@ -15,6 +15,7 @@ import errno
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from io import BufferedWriter, FileIO, TextIOWrapper
 from threading import current_thread, main_thread
@@ -48,8 +49,14 @@ def begin() -> None:
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115  likewise
     sys.unraisablehook = _end_again
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` has SIGHUP ignored, and means it
+        if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _end)
+
+
+def end_with_terminal(handler: Callable[[int, FrameType | None], object]) -> None:
+    """Call a handler for SIGHUP, unless it is ignored: `nohup` says that this process outlives its terminal."""
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, handler)
 
 
 def failed(error: Exception) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from policy_engine.cli import output
+from policy_engine.cli.process import end_with_terminal
 from policy_engine.cli.session import read_settings
 from policy_engine.errors import InputRefused, StartRefused
 
@@ -67,7 +68,7 @@ def serve(
     engine = open_engine(settings, serving=True)
     # The server restores this handler and raises the signal again when it has finished: then the engine is closed.
     signal.signal(signal.SIGTERM, _end)
-    signal.signal(signal.SIGHUP, _end_too)
+    end_with_terminal(_end_too)
     try:
         _announce(engine, settings)
         run(engine)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from policy_engine.cli.process import end_with_terminal
 from policy_engine.errors import PolicyEngineError, StartRefused
 
 if TYPE_CHECKING:
@@ -53,8 +54,9 @@ def bound(host: str, port: int) -> socket.socket:
 def serve_many(settings: Settings, listener: socket.socket) -> int:
     """Run the workers until the process is told to end; return the exit code."""
     workers = Workers(settings, listener)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, workers.end)
+    end_with_terminal(workers.end)
     return workers.run()
 
 

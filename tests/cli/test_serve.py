@@ -94,6 +94,24 @@ def test_the_first_start_prints_the_keys_and_a_request_that_works(tmp_path: Path
         assert process.wait(timeout=20) in (0, 130)
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_service_ends_with_its_terminal_unless_nohup_keeps_it(kept: bool, tmp_path: Path) -> None:
+    """SIGHUP ends it with 0, as SIGTERM does; ignored from the start, as `nohup` has it, it ends nothing."""
+    port, before = free_port(), signal.getsignal(signal.SIGHUP)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN if kept else signal.SIG_DFL)
+    try:
+        with served(tmp_path / "engine.db", port) as (process, _):
+            process.send_signal(signal.SIGHUP)
+            if kept:
+                with pytest.raises(subprocess.TimeoutExpired):
+                    process.wait(timeout=2)
+                assert ready(port, None)
+            else:
+                assert process.wait(timeout=20) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_envoy_is_answered_beside_http_until_the_end(tmp_path: Path) -> None:
     """With `--grpc-port` a line says where; a check is answered, and an open channel does not hold up the end."""
     port, beside = free_port(), free_port()
