@@ -122,9 +122,11 @@ class PinnedKeys:
     ) -> None:
         self._limits = limits
         self._clock = clock
-        self._looked = clock()
+        self._looked = self._tried = clock()
+        self._lock = threading.Lock()
         self._path = None if isinstance(jwks, Mapping) else Path(jwks)
         self._stamp: object = None
+        self._unread = False
         self._keys = _Keys(jwks, limits) if isinstance(jwks, Mapping) else self._read()
         if not len(self._keys):
             raise InputRefused("holds no public key for signatures", where="the key set")
@@ -138,21 +140,28 @@ class PinnedKeys:
         return True
 
     def is_due(self, kid: str | None) -> bool:
-        """Return whether the file has changed: looked at for a key that is not known, and once in a while anyway."""
+        """Return whether the file has changed: looked at for a key that is not known, and once in a while anyway.
+
+        One that could not be read is due again after that while: a mended permission changes nothing else of a file.
+        """
         if self._path is None:
             return False
         now = self._clock()
         if self._keys.names(kid) and now - self._looked < self._limits.jwks_file_seconds:
             return False
         self._looked = now
-        return self._stamped() != self._stamp
+        late = self._unread and now - self._tried >= self._limits.jwks_file_seconds
+        return late or self._stamped() != self._stamp
 
     def refresh(self, kid: str | None) -> None:
-        """Read the file again; one that cannot be read leaves the keys as they are."""
-        try:
-            self._keys = self._read()
-        except PolicyEngineError as error:
-            log.error("jwks.not-read", cause=type(error).__name__)
+        """Read the file again; one that cannot be read leaves the keys as they are, and is tried again."""
+        with self._lock:  # of two that read it at once the later might leave the older keys
+            self._tried, self._unread = self._clock(), True
+            try:
+                self._keys = self._read()
+                self._unread = False
+            except PolicyEngineError as error:
+                log.error("jwks.not-read", cause=type(error).__name__)
 
     def _read(self) -> _Keys:
         if self._path is None:

@@ -215,6 +215,34 @@ def test_a_key_that_left_a_pinned_file_is_soon_none(tmp_path: Path) -> None:
         tokens.verify(token())
 
 
+def test_a_file_that_could_not_be_read_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key taken out of it is none soon after it can be read, though nothing but its permission has changed.
+
+    Nobody's made-up tokens make it be read more often than that.
+    """
+    place, now, tried = tmp_path / "jwks.json", [0.0], [0]
+    place.write_text(json.dumps(key_set(RSA)))
+    keys = PinnedKeys(place, clock=lambda: now[0])
+    tokens = Tokens(keys, issuer=ISSUER, audience=AUDIENCE, algorithms=("RS256",))
+    place.write_text(json.dumps(key_set(key("newer"))))
+
+    def denied(path: Path) -> bytes:
+        tried[0] += 1
+        raise PermissionError
+
+    with monkeypatch.context() as locked:
+        locked.setattr(Path, "read_bytes", denied)
+        now[0] += LIMITS.jwks_file_seconds
+        assert tokens.verify(token())["sub"] == "alice"
+        for _ in range(3):
+            with pytest.raises(NotAuthenticated):
+                tokens.verify(token(by=key("stranger")))
+    assert tried == [1]
+    now[0] += LIMITS.jwks_file_seconds
+    with pytest.raises(NotAuthenticated, match="key"):
+        tokens.verify(token())
+
+
 @pytest.fixture(scope="module")
 def certified(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Offer a certificate for loopback and its key, as files."""
