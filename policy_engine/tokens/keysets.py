@@ -1,7 +1,8 @@
 """The keys that tokens may be signed with: pinned in a file, or fetched from one configured https URL.
 
 Rules of the room:
-- The set is small and bounded; a key that is not for signatures, is symmetric, or is not readable is not in it.
+- The set is small and bounded; a key that is not for signatures, is symmetric, weak, or not readable is not in it.
+- A key is for the algorithms of its kind and curve alone, so one of another curve neither serves nor makes two of one.
 - A pinned file is read again when it changed, which is looked at when a token comes: at once for one that names a key
   which is not known, else every `limits.jwks_file_seconds`. So keys can rotate, and one taken out is soon none.
 - A URL is https, redirects are not followed, and it is asked again when its set is old or a token names an unknown key;
@@ -17,6 +18,7 @@ import socket
 import ssl
 import threading
 import time
+from base64 import urlsafe_b64decode
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http.client import HTTPS_PORT, HTTPException, HTTPSConnection
@@ -37,7 +39,15 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 RSA_BITS = 2_048
-_KINDS = {"RSA": ("RS", "PS"), "EC": ("ES",), "OKP": ("Ed",)}
+_SERVES = {
+    "RSA": ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    "P-256": ("ES256",),
+    "P-384": ("ES384",),
+    "P-521": ("ES512",),
+    "Ed25519": ("EdDSA", "Ed25519"),
+    "Ed448": ("EdDSA",),
+}
+"""What a key verifies, by its curve, or its kind where it has none."""
 
 
 class KeySource(Protocol):
@@ -67,11 +77,11 @@ class _Keys:
         listed = document.get("keys") if isinstance(document, Mapping) else None
         if not isinstance(listed, list) or len(listed) > limits.jwks_keys_count:
             raise InputRefused(f"must be a JWK set of at most {limits.jwks_keys_count} keys", where="the key set")
-        self._keys: list[tuple[str | None, str | None, str, Key]] = []
+        self._keys: list[tuple[str | None, str | None, tuple[str, ...], Key]] = []
         for each in listed:
             key = _readable(each)
             if key is not None:
-                self._keys.append((each.get("kid"), each.get("alg"), each["kty"], key))
+                self._keys.append((each.get("kid"), each.get("alg"), _serves(each), key))
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -82,8 +92,8 @@ class _Keys:
     def find(self, kid: str | None, algorithm: str) -> Key | None:
         found = [
             key
-            for name, own, kind, key in self._keys
-            if (kid is None or name == kid) and (own is None or own == algorithm) and algorithm.startswith(_KINDS[kind])
+            for name, own, serves, key in self._keys
+            if (kid is None or name == kid) and (own is None or own == algorithm) and algorithm in serves
         ]
         return found[0] if len(found) == 1 else None
 
@@ -100,14 +110,23 @@ def _readable(member: Any) -> Key | None:
     operations = member.get("key_ops", ["verify"])
     if kind is None or not isinstance(operations, list) or "verify" not in operations:
         return None
-    if member["kty"] == "RSA" and len(str(member.get("n", ""))) * 6 < RSA_BITS:  # six bits a character
-        return None
     try:
+        if not _serves(member) or (kind is RSAKey and _bits(member["n"]) < RSA_BITS):
+            return None
         key: Key = kind.import_key(dict(member))
         key.public_key  # noqa: B018  reading it is what finds a key that is none
     except (JoseError, ValueError, TypeError, KeyError):
         return None
     return key
+
+
+def _serves(member: Mapping[str, Any]) -> tuple[str, ...]:
+    return _SERVES.get(member["kty"] if member["kty"] == "RSA" else member["crv"], ())
+
+
+def _bits(number: str) -> int:
+    """Return the size of a number as a key writes it; zeros before it add nothing."""
+    return int.from_bytes(urlsafe_b64decode(number + "=" * (-len(number) % 4))).bit_length()
 
 
 class PinnedKeys:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from joserfc.jwk import ECKey, OKPKey
 
 from policy_engine.errors import InputRefused, IssuerUnavailable, NotAuthenticated
 from policy_engine.limits import LIMITS
@@ -170,6 +171,9 @@ def test_settings_that_could_verify_anything_are_refused(tmp_path: Path) -> None
         {"jwks": {"keys": [{**RSA.as_dict(private=False), "use": "enc"}]}},
         {"jwks": {"keys": [{**RSA.as_dict(private=False), "n": "?"}]}},
         {"jwks": {"keys": [short]}},
+        {"jwks": {"keys": [{**short, "n": part(bytes(200) + bytes(range(1, 129)))}]}},
+        {"jwks": key_set(OKPKey.generate_key("X25519")), "algorithms": ("EdDSA",)},
+        {"jwks": key_set(ECKey.generate_key("secp256k1")), "algorithms": ("ES256",)},
         {"jwks": {"keys": [{**RSA.as_dict(private=False), "kty": ["RSA"]}]}},
         {"jwks": {"keys": [RSA.as_dict(private=False)] * 65}},
         {"jwks": "http://issuer.example/jwks"},
@@ -179,6 +183,21 @@ def test_settings_that_could_verify_anything_are_refused(tmp_path: Path) -> None
     for settings in bad:
         with pytest.raises(InputRefused):
             subjects(**settings)
+
+
+@pytest.mark.parametrize(
+    ("own", "algorithm"),
+    [
+        (ECKey.generate_key("P-384"), "ES384"),
+        (ECKey.generate_key("P-521"), "ES512"),
+        (OKPKey.generate_key("Ed25519"), "Ed25519"),
+    ],
+)
+def test_keys_of_other_curves_do_not_hide_the_only_one(own: Any, algorithm: str) -> None:
+    """A token that names no key is verified with the only one of its algorithm, whatever stands beside it."""
+    beside = [ECKey.generate_key("secp256k1"), OKPKey.generate_key("X25519"), RSA, EC]
+    found = subjects(jwks=key_set(own, *beside), algorithms=(algorithm,))
+    assert found.identify(head(token(by=own, algorithm=algorithm))).id == "alice"
 
 
 def test_a_pinned_file_is_read_again_when_keys_rotate(tmp_path: Path) -> None:
