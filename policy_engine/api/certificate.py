@@ -2,7 +2,8 @@
 
 Rules of the room: TLS 1.2 or newer. What cannot be read at the start ends the start; what cannot be read later leaves
 the certificate before it in use, and the log says so. Each handshake takes the newest that was read, so nobody restarts
-for a renewal and no connection is cut by one. A key that needs a password is refused: nobody is there to type it.
+for a renewal and no connection is cut by one; a session of before it is resumed by no client that needs a certificate.
+A key that needs a password is refused: nobody is there to type it.
 Left to others: listening (`server`, `checks.listening`), whose keys may do what (`callers`): a client's certificate
 lets it in, and says nothing of who asks.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -38,14 +40,18 @@ class Certificate:
         """Read the files. Raises `StartRefused` naming the setting whose file is no good."""
         self._chain, self._key, self._authorities = chain, key, authorities
         self._seen = self._stamps()
+        self._renewed = 0.0
         self._newest = {protocol: self._read(protocol) for protocol in (HTTP_1, HTTP_2)}
 
     def context(self, protocol: str) -> ssl.SSLContext:
         """Return what a server of a protocol listens with, for as long as it does."""
         listening = self._read(protocol)
 
-        def renew(connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        def renew(connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> int | None:
             connection.context = self._newest[protocol]
+            old = connection.session if connection.session_reused and self._authorities is not None else None
+            # Its client was let in by the authorities of then; told so, it drops the session and shows its certificate.
+            return ssl.ALERT_DESCRIPTION_ACCESS_DENIED if old is not None and old.time <= self._renewed else None
 
         listening.sni_callback = renew
         return listening
@@ -63,7 +69,7 @@ class Certificate:
             if stamps == self._seen:
                 return
             self._newest = {protocol: self._read(protocol) for protocol in self._newest}
-            self._seen = stamps
+            self._seen, self._renewed = stamps, time.time()
         except PolicyEngineError as refused:
             log.error("certificate.not-read", where=refused.where, message=refused.message)
         else:
@@ -100,6 +106,8 @@ class Certificate:
             except OSError:  # ssl.SSLError is one
                 raise StartRefused("must be certificates of authorities in PEM", where=_AUTHORITIES) from None
             context.verify_mode = ssl.CERT_REQUIRED
+            context.options |= ssl.OP_NO_TICKET  # clients keep tickets, and a resumed session shows no certificate
+            context.num_tickets = 0
         return context
 
 

@@ -201,6 +201,36 @@ def test_where_clients_need_a_certificate_nobody_else_gets_in(
                     decided(running, authority.trusted(own))
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_session_of_before_does_not_outlive_its_authority(
+    authority: Authority, folder: Path, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    """Who was let in by an authority that was taken out since is not let in again by resuming."""
+    files, trusted = authority.signed("resumed"), tmp_path / "trusted.pem"
+    trusted.write_bytes(authority.file.read_bytes())
+    client = authority.trusted(authority.signed("client"))
+    client.maximum_version = version
+
+    def asked(session: ssl.SSLSession | None = None) -> ssl.SSLSession | None:
+        connection = socket.create_connection(("127.0.0.1", running.port), timeout=10)
+        with client.wrap_socket(connection, server_hostname="127.0.0.1", session=session) as tls:
+            tls.sendall(b"GET /healthz HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+            answer = tls.recv(100)
+            if not answer:
+                raise ConnectionError("closed without an answer")
+            assert answer.startswith(b"HTTP/1.1 200")
+            return tls.session
+
+    settings = {"tls_certificate": files.certificate, "tls_key": files.key, "tls_client_authorities": trusted}
+    with serving(tmp_path, **settings) as running:
+        session = asked()
+        trusted.write_bytes(Authority(folder, "successor").file.read_bytes())
+        running.server._certificate.look()
+        for brought in (session, None):
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                asked(brought)
+
+
 def _files(authority: Authority, folder: Path) -> dict[str, Path]:
     good, locked = authority.signed("good"), authority.signed("locked", password=b"made-up")
     noise = folder / "noise.pem"
