@@ -158,6 +158,8 @@ class Keys:
         # The ids are fixed, so that of two processes that try this at once the second meets a row that exists.
         numbered = {f"first-{number}": request for number, request in enumerate(requests, start=1)}
         writes, issued = self.genesis(numbered)
+        for write in writes:
+            validate_owner(write.document or {}, rows, self._store.now())
         self._store.change(Change("genesis", {"keys": [key.id for key in issued]}, writes, raises_epoch=True))
         return issued
 

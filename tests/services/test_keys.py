@@ -91,6 +91,16 @@ def test_first_keys_beside_a_service(tmp_path: Path) -> None:
     house.close()
 
 
+@pytest.mark.parametrize("name", ["gateway", "Gateway"])
+def test_first_keys_take_no_services_name(tmp_path: Path, name: str) -> None:
+    """What is a service on one key is no person on another, in whatever capitals, on the first keys either."""
+    house = open_house(tmp_path, {"gateway": PEOPLE["gateway"]})
+    with pytest.raises(Conflict, match="principal"):
+        house.keys.create_first(["ada", name])
+    assert [row.document["principal"]["id"] for row in house.store.rows("keys")] == ["gateway"]
+    house.close()
+
+
 def test_a_key_works_only_once_approved(house: House) -> None:
     """A proposed key is unknown; approved it is its principal's, with what was asked and who asked and approved."""
     request = KeyRequest(
