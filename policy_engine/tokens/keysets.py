@@ -213,10 +213,15 @@ class UrlKeys:
         clock: Callable[[], float] = time.monotonic,
         limits: Limits = LIMITS,
     ) -> None:
-        parts = urlsplit(url)
+        wrong = InputRefused("must be one https URL without user or fragment", where="the URL of the key set")
+        try:
+            parts = urlsplit(url)
+            self._port = parts.port
+        except ValueError:  # no port, or no address
+            raise wrong from None
         if parts.scheme != "https" or not parts.hostname or parts.username or parts.fragment:
-            raise InputRefused("must be one https URL without user or fragment", where="the URL of the key set")
-        self._host, self._port = parts.hostname, parts.port
+            raise wrong
+        self._host = parts.hostname
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._tls = tls
         self._clock = clock

@@ -79,6 +79,9 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a set that is not there": (changed(jwks="missing.json"), "issuer 1: jwks: cannot be read"),
     "a set without keys": (changed(jwks="empty.json"), "issuer 1: jwks: holds no public key"),
     "a URL without TLS": (changed(jwks="http://issuer.example/jwks"), "issuer 1: jwks: must be one https URL"),
+    "a URL with a port that is none": (changed(jwks="https://issuer.example:99999/jwks"), "jwks: must be one https"),
+    "a URL with a port of letters": (changed(jwks="https://issuer.example:tls/jwks"), "jwks: must be one https"),
+    "a URL with half an address": (changed(jwks="https://[::1/jwks"), "issuer 1: jwks: must be one https URL"),
     "the second is wrong": ([*changed(), *changed(issuer="https://b.example", claim="")], "issuer 2: claim"),
     "too large": (b" " * (LIMITS.document_bytes + 1), "larger than"),
 }  # fmt: skip
