@@ -109,6 +109,9 @@ FORGED = {
     "no subject": token(claims(sub=None)),
     "the subject is a number": token(claims(sub=7)),
     "an empty subject": token(claims(sub="")),
+    "half a character in the subject": token(claims(sub="al\ud800ice")),
+    "a line end in the subject": token(claims(sub="alice\n")),
+    "half a character in the tenant": token(claims(tenant="\udfff")),
     "an endless subject": token(claims(sub="a" * 257)),
     "no tenant": token(claims(tenant=None)),
 }
