@@ -5,6 +5,8 @@ Rules of the room:
 - No redirect is followed, no proxy or password file of the environment is used: the key goes where it was meant to go.
 - Only 200 with JSON, not compressed, is an answer. What is longer than its bound is dropped unread.
 - A connection that the server had closed meanwhile is no failure: the question is sent once more, in the same time.
+- Each question has an id of its own, which the engine sends back: an answer that names another's is none. A proxy that
+  repeats an answer on a kept connection, or keeps it, would otherwise answer the next question with it.
 Left to others: what the bytes mean (`reading`), whether to send at all (`breaker`).
 """
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import ssl
 from collections.abc import Mapping
 from typing import Any, Final
@@ -24,6 +27,9 @@ from policy_engine.limits import Limits
 REFUSED: Final = "engine.refused"
 UNREACHABLE: Final = "engine.unreachable"
 UNREADABLE: Final = "engine.answer-unreadable"
+_QUESTION: Final = "policy-engine-question-"
+"""How the ids of questions begin. A proxy before the engine may put one of its own in their place, not one of these."""
+
 _LATER: Final = (408, 425, 429)
 _STEP_SHARE: Final = 0.9
 """What a single step (connecting, one read) may take of an exchange's time: whoever times out by itself cleans up."""
@@ -71,11 +77,15 @@ class Exchange:
             raise Unanswered(UNREACHABLE, failure=True) from None
 
     async def _send(self, path: str, content: bytes, seconds: float) -> bytes:
-        headers = {"Content-Type": "application/json"}
+        id = _QUESTION + secrets.token_hex(16)
+        headers = {"Content-Type": "application/json", "X-Request-ID": id}
         step = seconds * _STEP_SHARE
         async with self._client.stream(
             "POST", self._base + path, content=content, headers=headers, timeout=step
         ) as response:
+            told = response.headers.get("x-request-id", id)
+            if told != id and _QUESTION in told:
+                raise Unanswered(UNREADABLE, failure=True)
             if response.status_code != 200:
                 away = response.status_code >= 500 or response.status_code in _LATER
                 raise Unanswered(UNREACHABLE if away else REFUSED, failure=away)

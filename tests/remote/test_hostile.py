@@ -237,6 +237,36 @@ def test_a_connection_that_was_closed_meanwhile_is_no_failure() -> None:
         assert all(engine.decide(**ASKED) for _ in range(20))
 
 
+def told(asked: bytes) -> str:
+    """Return the header that names a question, as the engine sends it back."""
+    (line,) = (line for line in asked.split(b"\r\n") if line.lower().startswith(b"x-request-id:"))
+    return line.decode() + "\r\n"
+
+
+def test_an_answer_to_another_question_is_none() -> None:
+    """One that was sent twice waits on a kept connection for the next question, which nobody has recorded.
+
+    Control: policy_engine/remote/exchange.py: `if told != id and _QUESTION in told:`
+    """
+    given: list[bytes] = []
+
+    def twice(connection: socket.socket, asked: bytes) -> None:
+        given.append(answer(yes(id=f"d-{len(given)}"), more=told(asked)))
+        connection.sendall(given[-1] * (2 if len(given) == 1 else 1))
+
+    with hostile(twice) as server, PolicyEngine.connect(server.url, key=KEY) as engine:
+        found = [engine.decide(**ASKED) for _ in range(3)]
+    assert [decision.id for decision in found if decision] == ["d-0", "d-2"]
+    assert [decision.reasons[0].code for decision in found if not decision] == ["engine.answer-unreadable"]
+
+
+@pytest.mark.parametrize("more", ["", "x-request-id: 6f0c5c5a-2f6a-4f43-9d53-8a1c36c0a8a1\r\n"])
+def test_a_proxy_may_leave_out_or_replace_the_id_of_a_question(more: str) -> None:
+    """As Envoy and nginx do, each with an id of its own: that names no other question of ours."""
+    with hostile(sending(answer(yes(), more=more))) as server, PolicyEngine.connect(server.url, key=KEY) as engine:
+        assert engine.decide(**ASKED)
+
+
 @pytest.mark.parametrize(
     ("url", "key"),
     [
