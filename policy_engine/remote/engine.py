@@ -206,10 +206,14 @@ def _timeout(seconds: Any) -> float:
     return seconds
 
 
-def _address(url: Any, key: Any, tls: ssl.SSLContext | None, cleartext: bool) -> Address:
+def _address(url: Any, key: Any, tls: Any, cleartext: Any) -> Address:
     """Return the address. Raises `InputRefused`; the key is never in what it says."""
     if not isinstance(key, str) or not key or not key.isascii() or not key.isprintable() or " " in key:
         raise InputRefused("must be an API key or token: printable ASCII without spaces", where="key")
+    if not (tls is None or isinstance(tls, ssl.SSLContext)):
+        raise InputRefused("must be an ssl.SSLContext, or None for the authorities of the system", where="tls")
+    if not isinstance(cleartext, bool):
+        raise InputRefused("must be True or False", where="cleartext")
     if isinstance(url, str) and (not url.isprintable() or " " in url):
         raise InputRefused("must hold no spaces, line breaks or other control characters", where="url")
     try:

@@ -302,6 +302,22 @@ def test_a_timeout_that_bounds_nothing_is_refused(seconds: Any) -> None:
         PolicyEngine.connect("https://pdp.example", key=KEY, timeout_seconds=seconds)
 
 
+@pytest.mark.parametrize(
+    ("url", "given"),
+    [
+        ("https://pdp.example", {"tls": False}),
+        ("https://pdp.example", {"tls": True}),
+        ("https://pdp.example", {"tls": "authorities.pem"}),
+        ("http://pdp.example", {"cleartext": "no"}),
+        ("http://pdp.example", {"cleartext": 1}),
+    ],
+)
+def test_what_says_how_a_key_is_sent_is_of_its_own_type(url: str, given: dict[str, Any]) -> None:
+    """To the library `tls=False` would mean that any certificate will do, and text from a variable is true."""
+    with pytest.raises(InputRefused, match=next(iter(given))):
+        PolicyEngine.connect(url, key=KEY, **given)
+
+
 def test_clear_text_has_to_be_said() -> None:
     """Where a mesh encrypts, the address may be http; nothing is sent by connecting."""
     PolicyEngine.connect("http://pdp.example:8181", key=KEY, cleartext=True).close()
