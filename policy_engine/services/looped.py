@@ -12,6 +12,7 @@ Left to others: patience, retries, gaps (`services.record`), what durable means 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -146,3 +147,29 @@ class LoopCommitter(LoopWaker):
     def _committed(self, jobs: list[Job]) -> None:
         self._cycle()  # the next commit first, so that the disk does not wait for answers to be sent
         self._resolve(jobs)
+
+
+class LoopCommitters:
+    """The committers of all event loops, each of which may run in a thread of its own."""
+
+    def __init__(self, answer_seconds: float, way: Way) -> None:
+        self._answer_seconds = answer_seconds
+        self._way = way
+        self._lock = threading.Lock()
+        self._of: dict[asyncio.AbstractEventLoop, LoopCommitter] = {}
+
+    def of(self, loop: asyncio.AbstractEventLoop) -> LoopCommitter:
+        """Return the committer of a loop, and let go of those whose loop was closed when it is a new one."""
+        found = self._of.get(loop)
+        if found is not None:
+            return found
+        with self._lock:
+            for closed in [known for known in self._of if known.is_closed()]:
+                del self._of[closed]
+            return self._of.setdefault(loop, LoopCommitter(loop, self._answer_seconds, self._way))
+
+    @property
+    def queued(self) -> int:
+        """Return how many drafts wait with all of them."""
+        with self._lock:
+            return sum(committer.queued for committer in self._of.values())

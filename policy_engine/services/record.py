@@ -33,7 +33,7 @@ from policy_engine.services.committing import CommitThread
 from policy_engine.services.datakeys import DataKeys, Tags
 from policy_engine.services.drafts import DecisionDraft, NoteDraft
 from policy_engine.services.gap import Gap
-from policy_engine.services.looped import LoopCommitter, Way
+from policy_engine.services.looped import LoopCommitters, Way
 from policy_engine.services.receipts import ReceiptedBatch, ReceiptKey
 from policy_engine.services.waiting import AnyDraft, Job, Result, Stale, ThreadWaker, Written, wake
 from policy_engine.store.interfaces import Committed, Moved, State, Store
@@ -80,9 +80,8 @@ class Recorder:
         self._written_at = 0.0
         self._closed = False
         self._halted: LogForked | None = None
-        self._wakers: dict[asyncio.AbstractEventLoop, LoopCommitter] = {}
         self._commits = CommitThread()
-        self._way = Way(
+        way = Way(
             store=store,
             commits=self._commits,
             patiently=self._submit,
@@ -91,6 +90,7 @@ class Recorder:
             receipted=self._receipted,
             batch_entries_count=limits.batch_entries_count,
         )
+        self._loops = LoopCommitters(limits.answer_seconds, way)
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
@@ -164,11 +164,7 @@ class Recorder:
 
     async def write_async(self, drafts: Sequence[AnyDraft], state: State) -> list[Result]:
         """The same, waiting on the running event loop."""
-        loop = asyncio.get_running_loop()
-        waker = self._wakers.get(loop)
-        if waker is None:
-            self._wakers = {known: old for known, old in self._wakers.items() if not known.is_closed()}
-            waker = self._wakers[loop] = LoopCommitter(loop, self._limits.answer_seconds, self._way)
+        waker = self._loops.of(asyncio.get_running_loop())
         job = Job(drafts, state, waker)
         future = waker.wait_for(job)
         try:
@@ -217,7 +213,7 @@ class Recorder:
     @property
     def queued(self) -> int:
         """Return how many entries wait for their commit."""
-        return self._queued + sum(waker.queued for waker in self._wakers.values())
+        return self._queued + self._loops.queued
 
     @property
     def away(self) -> bool:

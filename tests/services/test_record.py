@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from policy_engine.core.facts import Location
 from policy_engine.errors import StoreUnavailable
 from policy_engine.ledger.encoding import parse_public
 from policy_engine.limits import LIMITS
+from policy_engine.services.looped import LoopCommitter
 from policy_engine.services.record import Recorder, Stale, Written
 from policy_engine.store.interfaces import Change, Write
 from tests.services.evidencesamples import ENDLESS, PEP, VAULT, Desk, open_desk
@@ -445,3 +446,45 @@ def test_a_loop_that_went_away_does_not_stop_the_recorder(desk: Desk) -> None:
     for _ in range(5):
         asyncio.run(leave())
     assert isinstance(desk.decide(desk.evaluation())[0], Written)
+
+
+class Looked(asyncio.SelectorEventLoop):
+    """An event loop that calls something the next time that somebody looks whether it is closed."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def is_closed(self) -> bool:
+        """Return whether it is, after the call."""
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return super().is_closed()
+
+
+def test_event_loops_of_many_threads_begin_at_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one thread's new loop looks for closed ones, that of another is put beside them: both get their entries."""
+    found: list[object] = []
+    begun, looked = threading.Event(), threading.Event()
+    make = LoopCommitter.__init__
+
+    async def write() -> None:
+        draft = desk.recorder.decision(desk.evaluation(), PEP, 1)
+        found.extend(await desk.recorder.write_async([draft], desk.state))
+
+    def made(*arguments: Any) -> None:
+        make(*arguments)
+        if threading.current_thread() is other:
+            kept.meanwhile = lambda: (looked.set(), other.join(0.2))
+            begun.set()
+            looked.wait(0.2)
+
+    kept = Looked()
+    kept.run_until_complete(write())
+    other = threading.Thread(target=lambda: asyncio.run(write()))
+    monkeypatch.setattr(LoopCommitter, "__init__", made)
+    other.start()
+    assert begun.wait(5)
+    asyncio.run(write())
+    other.join()
+    kept.close()
+    assert [type(result) for result in found] == [Written] * 3
