@@ -60,6 +60,11 @@ class Heard:
         with self._lock:
             self._begin_anew(None)
 
+    def renew(self) -> None:
+        """Begin anew in a forked process: a thread that is not here may have had the lock, with its work half done."""
+        self._lock = Lock()
+        self.doubt()
+
     def take(self, event: str, data: Mapping[str, Any]) -> None:
         """Take an event of the stream; one that cannot be read, or does not follow what is known, is a doubt."""
         epoch = data.get("epoch")

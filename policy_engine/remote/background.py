@@ -54,6 +54,10 @@ class Background:
             return True
         return False
 
+    def renew(self) -> None:
+        """Take a lock of its own in a forked process: a thread that is not here may have the other."""
+        self._lock = Lock()
+
     def close(self, last: Callable[[], Awaitable[None]]) -> None:
         """Run `last` on the loop, end it, and wait for the thread. Closing twice is no error."""
         with self._lock:

@@ -19,6 +19,7 @@ from concurrent.futures import CancelledError as Cancelled
 from threading import Lock
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 from policy_engine.client.clock import budget_clock
 from policy_engine.client.connection import Address
@@ -36,6 +37,8 @@ from policy_engine.remote.exchange import UNREACHABLE, Exchange
 from policy_engine.remote.holds import Holds, RemoteHold
 
 T = TypeVar("T")
+_OPEN: Final[WeakSet[RemoteEngine]] = WeakSet()
+"""The engines of this process, for whoever is forked from it."""
 _GRACE_SECONDS: Final = 1.0
 """How much longer than an exchange may last a thread waits for its end; after that it is a deny."""
 
@@ -62,6 +65,8 @@ class RemoteEngine:
         self._listener: Listener | None = None
         self._listening_process = -1
         self._background = Background(self._begin)
+        self._holds: Holds | None = None
+        _OPEN.add(self)
 
     def decide(self, request: Request, *, explained: bool = False) -> Decision:
         """Return the decision, or a deny that names why there is none. Nobody explains over HTTP beyond the reasons."""
@@ -124,6 +129,14 @@ class RemoteEngine:
         if listener is not None and self._listening_process == os.getpid():
             listener.close()
 
+    def renew(self) -> None:
+        """Wait for no thread of the process that this one was forked from: its locks stay as they were, for ever."""
+        self._lock = Lock()
+        self._background.renew()
+        self._heard.renew()
+        if self._holds is not None:
+            self._holds.renew()
+
     def _begin(self) -> None:
         """Make what lives on the loop; in a forked process anew."""
         limits = self._limits
@@ -134,7 +147,8 @@ class RemoteEngine:
         self._holds = Holds(self._asker, self._heard, self, limits)
 
     async def _end(self) -> None:
-        self._holds.end_all()
+        if self._holds is not None:
+            self._holds.end_all()
         await self._exchange.close()
 
     async def _decided(self, parts: Sequence[Sequence[Request]]) -> list[Decision]:
@@ -193,7 +207,8 @@ class RemoteEngine:
 
     def _watch(self, hold: RemoteHold) -> None:
         """Watch a hold, and follow the stream of revocations from the first one on. On the loop."""
-        self._holds.add(hold)
+        if self._holds is not None:
+            self._holds.add(hold)
         with self._lock:
             if self._listener is None or self._listening_process != os.getpid():
                 self._listening_process = os.getpid()
@@ -239,3 +254,11 @@ def _is_this_machine(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _renew() -> None:
+    for each in list(_OPEN):
+        each.renew()
+
+
+os.register_at_fork(after_in_child=_renew)

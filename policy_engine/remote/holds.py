@@ -80,6 +80,10 @@ class RemoteHold:
             with suppress(Exception):  # one who cannot be told keeps nobody else from being told
                 call()
 
+    def renew(self) -> None:
+        """Take a lock of its own in a forked process: a thread that is not here may have the other."""
+        self._lock = Lock()
+
     def close(self) -> None:
         """Say that the allow is in use no longer."""
         with self._lock:
@@ -118,6 +122,11 @@ class Holds:
         """End every hold: the engine is closed."""
         for hold in tuple(self._held):
             hold.end(unanswered(UNREACHABLE, hold.request))
+
+    def renew(self) -> None:
+        """Let whoever looks at a hold in a forked process wait for nobody; it ends with its budget there."""
+        for hold in tuple(self._held):
+            hold.renew()
 
     async def _look(self) -> None:
         while self._held:

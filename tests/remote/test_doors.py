@@ -185,6 +185,41 @@ def test_a_forked_process_asks_on_connections_of_its_own(served: Served) -> None
     assert done.stdout.strip() == "both", done.stderr
 
 
+FORKED_BUSY = """
+import os, sys, threading, policy_engine
+engine = policy_engine.PolicyEngine.connect(sys.argv[1], key=sys.argv[2])
+asked = dict(subject="alice", model="fable-5", action="infer", tenant="acme", location="US")
+held = engine.hold(engine.decide(**asked))
+own = engine._asked
+busy, done = threading.Event(), threading.Event()
+def work():
+    with own._lock, own._background._lock, own._heard._lock, held._lock:
+        busy.set()
+        done.wait()
+threading.Thread(target=work).start()
+busy.wait()
+child = os.fork()
+if child == 0:
+    held.close()
+    engine.hold(engine.decide(**asked)).close()
+    os._exit(0 if engine.decide(**asked) else 1)
+done.set()
+until = threading.Timer(10, os.kill, (child, 9))
+until.start()
+assert os.waitpid(child, 0)[1] == 0, "the child waits for a thread that it has not"
+until.cancel()
+engine.close()
+print("both")
+"""
+
+
+def test_a_process_that_is_forked_while_another_thread_asks_waits_for_nobody(served: Served) -> None:
+    """Of the first process's threads only the one that forked is there: what the others had locked stays locked."""
+    command = [sys.executable, "-c", FORKED_BUSY, f"http://127.0.0.1:{served.port}", served.keys["gateway"]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout.strip() == "both", done.stderr
+
+
 HELD_IN_BOTH = """
 import os, sys, threading, time, policy_engine
 engine = policy_engine.PolicyEngine.connect(sys.argv[1], key=sys.argv[2])
