@@ -188,7 +188,8 @@ class PolicyEngine:
 
         Models are ids or aliases, or mappings with an `id` (as in `/v1/models`). Each is decided, so each has an entry
         and a listing shows exactly what could be called; an id that could not be asked for is left out. Raises
-        `StoreUnavailable` where one of them was not decided: a listing without it would say that it may not be used.
+        `StoreUnavailable` where one of them was not decided: a listing without it would say that it may not be used;
+        and `InputRefused` for a single model in the place of a listing.
         """
         listing = Filtering(models, request_of(subject=subject, model=ANY, action=action, **more))
         return listing.allowed(self._asked.decide_many(listing.requests))

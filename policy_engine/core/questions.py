@@ -115,7 +115,12 @@ class Filtering(Generic[M]):
     """A listing of models that is narrowed to what is allowed: `requests` are asked, `allowed` takes their answers."""
 
     def __init__(self, models: Iterable[M], request: Request) -> None:
-        """`request` is asked for each model of the listing that could be asked for, once."""
+        """`request` is asked for each model of the listing that could be asked for, once.
+
+        Raises `InputRefused` for one model in the place of several: its letters or members are models that nobody has.
+        """
+        if isinstance(models, str | bytes | Mapping):
+            raise InputRefused("must be several: a list of ids, or of mappings with an id", where="models")
         self._models = list(models)
         ids = dict.fromkeys(id for model in self._models if (id := _id_of(model)) is not None)
         self.requests = [replace(request, model=id) for id in ids]

@@ -15,7 +15,7 @@ from policy_engine.bootstrap import copy_template
 from policy_engine.core.decision import Reason
 from policy_engine.core.questions import ANY, Filtering, request_of
 from policy_engine.core.reasonclasses import CLASSES, Why
-from policy_engine.errors import EngineUnavailable, StoreUnavailable
+from policy_engine.errors import EngineUnavailable, InputRefused, StoreUnavailable
 from policy_engine.inprocess import InProcess
 from tests.api.served import POLICIES
 from tests.conftest import SampleDatabase
@@ -71,6 +71,15 @@ def test_a_deny_is_left_out() -> None:
     for code in ("no-rule-allows", "model.unknown", "orders.unreadable", "extra.rule"):
         with hostile(denying(code)) as server, PolicyEngine.connect(server.url, key=KEY) as engine:
             assert engine.filter_models(["open-1", "fable-5"], **WHO) == ["open-1"]
+
+
+@pytest.mark.parametrize("models", ["fable-5", b"fable-5", {"id": "fable-5"}])
+def test_one_model_in_the_place_of_several_is_refused(models: Any) -> None:
+    """Its letters were asked for one by one, and an empty listing said that it may not be used."""
+    with hostile(denying("model.unknown")) as server, PolicyEngine.connect(server.url, key=KEY) as engine:
+        with pytest.raises(InputRefused, match="models"):
+            engine.filter_models(models, **WHO)
+        assert server.asked == []
 
 
 @pytest.fixture
