@@ -5,6 +5,7 @@ Rules of the room:
   release keeps serving.
 - Proposing to publish stores the content, which has no effect by being there; only a published release may be
   activated, and an activation that finds another release active than the one it was proposed under fails.
+- No activation takes a model from a switch or directive that stands (`reach`), also one that comes meanwhile.
 - The first release of an empty database is part of its genesis.
 Left to others: what a release is (`rules`), compiled releases in memory (`releases`), when to change over (`decide`).
 """
@@ -24,6 +25,7 @@ from policy_engine.rules.release import digests_of
 from policy_engine.services.approvals import Approvals, Effect
 from policy_engine.services.permissions import Caller, acting_person, require_unbounded
 from policy_engine.services.proposals import Proposal
+from policy_engine.services.reach import require_reach
 from policy_engine.services.releases import ReleaseLoader, read_files
 from policy_engine.store.interfaces import Change, Row, Store, Write
 
@@ -89,7 +91,8 @@ class Publish:
     def activate(self, principal: Principal, hash: str, note: str = "") -> Proposal:
         """Propose to make a published release the active one.
 
-        Raises `NotFound` for a release that is not stored, `Conflict` for one that is not published or is active.
+        Raises `NotFound` for a release that is not stored, `Conflict` for one that is not published, is active, or
+        would open what a switch or directive stops.
         """
         caller = acting_person(self._store, principal, "policy:write")
         require_unbounded(caller)
@@ -98,7 +101,7 @@ class Publish:
             raise Conflict("this release is stored and not published yet; have its publication approved first")
         if self._store.state().release == hash:
             raise Conflict("this release is active already")
-        self._releases.stored(self._store, hash)
+        self._require_reach(hash, caller.at)
         return self._approvals.propose(
             caller, "release.activate", {"hash": hash}, (("releases", hash, row.revision),), note=note
         )
@@ -166,8 +169,21 @@ class Publish:
 
     def _activated(self, proposal: Proposal, approver: Caller) -> Effect:
         hash = proposal.payload["hash"]
-        self._releases.stored(self._store, hash)
-        return Effect("release.activated", {}, (), activate=hash)
+        epoch = self._store.state().epoch  # an order that comes behind it is looked at in the next attempt
+        self._require_reach(hash, approver.at)
+        return Effect("release.activated", {}, (), activate=hash, expect_epoch=epoch)
+
+    def _require_reach(self, hash: str, at: int) -> None:
+        """Refuse a release that does not load, or under which an order that stands would stop less."""
+        release = self._releases.stored(self._store, hash)
+        active = self._store.state().release
+        if active is None:
+            return
+        try:
+            old = self._releases.stored(self._store, active)
+        except LoadRefused:
+            return  # nothing is decided under a release that does not load, and another must be able to follow it
+        require_reach(self._store, old, release, at)
 
 
 def _document(release: AnyRelease, note: str, at: int) -> dict[str, Any]:

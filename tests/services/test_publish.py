@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pysqlite3 import dbapi2
 
+from policy_engine.core.plain import AnyRelease
 from policy_engine.errors import Conflict, InputRefused, LoadRefused, NotFound, NotPermitted, TooLarge
 from policy_engine.limits import Limits
 from policy_engine.rules.release import load_release, read_folder
@@ -19,6 +20,8 @@ from policy_engine.services.publish import Publish
 from policy_engine.services.releases import ReleaseLoader, read_files
 from policy_engine.services.vocabulary import ANYTHING, vocabulary_of
 from policy_engine.store.interfaces import Change
+from policy_engine.store.registerinterfaces import RegisterReader
+from tests.rules.plainfolders import folder
 from tests.services.governed import House, open_house
 
 FOLDER = Path(__file__).parents[2] / "policies"
@@ -38,7 +41,7 @@ def another(number: int = 1) -> dict[str, bytes]:
 @pytest.fixture
 def released(tmp_path: Path) -> Iterator[House]:
     """Offer the services on a database whose genesis activated the sample release."""
-    house = open_house(tmp_path, release=False)
+    house = open_house(tmp_path, release=False, releases=ReleaseLoader())
     first = house.publish.genesis_release(sample(), "the sample")
     house.store.change(Change("genesis", {}, first.writes, raises_epoch=True, activate=first.hash, blobs=first.blobs))
     yield house
@@ -166,6 +169,137 @@ def test_what_cannot_be_activated(released: House) -> None:
     for read in (released.publish.activate, released.publish.show, released.publish.files):
         with pytest.raises(NotFound):
             read(released["olga"], "sha256:" + "00" * 32)
+
+
+ALIAS = b'aliases = ["fable-latest"]\n'
+"""The line that makes `fable-latest` mean `fable-5` in the sample's catalogue."""
+
+TAKEN = {
+    "the alias is gone": (ALIAS, b""),
+    "the alias moved": (b'id = "fable-5-1"\n', b'id = "fable-5-1"\n' + ALIAS),
+    "another family": (b'family = "fable"', b'family = "tale"'),
+    "another tier": (b"tier = 4", b"tier = 3"),
+    "no base": (b'base = ["fable-5"]\n', b""),
+}
+"""Changes of a catalogue that take a model from an order, by what they do."""
+
+TUNED = (
+    b'\n[[model]]\nid = "tuned"\ntier = 5\nstatus = "available"\nfamily = "own"\nbase = ["fable-5"]\n'
+    b'permitted_serving_regions = ["US"]\nnationality_test = "EAR"\n'
+)
+EASED = {"models": ["fable-latest"], "who": "lab_foreign_national_employees"}
+
+
+def edited(change: str) -> dict[str, bytes]:
+    """Return the sample release with a derivative of `fable-5`, changed in one way."""
+    old, new = TAKEN[change]
+    catalogue = sample()["models.toml"] + TUNED
+    if change == "the alias moved":
+        catalogue = catalogue.replace(ALIAS, b"")
+    return {**sample(), "models.toml": catalogue.replace(old, new)}
+
+
+def published(house: House, files: Mapping[str, bytes]) -> str:
+    """Return the hash of a release that two have published."""
+    proposal = house.publish.publish(house["olga"], files)
+    approved(house, proposal.id)
+    return str(proposal.payload["hash"])
+
+
+def with_derivative(house: House) -> None:
+    """Make the sample release with a derivative of `fable-5` the active one."""
+    hash = published(house, {**sample(), "models.toml": sample()["models.toml"] + TUNED})
+    approved(house, house.publish.activate(house["olga"], hash).id)
+
+
+@pytest.mark.parametrize(
+    ("change", "order"),
+    [
+        ("the alias is gone", {"models": ["fable-latest"]}),
+        ("the alias moved", {"models": ["fable-latest"], "actions": ["infer"]}),
+        ("another family", {"families": ["fable"]}),
+        ("another tier", {"tiers": [4]}),
+        ("no base", {"models": ["fable-5"]}),
+        ("the alias is gone", {"id": "d", "models": ["fable-latest"], "blocks": ["foreign_person"]}),
+        ("no base", {"id": "d", "models": ["fable-5"], "blocks": ["foreign_person"]}),
+        (
+            "the alias moved",
+            {
+                "id": "d",
+                "models": ["fable-5", "fable-5-1"],
+                "blocks": ["foreign_person"],
+                "exempts": [EASED],
+            },
+        ),
+    ],
+)
+def test_no_activation_takes_a_model_from_an_order(released: House, change: str, order: dict[str, object]) -> None:
+    """A release under which a standing order stops less is refused, at its proposal and at its approval."""
+    with_derivative(released)
+    hash = published(released, edited(change))
+    before = released.publish.activate(released["olga"], hash)
+    if "id" in order:
+        receipt = released.orders.receive(released["olga"], "directive", order)
+        if receipt.proposal is not None:
+            approved(released, receipt.proposal)
+    else:
+        released.switches.engage(released["olga"], "stop", order, "a letter")
+    active = released.store.state().release
+    with pytest.raises(Conflict, match=r"under this release|this release gives to another"):
+        approved(released, before.id)
+    with pytest.raises(Conflict, match="propose the activation again"):
+        released.publish.activate(released["olga"], hash)
+    assert released.store.state().release == active
+
+
+def test_an_order_that_keeps_its_reach_holds_up_no_activation(released: House) -> None:
+    """What stays stopped, what the release knows no more, and an order that is over stand in nobody's way."""
+    with_derivative(released)
+    released.switches.engage(released["olga"], "own", {"models": ["fable-5"]}, "a letter")
+    released.switches.engage(released["olga"], "alias", {"models": ["fable-latest"]}, "a letter")
+    gone = edited("the alias is gone")
+    hash = published(released, gone)
+    with pytest.raises(Conflict, match="kill switch alias"):
+        released.publish.activate(released["olga"], hash)
+    approved(released, released.switches.release(released["olga"], "alias", "over").id)
+    approved(released, released.publish.activate(released["olga"], hash).id)
+    without = gone["models.toml"].replace(b'id = "fable-5"\n', b'id = "fable-old"\n').replace(TUNED, b"")
+    last = published(released, {**gone, "models.toml": without})
+    approved(released, released.publish.activate(released["olga"], last).id)
+    assert released.store.state().release == last
+
+
+def test_a_plain_folder_is_not_activated_over_a_directive(released: House) -> None:
+    """A plain Casbin folder consults no directive; over a switch on a model's own id it may follow, and be followed."""
+    hash = published(released, folder())
+    released.switches.engage(released["olga"], "own", {"models": ["fable-5"]}, "a letter")
+    activation = released.publish.activate(released["olga"], hash)
+    order = {"id": "d", "models": "all", "blocks": ["foreign_person"]}
+    released.orders.receive(released["olga"], "directive", order)
+    with pytest.raises(Conflict, match="directive d would block nothing"):
+        approved(released, activation.id)
+    approved(released, released.orders.end(released["olga"], "d", "over").proposal or "")
+    released.switches.engage(released["olga"], "tier", {"tiers": [5]}, "a letter")
+    approved(released, released.publish.activate(released["olga"], hash).id)
+    with pytest.raises(Conflict, match="kill switch tier stops the model"):
+        released.publish.activate(released["olga"], released.publish.list(LOCAL)[0].hash)
+
+
+def test_a_release_that_does_not_load_can_be_followed(released: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the active release is damaged nothing is decided, and no order that stands keeps another from following."""
+    hash, active = published(released, edited("the alias is gone")), released.store.state().release
+    released.switches.engage(released["olga"], "stop", {"models": ["fable-latest"]}, "a letter")
+    whole = ReleaseLoader.stored
+
+    def damaged(loader: ReleaseLoader, store: RegisterReader, wanted: str) -> AnyRelease:
+        """Return a stored release, and refuse the active one."""
+        if wanted == active:
+            raise LoadRefused("the stored content does not hash to its name", where=wanted)
+        return whole(loader, store, wanted)
+
+    monkeypatch.setattr(ReleaseLoader, "stored", damaged)
+    approved(released, released.publish.activate(released["olga"], hash).id)
+    assert released.store.state().release == hash
 
 
 def test_content_changed_behind_the_engines_back_is_not_activated(released: House, tmp_path: Path) -> None:
