@@ -38,7 +38,8 @@ def read_folder(path: Path | str) -> dict[str, bytes]:
     """
     root = Path(path)
     with readable(root):
-        if (root / POLICY_FILE).exists() and not (root / PACKS).exists():
+        # A link to packs that leads nowhere makes no plain folder: that would consult no person and no directive.
+        if (root / POLICY_FILE).exists() and not os.path.lexists(root / PACKS):
             return read_plain_folder(root)
         return packed.read_folder(root)
 

@@ -11,6 +11,7 @@ Left to others: packs (`rules.release`), which of both a folder is (`rules.folde
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -64,10 +65,11 @@ class RowsAdapter(Adapter):  # type: ignore[misc]  # casbin has no types
 def read_plain_folder(root: Path, limits: Limits = LIMITS) -> dict[str, bytes]:
     """Return the files of a plain folder. Raises `LoadRefused` for a file that is missing, unreadable or too large.
 
-    A file's size is asked for before it is read.
+    A file's size is asked for before it is read. A link that leads nowhere is no file that is absent: without its
+    catalogue or entities a folder would decide otherwise.
     """
     most = {POLICY_FILE: limits.policy_bytes, ENTITIES_FILE: limits.policy_bytes}
-    found = [name for name in (*NEEDED, *OPTIONAL) if name in NEEDED or (root / name).exists()]
+    found = [name for name in (*NEEDED, *OPTIONAL) if name in NEEDED or os.path.lexists(root / name)]
     return {name: read_within(root / name, name, most.get(name, limits.pack_bytes)) for name in found}
 
 

@@ -21,6 +21,7 @@ from policy_engine.rules.functions import add_functions
 from policy_engine.rules.stumbles import definition_among, refuse_missing
 
 LEGACY_DISTRIBUTION: Final = "casbin"
+_RETURN_ALONE: Final = re.compile(r"\r(?!\n)")
 _UNREAD: Final = re.compile(r"parse the content error : line (\d+)")
 
 
@@ -54,6 +55,9 @@ def stock_enforcer(model: Any, policy: Any = None) -> Any:
 def read_model(text: str, where: str) -> Any:
     """Return the Casbin model that a text describes. Raises `LoadRefused` for what Casbin cannot read."""
     silence()
+    if alone := _RETURN_ALONE.search(text):  # a file is read with a new line there, a text is not
+        message = "the line holds a carriage return that ends no line; save the file with ordinary line ends"
+        raise LoadRefused(message, where=f"{where}:{text.count(chr(10), 0, alone.start()) + 1}")
     model = casbin.Model()
     try:
         model.load_model_from_text(text)

@@ -20,6 +20,7 @@ from policy_engine.rules.plain import load_plain, read_plain_folder
 from policy_engine.rules.plainmodel import read_plain_model
 from policy_engine.rules.plaintokens import read_tokens
 from policy_engine.rules.sources import release_hash
+from policy_engine.rules.stock import stock_enforcer
 from tests.rules.plainfolders import MODEL, POLICY, folder, loaded, with_effect, with_line, with_matcher
 from tests.rules.sample import files as sample_files
 
@@ -184,6 +185,29 @@ def test_a_folder_is_plain_without_packs(tmp_path: Path) -> None:
     (tmp_path / "model.conf").unlink()
     with pytest.raises(LoadRefused, match=r"^model.conf: the file cannot be read \(FileNotFoundError\)"):
         read_plain_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["models.toml", "entities.jsonl", "facets.toml", "packs"])
+def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path, name: str) -> None:
+    """A file that a folder means to have and that is not there is not passed over: less would be asked without it."""
+    for file, content in folder().items():
+        (tmp_path / file).write_bytes(content)
+    (tmp_path / name).symlink_to(tmp_path / "nowhere")
+    with pytest.raises(LoadRefused):
+        load_release(read_folder(tmp_path))
+
+
+def test_a_carriage_return_that_ends_no_line_is_refused(tmp_path: Path) -> None:
+    """A file is read with a new line there and a text is not: what is a comment here would be a matcher for Casbin."""
+    text = MODEL + "# the old one was\rm = r.obj == p.obj\n"
+    (tmp_path / "model.conf").write_bytes(text.encode())
+    (tmp_path / "policy.csv").write_text(POLICY)
+    stock = stock_enforcer(str(tmp_path / "model.conf"), str(tmp_path / "policy.csv"))
+    assert not stock.enforce("alice", "doc", "read") and loaded().judge(("alice", "doc", "read")).allowed
+    found = refused(folder(model=text))
+    assert found.startswith("model.conf:15: ") and "carriage return that ends no line" in found
+    ended = loaded(folder(model=MODEL.replace("\n", "\r\n")))
+    assert ended.judge(("alice", "doc", "read")).allowed
 
 
 def test_a_foreign_file_is_no_part_of_it() -> None:
