@@ -59,7 +59,8 @@ def _require_directive(directive: Directive, old: AnyRelease, new: AnyRelease) -
         if (before - after) if directive.exempts else (before and not after):
             raise Conflict(f"the directive {directive.id} reaches the model {id}, and under this release less; {mend}")
     for name in sorted(name for exempt in directive.exempts for name in exempt.models):
-        if new.catalogue.aliases.get(name, name) not in (name, old.catalogue.aliases.get(name, name)):
+        same = new.catalogue.aliases.get(name, name) == old.catalogue.aliases.get(name, name)
+        if not same and new.catalogue.find(name) is not None:  # a name that means nothing any more exempts nobody
             raise Conflict(
                 f"the directive {directive.id} exempts a model by the name {name}, which this release gives to "
                 f"another; {mend}"

@@ -179,6 +179,7 @@ TAKEN = {
     "the alias moved": (b'id = "fable-5-1"\n', b'id = "fable-5-1"\n' + ALIAS),
     "another family": (b'family = "fable"', b'family = "tale"'),
     "another tier": (b"tier = 4", b"tier = 3"),
+    "the alias became a model": (ALIAS, b""),
     "no base": (b'base = ["fable-5"]\n', b""),
 }
 """Changes of a catalogue that take a model from an order, by what they do."""
@@ -196,6 +197,8 @@ def edited(change: str) -> dict[str, bytes]:
     catalogue = sample()["models.toml"] + TUNED
     if change == "the alias moved":
         catalogue = catalogue.replace(ALIAS, b"")
+    if change == "the alias became a model":
+        catalogue += TUNED.replace(b'"tuned"', b'"fable-latest"')
     return {**sample(), "models.toml": catalogue.replace(old, new)}
 
 
@@ -230,6 +233,10 @@ def with_derivative(house: House) -> None:
                 "blocks": ["foreign_person"],
                 "exempts": [EASED],
             },
+        ),
+        (
+            "the alias became a model",
+            {"id": "d", "models": ["fable-5"], "blocks": ["foreign_person"], "exempts": [EASED]},
         ),
     ],
 )
