@@ -110,9 +110,17 @@ def _leaves(release: PlainRelease, roles: str, *sources: str) -> set[str]:
     return (_column(release, *sources) | {row[1] for row in groups}) - {row[2] for row in groups} - {_ANY}
 
 
-def is_complete(release: PlainRelease) -> bool:
-    """Return whether a listing holds all that there is to list: whether the folder says which entities there are."""
-    return bool(release.entities)
+def is_complete(release: PlainRelease, query: Query) -> bool:
+    """Return whether a search asks about all that there is: whether the folder says which entities there are.
+
+    It does not where rows name somebody who is no entity and read the id, or allow an action that they do not name.
+    """
+    if not release.entities:
+        return False
+    by_id = any(token.source in ("subject.id", "subject") for token in release.tokens)
+    named = _leaves(release, "g", "subject.id", "subject") if by_id and query.subject is None else set()
+    any_action = query.action is None and _ANY in _column(release, "action.name", "action")
+    return named <= {id for _, id in release.entities} and not any_action
 
 
 def public_word(release: PlainRelease, source: str, word: str | None) -> str | None:

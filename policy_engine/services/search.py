@@ -103,7 +103,7 @@ class Search:
             if evaluation.outcome is Outcome.ALLOW:
                 hits.append(_hit(request))
         release = snapshot.release
-        return tuple(hits), not isinstance(release, PlainRelease) or is_complete(release)
+        return tuple(hits), not isinstance(release, PlainRelease) or is_complete(release, query)
 
     def _candidates(self, query: Query, snapshot: Snapshot) -> Iterator[Request]:
         release = snapshot.release

@@ -339,6 +339,26 @@ def test_a_search_lists_entities_by_type(opened: Opened) -> None:
             assert asked(engine, request, LOCAL).allowed == ((kind, id, "document", action) in shown)
 
 
+@pytest.mark.parametrize(
+    ("line", "query", "complete"),
+    [
+        ("", Query(model="doc"), True),
+        ("g, bob, reader\n", Query(model="doc"), False),
+        ("g, bob, reader\n", Query(model="doc", subject="alice"), True),
+        ("p, bob, doc, read, allow\n", Query(model="doc"), False),
+        ("p, alice, doc, *, allow\n", Query(subject="alice"), False),
+        ("p, alice, doc, *, allow\n", Query(subject="alice", action="read"), True),
+    ],
+)
+def test_a_search_that_leaves_out_what_rows_name_is_not_complete(
+    opened: Opened, line: str, query: Query, complete: bool
+) -> None:
+    """Beside entities somebody whom rows name may be allowed, and an action that none names: a search says so."""
+    entities = "".join(f'{{"type": "person", "id": "{id}"}}\n' for id in ("alice", "mallory", "writer"))
+    engine = opened(folder(POLICY + line, entities_jsonl=entities))
+    assert engine.search.who_can(LOCAL, query).complete is complete
+
+
 def test_a_search_is_one_entry_without_words_of_the_caller(opened: Opened) -> None:
     """A search writes one entry; what only the caller named is not in its public part."""
     engine = opened(folder())
