@@ -15,7 +15,7 @@ from policy_engine.errors import NotAuthenticated
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.middleware.head import Head
 from policy_engine.middleware.subjects import PERSON, Subject
-from policy_engine.tokens.identity import is_issuer
+from policy_engine.tokens.identity import is_plain_text
 from policy_engine.tokens.keysets import key_source
 from policy_engine.tokens.verifying import TYPES, Tokens
 
@@ -52,7 +52,7 @@ class TokenSubjects:
 
     def _text(self, claims: Mapping[str, Any], name: str) -> str:
         value = claims.get(name)
-        if not is_issuer(value, self._limits):  # what a tenant's name may be as well
+        if not is_plain_text(value, self._limits.id_characters):
             raise NotAuthenticated("the token does not name whom it is about")
         return value
 

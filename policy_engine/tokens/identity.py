@@ -34,9 +34,14 @@ class TokenIdentity:
 
 def is_issuer(text: Any, limits: Limits = LIMITS) -> TypeGuard[str]:
     """Return whether something may be an issuer: a short text without control characters."""
-    return isinstance(text, str) and len(text) <= limits.id_characters and _PLAIN.fullmatch(text) is not None
+    return is_plain_text(text, limits.id_characters)
 
 
 def is_subject(text: Any, limits: Limits = LIMITS) -> TypeGuard[str]:
     """Return whether something may be a subject: the same, by the limit of subjects."""
-    return isinstance(text, str) and len(text) <= limits.token_subject_characters and _PLAIN.fullmatch(text) is not None
+    return is_plain_text(text, limits.token_subject_characters)
+
+
+def is_plain_text(value: Any, characters_max: int) -> TypeGuard[str]:
+    """Return whether something is a text that may be a name: not empty, not too long, without control characters."""
+    return isinstance(value, str) and len(value) <= characters_max and _PLAIN.fullmatch(value) is not None

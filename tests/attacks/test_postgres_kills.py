@@ -24,12 +24,13 @@ import pytest
 
 from policy_engine.errors import StoreUnavailable
 from policy_engine.ledger.encoding import parse_public
-from policy_engine.store.interfaces import Committed, Encoded, Moved
+from policy_engine.store.interfaces import Committed, Moved
 from policy_engine.store.pgsessions import Connection
 from policy_engine.store.postgres import PostgresStore
 from tests.attacks.cutting import CuttingLine
-from tests.postgresql import Server, expendable, wait_until_up
-from tests.store.samples import PostgresDatabase, Sample, genesis, put
+from tests.attacks.expending import draft, expendable_database, places
+from tests.postgresql import Server, wait_until_up
+from tests.store.samples import PostgresDatabase, Sample, put
 
 ROOT = Path(__file__).parents[2]
 WRITERS_COUNT = 3
@@ -46,24 +47,8 @@ Tell = Callable[[str], None]
 @pytest.fixture
 def database() -> Iterator[PostgresDatabase]:
     """A database on a server that may be stopped; whatever happened to it, its logs verify."""
-    made = PostgresDatabase(None, expendable())
-    genesis(made.open())
-    yield made
-    made.close()
-    findings = made.verify().findings
-    made.drop()
-    assert findings == ()
-
-
-def draft(store: PostgresStore) -> Sample:
-    """Return an allow of this moment."""
-    return Sample(store.state(), instant=store.now(), until=2**62, clock_set=False)
-
-
-def places(database: PostgresDatabase) -> list[tuple[str, int]]:
-    """Return the place of every entry there is."""
-    with database.server.admin(database.name) as session:
-        return [(str(log), int(seq)) for log, seq in session.execute("SELECT log_id, seq FROM policy_engine.entries")]
+    with expendable_database() as made:
+        yield made
 
 
 @dataclass
@@ -293,38 +278,6 @@ def test_an_interrupt_between_a_commit_and_its_answer(
     assert result.seqs == (1 if after else 0,)
 
 
-class Stopped(Sample):
-    """A draft whose process is stopped while its batch holds the fence."""
-
-    reached: threading.Event
-    goes_on: threading.Event
-
-    def encode(self, log_id: str, seq: int, at: int) -> Encoded:
-        self.reached.set()
-        assert self.goes_on.wait(20)
-        return super().encode(log_id, seq, at)
-
-
-def test_a_replica_that_is_stopped_holding_the_fence(database: PostgresDatabase) -> None:
-    """It keeps nobody from engaging a switch, and what it goes on with afterwards is fenced and not written."""
-    store, other = database.open(), database.open()
-    state = store.state()
-    stopped = Stopped(state, instant=store.now(), until=2**62, clock_set=False)
-    stopped.reached, stopped.goes_on = threading.Event(), threading.Event()
-    found: list[Committed | Moved] = []
-    thread = threading.Thread(target=lambda: found.append(store.append([stopped], state)))
-    thread.start()
-    assert stopped.reached.wait(20)
-    engaged = other.change(put("switches", "stop", 0))
-    stopped.goes_on.set()
-    thread.join()
-    (moved,) = found
-    assert isinstance(moved, Moved)
-    assert set(moved.stale.values()) == {"epoch"}
-    assert places(database)[-1:] == [(other.log_id, engaged.seqs[0])]
-    assert store.head() is None
-
-
 def test_a_lost_commit_meets_a_change(database: PostgresDatabase) -> None:
     """A batch that is tried again is fenced again: a change that came between makes it stale, and it is not written."""
     store, other = database.open(), database.open()
@@ -404,41 +357,6 @@ def test_a_wait_for_the_standby_that_is_given_up(database: PostgresDatabase, end
     after = store.append([draft(store)], state)
     assert isinstance(after, Committed)
     assert after.seqs == (1,)
-
-
-def test_a_server_that_hangs_holds_nobody_up(database: PostgresDatabase) -> None:
-    """Stopped (SIGSTOP), the server makes a read fail within its time, then at once, until it runs."""
-    server = database.server
-    assert server.folder is not None
-    store = database.open()
-    state = store.state()
-    with database.server.admin(database.name) as session:
-        row = session.execute(
-            "SELECT array_agg(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        ).fetchone()
-    assert row is not None
-    postmaster = int((server.folder / "data" / "postmaster.pid").read_text().split()[0])
-    stopped = [postmaster, *row[0]]
-    for pid in stopped:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        for most in (3.0, 0.2, 0.2):
-            began = time.monotonic()
-            with pytest.raises(StoreUnavailable):
-                store.state()
-            assert time.monotonic() - began < most
-    finally:
-        for pid in stopped:
-            os.kill(pid, signal.SIGCONT)
-    until = time.monotonic() + 20
-    while True:
-        try:
-            assert store.state() == state
-            break
-        except StoreUnavailable:
-            assert time.monotonic() < until
-            time.sleep(0.1)
-    assert isinstance(store.append([draft(store)], state), Committed)
 
 
 @pytest.mark.parametrize("decisions", KILLED_DECISIONS_COUNTS)
