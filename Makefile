@@ -1,4 +1,4 @@
-# From a machine with Python 3.11 or newer and make: `make run` sets up and serves, `make test` runs every test.
+# From a machine with Python 3.11 or newer and make: `make run` sets up and serves, `make test` runs the tests.
 # Package indexes, proxies and certificates are taken from the configuration of pip and uv; none is named here.
 
 # The python3 on the PATH, or the distribution's own of the same version where it can make environments: that one is
@@ -22,7 +22,7 @@ unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH PYTHONDONTWRITEBYTECODE
 export UV_PROJECT_ENVIRONMENT := $(ENV)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup run test demo check format coverage bench nightly clean
+.PHONY: help setup run test campaigns demo check format coverage bench nightly clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \t\2/p' Makefile | expand -t 18
@@ -48,8 +48,11 @@ $(READY): pyproject.toml uv.lock verifier/pyproject.toml witness/pyproject.toml
 run: setup ## serve the sample policy and the sample world on 127.0.0.1:8181
 	$(BIN)/policy-engine serve --host $(HOST) --port $(PORT) --database $(DATABASE) --policies $(POLICIES)
 
-test: setup ## run every test
+test: setup ## run the tests (under ten minutes on two processors)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+campaigns: setup ## run the longer tests, which the build server runs behind these
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m campaign
 
 demo: setup ## the directive of June 2026, from first letter to end
 	$(BIN)/policy-engine demo
@@ -66,7 +69,7 @@ format: setup ## let ruff mend what it can
 
 coverage: setup ## branch coverage: all of core, at least 95% elsewhere
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal
+	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal -m 'not nightly'
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='policy_engine/core/*' --fail-under=100
 	$(BIN)/coverage report --omit='policy_engine/core/*' --fail-under=95

@@ -135,7 +135,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if stash[WRONG] and session.exitstatus == 0:
         session.exitstatus = WRONG_WITHOUT_A_FAILED_TEST
     shutil.rmtree(folder)
-    shutil.rmtree(session.config._tmp_path_factory.getbasetemp() / "long-history", ignore_errors=True)  # type: ignore[attr-defined]  # what the fixture `tmp_path_factory` offers
+    made: Path = session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]  # what the fixture `tmp_path_factory` offers
+    for history in made.glob("history-*"):
+        shutil.rmtree(history, ignore_errors=True)
 
 
 WRONG_WITHOUT_A_FAILED_TEST = 8

@@ -226,6 +226,7 @@ def check(service: Service, killed: Killed) -> None:
     assert max(killed.ready) <= 5 * READY_SECONDS, sorted(killed.ready)
 
 
+@pytest.mark.campaign
 def test_no_acknowledged_decision_is_lost_when_the_service_is_killed(tmp_path: Path) -> None:
     """Twenty kills under load: every allow and receipt given out has its one entry, and each start is ready soon."""
     service, killed = kill_often(tmp_path, KILLS_COUNT, 1)

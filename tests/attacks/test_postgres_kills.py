@@ -34,11 +34,11 @@ from tests.store.samples import PostgresDatabase, Sample, put
 
 ROOT = Path(__file__).parents[2]
 WRITERS_COUNT = 3
-BACKEND_KILLS_COUNTS = [40, pytest.param(400, marks=pytest.mark.nightly)]
+BACKEND_KILLS_COUNTS = [15, pytest.param(40, marks=pytest.mark.campaign), pytest.param(400, marks=pytest.mark.nightly)]
 CRASHES_COUNTS = [5, pytest.param(100, marks=pytest.mark.nightly)]
 PROCESS_KILLS_COUNTS = [4, pytest.param(50, marks=pytest.mark.nightly)]
 KILLED_DECISIONS_COUNTS = [60, pytest.param(1_500, marks=pytest.mark.nightly)]
-CUTS_COUNTS = [40, pytest.param(400, marks=pytest.mark.nightly)]
+CUTS_COUNTS = [15, pytest.param(40, marks=pytest.mark.campaign), pytest.param(400, marks=pytest.mark.nightly)]
 SEED = 20_261
 
 Tell = Callable[[str], None]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import casbin
+import pytest
 
 from policy_engine.bootstrap import Engine
 from policy_engine.cases import ASKER, open_cases, read_cases
@@ -44,6 +45,7 @@ def last_entry(engine: Engine) -> tuple[dict[str, Any], dict[str, Any]]:
         return public, Unsealer(engine.evidence._vault, view.data_key).body(entry, public)
 
 
+@pytest.mark.campaign
 def test_stock_casbin_gives_the_outcome_of_every_recorded_case(tmp_path: Path) -> None:
     """An unmodified `casbin.Enforcer` on the exported release agrees with every case entry that reached the rules."""
     enforcers: dict[int, Any] = {}

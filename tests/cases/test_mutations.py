@@ -31,6 +31,8 @@ from tests.cases.held import (
     without_rows,
 )
 
+pytestmark = pytest.mark.campaign
+
 OTHER_TIERS = {"3+": ("2+", "4+", "3-4"), "4+": ("3+", "5", "4"), "5": ("4+",), "4": ("3-4",)}
 """Tiers moved by one at either end, as far as the model writes them."""
 

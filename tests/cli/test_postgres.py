@@ -103,6 +103,7 @@ def test_an_empty_database_is_filled_by_an_operator_only(empty: Installed) -> No
         assert not empty.keys.exists()
 
 
+@pytest.mark.campaign
 def test_commands_read_change_and_verify(filled: Installed) -> None:
     """A switch is engaged through the operator's login and seen at once; without it nothing is changed; it verifies."""
     words = ("switch", "engage", "off", "--scope", "model=summit-4", "--reason", "drill")
@@ -125,6 +126,7 @@ def test_commands_read_change_and_verify(filled: Installed) -> None:
     assert "may still come" in told.stderr
 
 
+@pytest.mark.campaign
 def test_only_a_machine_with_a_sequencers_login_signs(filled: Installed, tmp_path: Path) -> None:
     """Without the file of the key, or with another role's login, it does not start; with both the tree is signed."""
     key = str(tmp_path / "log.key")
@@ -168,7 +170,7 @@ def call(port: int, method: str, path: str, key: str | None = None, body: Any = 
         return error.code, json.load(error)
 
 
-@pytest.mark.parametrize("operator", [True, False])
+@pytest.mark.parametrize("operator", [True, pytest.param(False, marks=pytest.mark.campaign)])
 def test_workers_share_a_port_and_change_only_with_the_login(filled: Installed, tmp_path: Path, operator: bool) -> None:
     """Three workers answer on one port and decide; routes that change exist only with the operator's login."""
     port, log = free_port(), tmp_path / "log"

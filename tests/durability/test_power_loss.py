@@ -41,7 +41,7 @@ RECORDINGS_COUNT = 5
 """Recordings of one nightly campaign, each on the image of a loss in the one before."""
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.campaign) for seed in (2, 3))])
 def test_no_acknowledged_entry_is_lost(filled: Filled, tmp_path: Path, seed: int) -> None:
     """After 50 losses of power each: 0 acknowledged entries lost, 0 twice, 0 allows without one; the log verifies."""
     recording = record(filled("load"), seed, pages=PAGES[seed % 3])
@@ -51,7 +51,7 @@ def test_no_acknowledged_entry_is_lost(filled: Filled, tmp_path: Path, seed: int
     assert tally.dropped > 100
 
 
-@pytest.mark.parametrize("seed", [11, 12])
+@pytest.mark.parametrize("seed", [11, pytest.param(12, marks=pytest.mark.campaign)])
 def test_nothing_is_lost_after_fsync_has_failed(filled: Filled, tmp_path: Path, seed: int) -> None:
     """After fsyncs that failed, once or several times, what is acknowledged later survives a loss of power as well."""
     recording = record(filled("load"), seed, pages=PAGES[seed % 3], faults=16)

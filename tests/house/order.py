@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pytest
 
 FIRST_HALF = (
-    "tests/services/test_auditor_questions.py",  # makes the long history
+    "tests/services/test_auditor_questions.py",  # makes the long history where it is asked for
     "tests/services/test_replay_long.py",  # and this one reads it, in the same process
     "tests/cases/test_law_6_cases.py",
     "tests/store/test_tree.py",

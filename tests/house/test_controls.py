@@ -14,6 +14,9 @@ from tests.house.controls import Control, Trials
 CONTROLS = controls.read_controls()
 LAWS = range(1, 12)
 
+tried = pytest.mark.campaign
+"""What forks a warm session in a copy of the product: minutes for all controls together."""
+
 
 @pytest.fixture(scope="module")
 def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
@@ -23,6 +26,7 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
     opened.close()
 
 
+@tried
 @pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
 def test_the_test_of_a_law_fails_under_its_control(control: Control, trials: Trials) -> None:
     """With one line of the product patched, the very test that guards the law fails."""
@@ -57,6 +61,7 @@ def test_no_control_is_registered_twice() -> None:
 IDLE = replace(CONTROLS[0], replacement=f"{CONTROLS[0].line}  # the same")
 
 
+@tried
 def test_a_control_that_changes_nothing_is_found_out(trials: Trials) -> None:
     """Under a patch that leaves the product as it was, the test passes and the control is no control."""
     run = trials.tried(IDLE)
@@ -64,6 +69,7 @@ def test_a_control_that_changes_nothing_is_found_out(trials: Trials) -> None:
     assert not run.failed
 
 
+@tried
 def test_a_control_that_breaks_the_import_is_no_failure_of_the_test(trials: Trials) -> None:
     """A patch that does not even parse proves nothing about the test."""
     run = trials.tried(replace(CONTROLS[0], replacement="this is no Python"))
@@ -74,6 +80,7 @@ def test_a_control_that_breaks_the_import_is_no_failure_of_the_test(trials: Tria
 LOUD = replace(CONTROLS[0], replacement='    raise LookupError("the patched line ran")')
 
 
+@tried
 def test_the_patched_line_is_what_a_fork_runs(trials: Trials) -> None:
     """A patch that raises is seen raising, in the patched line of the copy; the next fork knows nothing of it."""
     run = trials.tried(LOUD)
@@ -83,6 +90,7 @@ def test_the_patched_line_is_what_a_fork_runs(trials: Trials) -> None:
     assert trials.tried(IDLE).passed
 
 
+@tried
 def test_a_patch_that_no_fork_can_run_is_tried_afresh(trials: Trials) -> None:
     """A constant was read when the product was imported: such a patch gets a process of its own, and fails the test."""
     (stale,) = [control for control in CONTROLS if control.line.startswith("    stale |= {country for region")]

@@ -1,12 +1,11 @@
 """Where the LiteLLM tests are: a proxy with the plugin, a real engine, the network between them, and a provider behind.
 
 What the proxy calls models, and what they are at the provider, is in `deployments`. The proxy runs in an environment of
-its own, so its tests are part of `make nightly`, and of every run where `CI` is true (`MARKS`).
+its own, so its tests are part of `make campaigns` (`MARKS`).
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from tests.plugins import litellm_proxy
 from tests.plugins.litellm_proxy import Proxy
 from tests.plugins.upstream import Provider, providing
 
-MARKS = [] if os.environ.get("CI") else [pytest.mark.nightly]
+MARKS = [pytest.mark.campaign]
 
 PROMPT = "planted-prompt"
 CHAT = {"messages": [{"role": "user", "content": PROMPT}]}

@@ -1,11 +1,10 @@
 """The suite against real gateways that ask this engine: Envoy by its two doors, and LiteLLM with our plugin.
 
-Each runs in an environment of its own: this is part of `make nightly`; Envoy is part of every run where `CI` is true.
+Each runs in an environment of its own: LiteLLM is part of `make nightly`, Envoy of `make campaigns` as well.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,8 +22,6 @@ from tests.probe.conftest import listening
 from tests.probe.test_holes import told
 from tests.probe.upstream import Upstream
 from tests.proxies.gateways import TOKEN, gateway
-
-in_ci = (lambda test: test) if os.environ.get("CI") else pytest.mark.nightly
 
 ALLOWED, FORBIDDEN = "open-1", "fable-5"
 MODELS = {name: name for name in (ALLOWED, FORBIDDEN, "mythos-5")} | {"fable-latest": FORBIDDEN}
@@ -53,7 +50,7 @@ def check(report: Report, holes: set[str], skipped: set[str]) -> None:
     assert len(told(report, Outcome.PASSED)) == len(NAMES) - len(holes) - len(skipped)
 
 
-@in_ci
+@pytest.mark.campaign
 @pytest.mark.parametrize("name", ["envoy", "envoy-http"])
 def test_envoy_lets_nothing_past_but_the_rest_of_a_stream(engine: Served, tmp_path: Path, name: str) -> None:
     """Behind the printed configuration each check passes; a stream that was begun goes on, as the page says."""

@@ -25,7 +25,11 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 MISTAKES: Any = [
     ({"exempt": ["/invocations"]}, {"route-invocations", "no-credentials"}),
-    ({"exempt": ["/v1/responses"]}, {"route-responses", "websocket", "no-credentials"}),
+    pytest.param(
+        {"exempt": ["/v1/responses"]},
+        {"route-responses", "websocket", "no-credentials"},
+        marks=pytest.mark.campaign,
+    ),
     ({"resolve": {"open-1": "open-1", "fable-5": "open-1"}}, {"plain", "listing", "listing-one"}),
 ]
 """Settings that open the middleware, and what must be found then: an exempted route, a name that stands for another."""

@@ -49,7 +49,7 @@ def plainly(enforcer: Any, request: tuple[Any, ...]) -> Any:
 
 
 @pytest.mark.parametrize("name", {**SHAPES, **PATTERN_SHAPES})
-@settings(max_examples=min(settings.default.max_examples, 1_000))
+@settings(max_examples=min(settings.default.max_examples // 4, 1_000))
 @given(data=st.data())
 def test_an_updated_enforcer_is_one_built_anew(name: str, data: st.DataObject) -> None:
     """Whatever rows and links come and go, step after step: answers are those of an enforcer built from the rest."""

@@ -138,7 +138,7 @@ def same(built: Release, fresh: Release, asked: Sequence[Mapping[str, Any]]) -> 
         assert built.index.readable(values) is fresh.index.readable(values) is True
 
 
-@settings(max_examples=max(40, settings.default.max_examples // 8))
+@settings(max_examples=max(15, settings.default.max_examples // 8))
 @given(STEPS, st.lists(some_facets(), min_size=1, max_size=8))
 def test_a_release_built_from_another_is_the_one_loaded_anew(
     steps: list[tuple[dict[str, str | None], str | None]], asked: list[dict[str, Any]]

@@ -14,7 +14,7 @@ from tests.laws.sample import opened
 from tests.postgresql import running
 from tests.services.governed import House, open_house
 from tests.services.histories import POLICIES, History, played, sqlite_settings
-from tests.services.longhistory import LongHistory, long_history
+from tests.services.longhistory import LongHistory, long_history_of_the_run
 from tests.services.replays import SampleHouse
 
 
@@ -35,13 +35,8 @@ def sample_house(sample_database: Any, compiled: ReleaseLoader) -> Iterator[Samp
 
 @pytest.fixture(scope="session")
 def history(tmp_path_factory: pytest.TempPathFactory) -> LongHistory:
-    """The history of 200,000 entries: made once for all processes of a run, and read once by each."""
-    folder = tmp_path_factory.getbasetemp()
-    if "gw" in folder.name:  # a worker's own folder, beside those of the others
-        folder = folder.parent
-    place = folder / "long-history"
-    place.mkdir(exist_ok=True)
-    return long_history(place)
+    """The history of 200,000 entries."""
+    return long_history_of_the_run(tmp_path_factory)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pysqlite3
+import pytest
 
 from policy_engine.bootstrap import Engine, open_engine
 from policy_engine.core.decision import Evaluation, Principal, Request
@@ -99,6 +100,16 @@ def long_history(folder: Path, count: int = ENTRIES_COUNT) -> LongHistory:
     database = folder / "history.db"
     with kept_for_good():
         return LongHistory(database, keys, tuple(_known(database, facets, sealed)))
+
+
+def long_history_of_the_run(factory: pytest.TempPathFactory, count: int = ENTRIES_COUNT) -> LongHistory:
+    """Return the history of so many entries: made once for all processes of a run, and read once by each module."""
+    folder = factory.getbasetemp()
+    if "gw" in folder.name:  # a worker's own folder, beside those of the others
+        folder = folder.parent
+    place = folder / f"history-{count}"
+    place.mkdir(exist_ok=True)
+    return long_history(place, count)
 
 
 def _known(database: Path, facets: list[dict[str, list[str]]], sealed: dict[str, Sealed]) -> Iterator[Known]:

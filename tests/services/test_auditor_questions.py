@@ -1,4 +1,4 @@
-"""The questions of auditors, as `docs/questions.md` asks them, on a history of 200,000 entries.
+"""The questions of auditors, as `docs/questions.md` asks them, on histories of 12,000 and of 200,000 entries.
 
 Each command of the page is run as it stands there. What it answers is compared with trying every entry of the history,
 by a predicate that knows what was written and shares nothing with the engine.
@@ -22,12 +22,14 @@ from policy_engine.services.questiontext import parse_question
 from policy_engine.settings import Settings
 from tests.cli.conftest import Ran, Shell
 from tests.docs import pages
-from tests.services.longhistory import Known, LongHistory, long_history
+from tests.services.longhistory import ENTRIES_COUNT, Known, LongHistory, long_history, long_history_of_the_run
 
 PAGE = pages.ROOT / "docs" / "questions.md"
 GROUPS = [line.split(",") for line in (pages.ROOT / "policies/tables/ear_groups.csv").read_text().splitlines()[1:]]
 FROM_DIRECTIVE, TO_ITS_END = parse_instant("2026-06-12T21:21:00Z"), parse_instant("2026-07-15")
 AUGUST = parse_instant("2026-08-01")
+
+SHORT = 12_000
 
 Predicate = Callable[[Known], bool]
 
@@ -145,6 +147,12 @@ def commands() -> Iterator[tuple[int, int, list[str]]]:
             yield int(number), place, shlex.split(line)
 
 
+@pytest.fixture(scope="module", params=[SHORT, pytest.param(ENTRIES_COUNT, marks=pytest.mark.campaign)])
+def history(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LongHistory:
+    """Offer a short history, and the long one that other tests read as well."""
+    return long_history_of_the_run(tmp_path_factory, request.param)
+
+
 @pytest.fixture(scope="module")
 def shell(history: LongHistory) -> Shell:
     """A shell on the history's database."""
@@ -203,7 +211,7 @@ def test_every_question_of_the_page_has_an_answer_here() -> None:
 
 def test_question_2_everything_about_one_decision(history: LongHistory, shell: Shell) -> None:
     """By its id alone: what was decided and why; unsealed: for whom, from where, on which revisions and values."""
-    one = next(one for one in history.entries[150_000:] if decided(one, "deny") and one.facets)
+    one = next(one for one in history.entries[len(history.entries) * 3 // 4 :] if decided(one, "deny") and one.facets)
     shown = answered(shell("audit", "show", str(one.public["id"])))
     assert (shown["seq"], shown["reasons"]) == (one.public["seq"], one.public["reasons"])
     body = answered(shell("audit", "show", str(one.public["id"]), "--unseal", key="auditor"))["body"]

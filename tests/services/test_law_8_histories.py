@@ -228,6 +228,7 @@ def test_what_is_gone_is_gone_and_every_proof_holds(acts: list[Act]) -> None:
     lived(SqliteDatabase, acts)
 
 
+@pytest.mark.campaign
 @settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(HISTORIES)
 @example(BACK_AGAIN)

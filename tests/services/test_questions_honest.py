@@ -189,8 +189,18 @@ def test_pages_joined_are_what_matches(
         assert found == scene.expected(oracles)
 
 
-@pytest.mark.parametrize("indexed", [0, 40, 10_000], ids=["no index", "half an index", "all of an index"])
-@pytest.mark.parametrize("kind", sorted(KINDS))
+INDEXED = [0, 40, 10_000]
+"""How many entries an index of the scene holds: none, about a half, all."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "indexed"),
+    [
+        *(("sqlite", indexed) for indexed in INDEXED),
+        ("postgres", 40),
+        *(pytest.param("postgres", indexed, marks=pytest.mark.campaign) for indexed in INDEXED if indexed != 40),
+    ],
+)
 def test_every_term_finds_its_entries(kind: str, indexed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each term alone and beside one other, from both ends, however far the index is: all, once, in order."""
     scene = opened(KINDS[kind], tmp_path, seed=indexed)

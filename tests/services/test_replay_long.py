@@ -27,6 +27,8 @@ from tests.services.longhistory import DIRECTIVE_AT, LongHistory
 POLICIES = Path(__file__).parents[2] / "policies"
 DIRECTIVE, LICENCE = "june-2026", "deemed-export-2026-014"
 REACHED = ("fable-5", "mythos-5")
+pytestmark = pytest.mark.campaign
+
 NIGHTLY = settings.default.max_examples > 1_000
 """At night the questions reach over more of the history; by day they leave out days that are like others."""
 

@@ -219,6 +219,7 @@ TestStoreMachine.__doc__ = (
 TestStoreMachine.settings = settings(max_examples=25, stateful_step_count=25)
 
 
+@pytest.mark.campaign
 @pytest.mark.usefixtures("server")
 class TestPostgresMachine(PostgresMachine.TestCase):  # type: ignore[name-defined]  # made by Hypothesis
     """The model holds on PostgreSQL."""
