@@ -145,7 +145,7 @@ class Decision:
     epoch: int
     valid_for_ms: int
     message: str = ""
-    explanation: Mapping[str, Any] | None = None
+    explanation: Mapping[str, Any] | None = field(default=None, hash=False)
     proof: Callable[[], Mapping[str, Any]] | None = field(default=None, repr=False, compare=False)
     asked: Request | None = field(default=None, repr=False, compare=False)
     grant: Any = field(default=None, repr=False, compare=False)

@@ -71,6 +71,12 @@ def test_a_deny_that_is_raised_in_another_process_arrives() -> None:
     assert (error.decision, str(error)) == (DENIED, "Not from this place.")
 
 
+def test_a_decision_fits_in_sets_and_caches_explained_or_not() -> None:
+    """It never changes, so it can be a key; an explanation is a mapping, and no part of what it is found by."""
+    explained = replace(DENIED, explanation={"steps": ["place"]})
+    assert {DENIED: 1, explained: 2}[replace(explained)] == 2 and hash(explained) == hash(DENIED)
+
+
 def test_a_copy_is_the_decision_and_a_pickle_what_was_answered() -> None:
     """A pickle has the receipt, and neither the question, which is personal, nor what would let it be held."""
     allowed = replace(
