@@ -152,6 +152,19 @@ class PlainRules(Sequence[PlainRule]):
         return self._rows.at(at + 1, self._rows.entries[at] or ())
 
 
+class Use(NamedTuple):
+    """How the matcher uses the id that a request token holds.
+
+    `roles` are the definitions that it asks about the id, `words` the texts that it holds it against. `bound`: no row
+    allows an id that neither the column named like the token nor a line of those roles names, unless that column says
+    `*`.
+    """
+
+    roles: frozenset[str] = frozenset()
+    words: frozenset[str] = frozenset()
+    bound: bool = False
+
+
 class FlatTuple(NamedTuple):
     """The values of the tokens, as they are recorded, and the sources of those that are unknown."""
 
@@ -172,8 +185,8 @@ class PlainRelease:
     """A plain Casbin folder, ready to decide.
 
     `catalogue` is `None` without `models.toml`: then any resource id is itself. `named` says for `action.name` and
-    `resource.id` which values the policy itself names; other values are a caller's and stay sealed. `basis` is what
-    the loader keeps for the next load.
+    `resource.id` which values the policy itself names; other values are a caller's and stay sealed. `uses` says by
+    token how the matcher uses ids. `basis` is what the loader keeps for the next load.
     """
 
     hash: str
@@ -184,6 +197,7 @@ class PlainRelease:
     models: Catalogue | None
     entities: Mapping[tuple[str, str], Mapping[str, Any]]
     named: Mapping[str, frozenset[str]]
+    uses: Mapping[str, Use]
     files: Mapping[str, bytes]
     engine_reasons: Mapping[str, ReasonText]
     advise: Callable[[], tuple[str, ...]] = field(repr=False, compare=False)

@@ -58,6 +58,7 @@ class PlainModel:
     """
 
     text: str
+    matcher: ast.expr
     tokens: tuple[str, ...]
     columns: tuple[str, ...]
     roles: Mapping[str, int]
@@ -110,7 +111,9 @@ def read_plain_model(content: bytes, limits: Limits) -> PlainModel:
     names = _names(tokens, columns)
     tree = _parsed(held["m"]["m"].value, where("m"), "the matcher")
     functions, evaluated = _checked(tree, names, frozenset(roles), where("m"), "the matcher")
-    return PlainModel(text, tokens, columns, roles, effect, evaluated, functions, _expressions(tree), lines, repeated)
+    return PlainModel(
+        text, tree, tokens, columns, roles, effect, evaluated, functions, _expressions(tree), lines, repeated
+    )
 
 
 def _definitions(text: str, limits: Limits) -> tuple[dict[str, int], tuple[tuple[str, int], ...]]:

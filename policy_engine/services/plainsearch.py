@@ -3,7 +3,8 @@
 Rules of the room:
 - A candidate is only a question for the evaluator; nothing is listed that it does not allow.
 - Where the ids come from the policy's rows, ids that no row names may be allowed as well (`*`, patterns), so such a
-  listing never says that it is complete. Actions are those that the rows name: there are no others.
+  listing never says that it is complete. Actions, and the tenants of a query, are all named only where the matcher
+  holds them against a column of the rows.
 - What nobody could ask about (an id that is too long, or holds control characters) is no candidate.
 Left to others: asking, recording and showing (`search`).
 """
@@ -11,11 +12,11 @@ Left to others: asking, recording and showing (`search`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import product
 
 from policy_engine.core.decision import Request
-from policy_engine.core.plain import PlainRelease
+from policy_engine.core.plain import PlainRelease, Row, Use
 from policy_engine.errors import InputRefused
 from policy_engine.limits import LIMITS
 from policy_engine.services.queries import Listing, Query, Sought
@@ -23,6 +24,12 @@ from policy_engine.services.queries import Listing, Query, Sought
 SUBJECT_TYPE = "person"
 RESOURCE_TYPE = "model"
 """Types of subjects and resources that no entity describes, as the command line gives them."""
+_SUBJECT = ("subject.id", "subject")
+_RESOURCE = ("resource.id", "resource")
+_ACTION = ("action.name", "action")
+_TENANT = "context.tenant"
+"""Sources of the tokens that hold an id of each kind."""
+_UNUSED = Use()
 _ANY = "*"
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -31,16 +38,12 @@ Entity = tuple[str, str]
 
 def plain_candidates(release: PlainRelease, query: Query) -> Iterator[Request]:
     """Yield the questions of a search, subjects first. Raises `InputRefused` where an action must be named."""
-    actions = [query.action] if query.action is not None else _named(release, "action.name", "action")
+    actions = [query.action] if query.action is not None else sorted(_names(release, *_ACTION))
     if not actions:
         raise InputRefused("the policy names no action in a column of its own; name one", where="--action")
     tenants = [query.tenant] if query.tenant is not None else _tenants(release)
     subjects = _entities(release, query.subject, SUBJECT_TYPE, _subjects(release))
-    named = _named(release, "resource.id", "resource")
-    resources = _entities(release, query.model, RESOURCE_TYPE, named)
-    if query.model is None:
-        ids = {id for _, id in resources}
-        resources += [(RESOURCE_TYPE, id) for id in named if id not in ids]
+    resources = _resources(release) if query.model is None else _entities(release, query.model, RESOURCE_TYPE, ())
     for (kind, subject), tenant, (type_, id), action in product(subjects, tenants, resources, actions):
         yield Request(
             subject, action, id, tenant, query.location, query.serving_region, subject_type=kind, resource_type=type_
@@ -53,12 +56,11 @@ class PlainIds:
     def __init__(self, release: PlainRelease) -> None:
         self.release = release
         described = {id for _, id in release.entities}
-        self._subjects = _Kinds(release, _leaves(release, "g", "subject.id", "subject") - described)
-        self._resources = _Kinds(release, _leaves(release, "g2", "resource.id", "resource") - described)
+        self._subjects = _Kinds(release, _leaves(release, "g", *_SUBJECT) - described, _use(release, *_SUBJECT))
+        self._resources = _Kinds(release, _leaves(release, "g2", *_RESOURCE) - described, _use(release, *_RESOURCE))
         self._models = None if release.models is None else _askable(release.models.models)
-        named = _column(release, "action.name", "action")
-        self._actions = _askable(named - {_ANY})
-        self._all_actions = bool(named) and _ANY not in named
+        self._actions = _askable(_names(release, *_ACTION))
+        self._all_actions = _all_named(release, *_ACTION)
 
     def candidates(self, listing: Listing) -> tuple[Sequence[str], bool]:
         """Return the ids to ask about, sorted, and whether they are all that there is.
@@ -80,20 +82,20 @@ class PlainIds:
 
 
 class _Kinds:
-    """Entities by type, and the ids that rows name beside them."""
+    """Entities by type, and the ids that rows name beside them, which may be patterns where they are not bound."""
 
-    def __init__(self, release: PlainRelease, named: set[str]) -> None:
+    def __init__(self, release: PlainRelease, named: set[str], use: Use) -> None:
         self._entities = release.entities
         self._named, self._names = _askable(named), frozenset(named)
         by_type: dict[str, list[str]] = {}
         for kind, id in release.entities:
             by_type.setdefault(kind, []).append(id)
-        self._by_type = {kind: _askable((*ids, *self._named)) for kind, ids in by_type.items()}
+        whole = use.bound or not named
+        self._by_type = {kind: (_askable((*ids, *self._named)), whole) for kind, ids in by_type.items()}
 
     def of(self, kind: str) -> tuple[Sequence[str], bool]:
-        """Return the ids of a type, and whether the folder describes it: only then there are no others."""
-        known = self._by_type.get(kind)
-        return (self._named, False) if known is None else (known, True)
+        """Return the ids of a type, and whether the folder describes it: only then there may be no others."""
+        return self._by_type.get(kind, (self._named, False))
 
     def knows(self, kind: str, id: str) -> bool:
         """Return whether something may be there under a type and id."""
@@ -105,22 +107,43 @@ def _askable(ids: Iterable[str]) -> list[str]:
 
 
 def _leaves(release: PlainRelease, roles: str, *sources: str) -> set[str]:
-    """Return the ids in a column and the members of its roles, without the roles themselves."""
-    groups = [row for row in release.rows.entries if row is not None and row[0] == roles]
-    return (_column(release, *sources) | {row[1] for row in groups}) - {row[2] for row in groups} - {_ANY}
+    """Return the ids in a column and the members of its roles, without the roles themselves.
+
+    Where the matcher asks no role definition about the id, `roles` says which one is about its like.
+    """
+    use = _use(release, *sources)
+    groups = list(_lines(release, use.roles or {roles}))
+    found = _column(release, *sources) | use.words | {row[1] for row in groups}
+    return found - {row[2] for row in groups} - {_ANY}
 
 
 def is_complete(release: PlainRelease, query: Query) -> bool:
     """Return whether a search asks about all that there is: whether the folder says which entities there are.
 
-    It does not where rows name somebody who is no entity and read the id, or allow an action that they do not name.
+    It does not where rows name somebody who is no entity and read the id, or may allow an action, resource or tenant
+    that they do not name.
     """
     if not release.entities:
         return False
-    by_id = any(token.source in ("subject.id", "subject") for token in release.tokens)
-    named = _leaves(release, "g", "subject.id", "subject") if by_id and query.subject is None else set()
-    any_action = query.action is None and _ANY in _column(release, "action.name", "action")
-    return named <= {id for _, id in release.entities} and not any_action
+    described = {id for _, id in release.entities}
+    by_id = any(token.source in _SUBJECT for token in release.tokens)
+    return (
+        (query.subject is not None or not by_id or _leaves(release, "g", *_SUBJECT) <= described)
+        and (query.action is not None or _all_named(release, *_ACTION))
+        and (query.model is not None or _all_resources(release, described))
+        and (query.tenant is not None or not _reads_tenant(release) or _all_named(release, _TENANT))
+    )
+
+
+def _all_resources(release: PlainRelease, described: set[str]) -> bool:
+    """Return whether a search tries all resources: the catalogue's, all that rows can allow, or the entities.
+
+    Entities say which resources there are where rows name some of them and nothing else, or read their attributes.
+    """
+    if release.models is not None or _all_named(release, *_RESOURCE):
+        return True
+    named = _leaves(release, "g2", *_RESOURCE)
+    return named <= described and (bool(named) or any(token.source == "resource" for token in release.tokens))
 
 
 def public_word(release: PlainRelease, source: str, word: str | None) -> str | None:
@@ -138,29 +161,61 @@ def _entities(release: PlainRelease, id: str | None, kind: str, named: Iterable[
 
 def _subjects(release: PlainRelease) -> list[str]:
     """Return the ids in the column of the subject, and the members of roles."""
-    found = set(_named(release, "subject.id", "subject"))
+    found = _names(release, *_SUBJECT)
     found.update(row[1] for row in release.rows.entries if row is not None and row[0].startswith("g"))
     return sorted(found)
 
 
 def _tenants(release: PlainRelease) -> list[str | None]:
     """Return the domains that the policy names, where it reads a tenant; otherwise no tenant."""
-    if all(token.source != "context.tenant" for token in release.tokens):
+    if not _reads_tenant(release):
         return [None]
-    found = set(_named(release, "context.tenant"))
+    found = _names(release, _TENANT)
     found.update(row[3] for row in release.rows.entries if row is not None and row[0].startswith("g") and len(row) > 3)
     return [*sorted(found)]
 
 
-def _named(release: PlainRelease, *sources: str) -> list[str]:
-    """Return the values in the policy's column that is named like the token from one of these sources."""
-    return sorted(_column(release, *sources) - {_ANY})
+def _resources(release: PlainRelease) -> list[Entity]:
+    """Return the entries of the catalogue; without one the entities, and the ids that rows name and no entity has."""
+    if release.models is not None:
+        return [one for id in sorted(release.models.models) for one in _entities(release, id, RESOURCE_TYPE, ())]
+    described = {id for _, id in release.entities}
+    named = sorted(_names(release, *_RESOURCE) - described)
+    return [*sorted(release.entities), *((RESOURCE_TYPE, id) for id in named)]
+
+
+def _reads_tenant(release: PlainRelease) -> bool:
+    return any(token.source == _TENANT for token in release.tokens)
+
+
+def _all_named(release: PlainRelease, *sources: str) -> bool:
+    """Return whether no row can allow an id from these sources that is not among `_names`."""
+    return _use(release, *sources).bound and _ANY not in _column(release, *sources)
+
+
+def _names(release: PlainRelease, *sources: str) -> set[str]:
+    """Return the ids that the matcher and the rows name: in the token's column and in lines of its roles."""
+    use = _use(release, *sources)
+    roles = {name for row in _lines(release, use.roles) for name in row[1:3]} if use.roles else set()
+    return (_column(release, *sources) | use.words | roles) - {_ANY}
+
+
+def _lines(release: PlainRelease, kinds: Collection[str]) -> Iterator[Row]:
+    return (row for row in release.rows.entries if row is not None and row[0] in kinds)
+
+
+def _use(release: PlainRelease, *sources: str) -> Use:
+    return release.uses.get(_token(release, *sources), _UNUSED)
 
 
 def _column(release: PlainRelease, *sources: str) -> set[str]:
-    columns = release.rows.columns
-    name = next((token.name for token in release.tokens if token.source in sources), None)
+    columns, name = release.rows.columns, _token(release, *sources)
     if name not in columns:
         return set()
     place = columns.index(name) + 1
     return {row[place] for row in release.rows.lines}
+
+
+def _token(release: PlainRelease, *sources: str) -> str:
+    """Return the name of the first token from one of these sources, which is its column's too; empty without one."""
+    return next((token.name for token in release.tokens if token.source in sources), "")

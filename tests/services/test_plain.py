@@ -359,6 +359,56 @@ def test_a_search_that_leaves_out_what_rows_name_is_not_complete(
     assert engine.search.who_can(LOCAL, query).complete is complete
 
 
+IN_DOMAINS = """[request_definition]
+r = sub, dom, obj, act
+[policy_definition]
+p = sub, dom, obj, act
+[role_definition]
+g = _, _
+g2 = _, _
+[policy_effect]
+e = some(where (p.eft == allow))
+[matchers]
+m = r.sub == p.sub && """
+EQUAL = "r.dom == p.dom && r.obj == p.obj && r.act == p.act"
+
+
+@pytest.mark.parametrize(
+    ("matcher", "row", "whole"),
+    [
+        (EQUAL, "p, alice, acme, doc, read", True),
+        (EQUAL.replace("r.dom == p.dom", 'p.dom == "*"'), "p, alice, *, doc, read", False),
+        (EQUAL.replace("r.dom == p.dom", "keyMatch(r.dom, p.dom)"), "p, alice, ac*, doc, read", False),
+        (EQUAL.replace("r.act == p.act", "regexMatch(r.act, p.act)"), "p, alice, acme, doc, .*", False),
+        (EQUAL.replace("r.act == p.act", "g2(r.act, p.act)"), "p, alice, acme, doc, rw\ng2, read, rw", True),
+        (EQUAL.replace("r.obj == p.obj", "keyMatch(r.obj, p.obj)"), "p, alice, acme, d*, read", False),
+        (EQUAL.replace("r.obj == p.obj", "p.obj == '*'"), "p, alice, acme, *, read", False),
+        (EQUAL.replace("r.obj == p.obj", "g2(r.obj, p.obj)"), "p, alice, acme, docs, read\ng2, doc, docs", True),
+    ],
+)
+def test_a_search_finds_what_it_could_ask_or_is_not_complete(
+    opened: Opened, matcher: str, row: str, whole: bool
+) -> None:
+    """Actions, resources and tenants that rows allow by a pattern, a role or `*` are found, or said to be left out."""
+    entities = '{"type": "person", "id": "alice"}\n'
+    engine = opened(folder(row + "\n", IN_DOMAINS + matcher + "\n", entities_jsonl=entities))
+    assert asked(engine, Request("alice", "read", "doc", "acme"), LOCAL).allowed
+    found = engine.search.what_can(LOCAL, Query(subject="alice"))
+    assert found.complete is whole
+    assert whole is any((hit.tenant, hit.model, hit.action) == ("acme", "doc", "read") for hit in found.hits)
+
+
+def test_a_search_asks_about_the_models_of_a_catalogue(opened: Opened) -> None:
+    """With models.toml its entries are the resources, also those that no row names."""
+    rows = "p, alice, *, read, allow\np, alice, gone, read, allow\n"
+    model = MODEL.replace("r.obj == p.obj", '(p.obj == "*" || r.obj == p.obj)')
+    catalogue = '[[model]]\nid = "doc"\n[[model]]\nid = "memo"\n'
+    entities = '{"type": "person", "id": "alice"}\n'
+    engine = opened(folder(rows, model, entities_jsonl=entities, models_toml=catalogue))
+    found = engine.search.what_can(LOCAL, Query(subject="alice"))
+    assert ([hit.model for hit in found.hits], found.complete) == (["doc", "memo"], True)
+
+
 def test_a_search_is_one_entry_without_words_of_the_caller(opened: Opened) -> None:
     """A search writes one entry; what only the caller named is not in its public part."""
     engine = opened(folder())

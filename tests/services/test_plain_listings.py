@@ -115,6 +115,68 @@ def test_actions_are_those_that_rows_name() -> None:
     assert PlainIds(any_).candidates(listing) == ([], False)
 
 
+TWO = MODEL.replace("g = _, _\n", "g = _, _\ng2 = _, _\n")
+BESIDE = "r.sub == p.sub && r.obj == p.obj"
+
+
+@pytest.mark.parametrize(
+    ("matcher", "rows", "sought", "there", "whole"),
+    [
+        (
+            f"{BESIDE} && regexMatch(r.act, p.act)",
+            "p, alice, doc, (read)|(write), allow\n",
+            Sought.ACTION,
+            "read",
+            False,
+        ),
+        (f"{BESIDE} && keyMatch(r.act, p.act)", "p, alice, doc, re*, allow\n", Sought.ACTION, "read", False),
+        (f"{BESIDE} && g2(r.act, p.act)", "p, alice, doc, all, allow\ng2, read, all\n", Sought.ACTION, "read", True),
+        (
+            f"{BESIDE} && (r.act == p.act || g2(r.act, p.act))",
+            "p, alice, doc, read, allow\n",
+            Sought.ACTION,
+            "read",
+            True,
+        ),
+        (
+            f'r.sub == "alice" || {BESIDE} && r.act == p.act',
+            "p, bob, doc, write, allow\n",
+            Sought.ACTION,
+            "read",
+            False,
+        ),
+        (f'{BESIDE} && r.act in ("read", p.act)', "p, alice, doc, write, allow\n", Sought.ACTION, "read", False),
+        (
+            "r.sub == p.sub && g2(r.obj, p.obj)",
+            "p, alice, all, -, allow\ng2, memo, all\n",
+            Sought.RESOURCE,
+            "memo",
+            True,
+        ),
+        ("r.sub == p.sub && g(r.obj, p.obj)", "p, alice, all, -, allow\ng, memo, all\n", Sought.RESOURCE, "memo", True),
+        ("r.sub == p.sub && keyMatch(r.obj, p.obj)", "p, alice, m*, -, allow\n", Sought.RESOURCE, "memo", False),
+        (
+            "g2(r.sub, p.sub) && r.obj == p.obj",
+            "p, staff, doc, -, allow\ng2, zoe, staff\n",
+            Sought.SUBJECT,
+            "zoe",
+            True,
+        ),
+        (f'r.sub == "zoe" || {BESIDE}', "p, alice, doc, -, allow\n", Sought.SUBJECT, "zoe", False),
+    ],
+)
+def test_what_a_matcher_allows_beyond_a_column_is_listed_or_said_to_be_left_out(
+    opened: Opened, matcher: str, rows: str, sought: Sought, there: str, whole: bool
+) -> None:
+    """An id that is reached by a role, a pattern or a text of the matcher: listed, or the listing is not complete."""
+    model = TWO[: TWO.index("m = ")] + f"m = {matcher}\n"
+    engine = opened(folder(rows, model, entities_jsonl=ENTITIES))
+    assert is_allowed(engine, sought, ask(), there)
+    found = page(engine, sought, ask())
+    assert found.complete is whole
+    assert there in found.found or not found.complete
+
+
 def test_what_nobody_could_ask_about_is_no_candidate() -> None:
     """Ids that the door refuses are left out: too long, or with control characters."""
     entities = "".join(
@@ -183,7 +245,7 @@ def test_search_equals_check_over_any_folder(
     Whatever the request says of the entity that is sought counts for nothing, and what it says of the others is
     believed unless the folder knows better: in the listing as in the decision.
 
-    Control: policy_engine/services/plainsearch.py: `return (self._named, False) if known is None else (known, True)`
+    Control: policy_engine/services/plainsearch.py: `return self._by_type.get(kind, (self._named, False))`
     """
     lines = "".join(f"p, {', '.join(each)}\n" for each in rows)
     known = "".join(
