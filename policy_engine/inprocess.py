@@ -25,7 +25,7 @@ from policy_engine.limits import LIMITS
 from policy_engine.logs import configure_embedded
 from policy_engine.services.decide import Given
 from policy_engine.services.permissions import LOCAL
-from policy_engine.services.queries import Listing, Sought
+from policy_engine.services.queries import Listing, Page, Sought
 from policy_engine.settings import Settings
 
 FORKED: Final = "engine.forked"
@@ -125,24 +125,26 @@ class InProcess:
     def _listed(self, sought: Sought, request: Request) -> Listed:
         self._require_own()
         listing = Listing(sought, request)
-        found: list[str] = []
-        while True:
-            page = self.engine.listings.page(LOCAL, listing)
-            found += page.found
-            if not page.next_token:
-                return Listed(tuple(found), page.complete)
-            listing = replace(listing, token=page.next_token)
+        pages: list[Page] = []
+        while not pages or pages[-1].next_token:
+            pages.append(self.engine.listings.page(LOCAL, listing))
+            listing = replace(listing, token=pages[-1].next_token)
+        return _whole(pages)
 
     async def _listed_async(self, sought: Sought, request: Request) -> Listed:
         self._require_own()
         listing = Listing(sought, request)
-        found: list[str] = []
-        while True:
+        pages: list[Page] = []
+        while not pages or pages[-1].next_token:
             async with self.engine.listings.page_async(LOCAL, listing) as page:
-                found += page.found
-            if not page.next_token:
-                return Listed(tuple(found), page.complete)
+                pages.append(page)
             listing = replace(listing, token=page.next_token)
+        return _whole(pages)
+
+
+def _whole(pages: Sequence[Page]) -> Listed:
+    """Return what pages list together: all that there is only where each says so, as the release may have changed."""
+    return Listed(tuple(id for page in pages for id in page.found), all(page.complete for page in pages))
 
 
 def _parts(requests: Sequence[Request]) -> Iterator[Sequence[Request]]:

@@ -10,8 +10,9 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from policy_engine.bootstrap import copy_template
 from policy_engine.core.decision import DecisionDenied
 from policy_engine.errors import InputRefused, StartRefused, StoreUnavailable
 from policy_engine.limits import LIMITS
+from policy_engine.services.queries import Page
 from tests.conftest import POLICIES
 
 ALICE: dict[str, Any] = {
@@ -67,6 +69,22 @@ def test_a_folder_that_is_not_the_active_release_refuses_to_start(database: str,
         file.write("\n# a change that nobody published\n")
     with pytest.raises(StartRefused, match="active release"):
         PolicyEngine.open(folder, database=database)
+
+
+def test_a_listing_is_complete_where_each_of_its_pages_is(near: PolicyEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page under a release that leaves something open, and a last one under another: more may be allowed."""
+    first = Page("1", ("alice",), "more", False, 0, 1, "", 0)
+    last = Page("2", ("bob",), "", True, 0, 2, "", 0)
+
+    @asynccontextmanager
+    async def page_async(principal: Any, listing: Any) -> AsyncIterator[Page]:
+        yield first if listing.token is None else last
+
+    listings = engine_of(near).listings
+    monkeypatch.setattr(listings, "page", lambda principal, listing: first if listing.token is None else last)
+    monkeypatch.setattr(listings, "page_async", page_async)
+    for found in (near.who_can(model="fable-5"), asyncio.run(near.who_can_async(model="fable-5"))):
+        assert (found.ids, found.complete) == (("alice", "bob"), False)
 
 
 def test_an_event_loop_is_not_kept_waiting(near: PolicyEngine) -> None:
