@@ -153,13 +153,14 @@ class PlainRules(Sequence[PlainRule]):
 
 
 class Use(NamedTuple):
-    """How the matcher uses the id that a request token holds.
+    """How the matcher uses one of a request's ids, whichever tokens hold it.
 
-    `roles` are the definitions that it asks about the id, `words` the texts that it holds it against. `bound`: no row
-    allows an id that neither the column named like the token nor a line of those roles names, unless that column says
-    `*`.
+    `columns` are those that it holds the id against and those named like its tokens, `roles` the definitions that it
+    asks about the id, `words` the texts that it compares it with. `bound`: no row allows an id that neither these
+    columns nor a line of these roles name, unless one of the columns says `*`.
     """
 
+    columns: frozenset[str] = frozenset()
     roles: frozenset[str] = frozenset()
     words: frozenset[str] = frozenset()
     bound: bool = False
@@ -185,8 +186,8 @@ class PlainRelease:
     """A plain Casbin folder, ready to decide.
 
     `catalogue` is `None` without `models.toml`: then any resource id is itself. `named` says for `action.name` and
-    `resource.id` which values the policy itself names; other values are a caller's and stay sealed. `uses` says by
-    token how the matcher uses ids. `basis` is what the loader keeps for the next load.
+    `resource.id` which values the policy itself names; other values are a caller's and stay sealed. `uses` says how the
+    matcher uses each id that it reads, by its path (`subject.id`). `basis` is what the loader keeps for the next load.
     """
 
     hash: str

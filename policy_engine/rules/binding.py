@@ -8,79 +8,76 @@ Left to others: the ids themselves (`services.plainsearch`).
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final
 
 from policy_engine.core.plain import Use
 from policy_engine.core.release import Token
+from policy_engine.rules.plainmodel import PlainModel
 
 _ANY: Final = "*"
-_MEMBER: Final[Mapping[str, str | None]] = {
-    "subject.id": None,
-    "resource.id": None,
-    "action.name": None,
-    "context.tenant": None,
-    "subject": "id",
-    "resource": "id",
-    "action": "name",
-}
-"""Where the id stands in what a token of this source holds; `None` where the token is the id itself."""
+_IDS: Final = ("subject.id", "resource.id", "action.name", "context.tenant")
+"""The ids of a request by their paths; each is read by a token of its own, or as a member of an object."""
 
 
-def uses_of(matcher: ast.expr, tokens: Iterable[Token], roles: Collection[str]) -> dict[str, Use]:
-    """Return by token how the matcher uses the id that it holds; tokens that hold none are left out."""
-    return {
-        token.name: _Reader(token.name, _MEMBER[token.source], roles).use(matcher)
-        for token in tokens
-        if token.source in _MEMBER
-    }
+def uses_of(model: PlainModel, tokens: Iterable[Token]) -> dict[str, Use]:
+    """Return how the matcher uses each id of a request, by its path; ids that no token holds are left out."""
+    found: dict[str, Use] = {}
+    for path in _IDS:
+        root, _, member = path.partition(".")
+        names = {token.name: token.source for token in tokens if token.source in (path, root)}
+        if names:
+            whole = {f"r_{name}" for name, source in names.items() if source == path}
+            inside = {(f"r_{name}", member) for name, source in names.items() if source == root}
+            found[path] = _Reader(model, whole, inside).use(names)
+    return found
 
 
 class _Reader:
-    """Reads a matcher for the id in one token, which is compared with the column that is named like it."""
+    """Reads a matcher for one id: the tokens that are it, and the members of objects that are."""
 
-    def __init__(self, name: str, member: str | None, roles: Collection[str]) -> None:
-        self._token, self._column = f"r_{name}", f"p_{name}"
-        self._member = member
-        self._roles = roles
+    def __init__(self, model: PlainModel, whole: set[str], inside: set[tuple[str, str]]) -> None:
+        self._model = model
+        self._whole, self._inside = whole, inside
+        self._columns: set[str] = set()
 
-    def use(self, matcher: ast.expr) -> Use:
-        calls = [node for node in ast.walk(matcher) if isinstance(node, ast.Call)]
-        roles = {_called(call) for call in calls if call.args and self._is_id(call.args[0])} & set(self._roles)
-        words = {word for node in ast.walk(matcher) if isinstance(node, ast.Compare) for word in self._words(node)}
-        return Use(frozenset(roles), frozenset(words), self._binds(matcher))
+    def use(self, tokens: Iterable[str]) -> Use:
+        nodes = list(ast.walk(self._model.matcher))
+        calls = [node for node in nodes if isinstance(node, ast.Call) and node.args and self._is_id(node.args[0])]
+        sides = [side for node in nodes if isinstance(node, ast.Compare) for side in self._sides(node)]
+        read = [*sides, *(argument for call in calls for argument in call.args[:2])]
+        self._columns = {*tokens, *(column for node in read if (column := _column(node)))} & set(self._model.columns)
+        roles = {_called(call) for call in calls} & self._model.roles.keys()
+        texts = {part.value for side in sides for part in ast.walk(side) if isinstance(part, ast.Constant)}
+        words = {text for text in texts if isinstance(text, str)}
+        return Use(frozenset(self._columns), frozenset(roles), frozenset(words), self._binds(self._model.matcher))
 
-    def _words(self, node: ast.Compare) -> list[str]:
-        """Return the texts that a comparison holds the id against."""
-        sides = (node.left, *node.comparators)
-        if not any(map(self._is_id, sides)):
-            return []
-        parts = [part for side in sides for part in ast.walk(side) if isinstance(part, ast.Constant)]
-        return [part.value for part in parts if isinstance(part.value, str)]
+    def _sides(self, node: ast.Compare) -> list[ast.expr]:
+        """Return the sides of a comparison that holds the id against something."""
+        sides = [node.left, *node.comparators]
+        return sides if any(map(self._is_id, sides)) else []
 
     def _binds(self, node: ast.expr) -> bool:
-        """Return whether no id passes that the row's column and the roles do not name; `*` in it may stand for any."""
+        """Return whether no id passes that neither the columns nor the roles name; a `*` in them may stand for any."""
         if isinstance(node, ast.BoolOp):
             return (any if isinstance(node.op, ast.And) else all)(map(self._binds, node.values))
         if isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], ast.Eq):
             left, right = node.left, node.comparators[0]
-            column, other = (left, right) if self._is_column(left) else (right, left)
+            column, other = (left, right) if _column(left) else (right, left)
             any_id = isinstance(other, ast.Constant) and other.value == _ANY
-            return self._is_column(column) and (any_id or self._is_id(other))
-        if isinstance(node, ast.Call) and _called(node) in self._roles and len(node.args) > 1:
-            return self._is_id(node.args[0]) and self._is_column(node.args[1])
+            return _column(column) in self._columns and (any_id or self._is_id(other))
+        if isinstance(node, ast.Call) and _called(node) in self._model.roles and len(node.args) > 1:
+            return self._is_id(node.args[0]) and _column(node.args[1]) in self._columns
         return False
 
     def _is_id(self, node: ast.expr) -> bool:
-        if self._member is not None:
-            return isinstance(node, ast.Attribute) and node.attr == self._member and self._is_token(node.value)
-        return self._is_token(node)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            return (node.value.id, node.attr) in self._inside
+        return isinstance(node, ast.Name) and node.id in self._whole
 
-    def _is_token(self, node: ast.expr) -> bool:
-        return isinstance(node, ast.Name) and node.id == self._token
 
-    def _is_column(self, node: ast.expr) -> bool:
-        return isinstance(node, ast.Name) and node.id == self._column
+def _column(node: ast.expr) -> str:
+    return node.id.removeprefix("p_") if isinstance(node, ast.Name) and node.id.startswith("p_") else ""
 
 
 def _called(call: ast.Call) -> str:

@@ -100,7 +100,7 @@ def load_plain(
         models=None if catalogue is None else models.read_models(catalogue, limits),
         entities={} if entities is None else read_entities(entities, limits),
         named=_named(tokens, policy.rows, change, previous),
-        uses=uses_of(model.matcher, tokens, model.roles),
+        uses=uses_of(model, tokens),
         files=dict(files),
         engine_reasons=reasons,
         advise=lambda: warnings_of(model, policy.rows),

@@ -24,11 +24,11 @@ from policy_engine.services.queries import Listing, Query, Sought
 SUBJECT_TYPE = "person"
 RESOURCE_TYPE = "model"
 """Types of subjects and resources that no entity describes, as the command line gives them."""
-_SUBJECT = ("subject.id", "subject")
-_RESOURCE = ("resource.id", "resource")
-_ACTION = ("action.name", "action")
+_SUBJECT = "subject.id"
+_RESOURCE = "resource.id"
+_ACTION = "action.name"
 _TENANT = "context.tenant"
-"""Sources of the tokens that hold an id of each kind."""
+"""The ids of a request, by their paths."""
 _UNUSED = Use()
 _ANY = "*"
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -38,7 +38,7 @@ Entity = tuple[str, str]
 
 def plain_candidates(release: PlainRelease, query: Query) -> Iterator[Request]:
     """Yield the questions of a search, subjects first. Raises `InputRefused` where an action must be named."""
-    actions = [query.action] if query.action is not None else sorted(_names(release, *_ACTION))
+    actions = [query.action] if query.action is not None else sorted(_names(release, _ACTION))
     if not actions:
         raise InputRefused("the policy names no action in a column of its own; name one", where="--action")
     tenants = [query.tenant] if query.tenant is not None else _tenants(release)
@@ -56,11 +56,11 @@ class PlainIds:
     def __init__(self, release: PlainRelease) -> None:
         self.release = release
         described = {id for _, id in release.entities}
-        self._subjects = _Kinds(release, _leaves(release, "g", *_SUBJECT) - described, _use(release, *_SUBJECT))
-        self._resources = _Kinds(release, _leaves(release, "g2", *_RESOURCE) - described, _use(release, *_RESOURCE))
+        self._subjects = _Kinds(release, _leaves(release, "g", _SUBJECT) - described, _use(release, _SUBJECT))
+        self._resources = _Kinds(release, _leaves(release, "g2", _RESOURCE) - described, _use(release, _RESOURCE))
         self._models = None if release.models is None else _askable(release.models.models)
-        self._actions = _askable(_names(release, *_ACTION))
-        self._all_actions = _all_named(release, *_ACTION)
+        self._actions = _askable(_names(release, _ACTION))
+        self._all_actions = _all_named(release, _ACTION)
 
     def candidates(self, listing: Listing) -> tuple[Sequence[str], bool]:
         """Return the ids to ask about, sorted, and whether they are all that there is.
@@ -106,14 +106,14 @@ def _askable(ids: Iterable[str]) -> list[str]:
     return sorted(id for id in ids if 0 < len(id) <= LIMITS.id_characters and not _CONTROL.search(id))
 
 
-def _leaves(release: PlainRelease, roles: str, *sources: str) -> set[str]:
+def _leaves(release: PlainRelease, roles: str, path: str) -> set[str]:
     """Return the ids in a column and the members of its roles, without the roles themselves.
 
     Where the matcher asks no role definition about the id, `roles` says which one is about its like.
     """
-    use = _use(release, *sources)
+    use = _use(release, path)
     groups = list(_lines(release, use.roles or {roles}))
-    found = _column(release, *sources) | use.words | {row[1] for row in groups}
+    found = _column(release, path) | use.words | {row[1] for row in groups}
     return found - {row[2] for row in groups} - {_ANY}
 
 
@@ -126,10 +126,10 @@ def is_complete(release: PlainRelease, query: Query) -> bool:
     if not release.entities:
         return False
     described = {id for _, id in release.entities}
-    by_id = any(token.source in _SUBJECT for token in release.tokens)
+    by_id = _SUBJECT in release.uses
     return (
-        (query.subject is not None or not by_id or _leaves(release, "g", *_SUBJECT) <= described)
-        and (query.action is not None or _all_named(release, *_ACTION))
+        (query.subject is not None or not by_id or _leaves(release, "g", _SUBJECT) <= described)
+        and (query.action is not None or _all_named(release, _ACTION))
         and (query.model is not None or _all_resources(release, described))
         and (query.tenant is not None or not _reads_tenant(release) or _all_named(release, _TENANT))
     )
@@ -140,9 +140,9 @@ def _all_resources(release: PlainRelease, described: set[str]) -> bool:
 
     Entities say which resources there are where rows name some of them and nothing else, or read their attributes.
     """
-    if release.models is not None or _all_named(release, *_RESOURCE):
+    if release.models is not None or _all_named(release, _RESOURCE):
         return True
-    named = _leaves(release, "g2", *_RESOURCE)
+    named = _leaves(release, "g2", _RESOURCE)
     return named <= described and (bool(named) or any(token.source == "resource" for token in release.tokens))
 
 
@@ -161,7 +161,7 @@ def _entities(release: PlainRelease, id: str | None, kind: str, named: Iterable[
 
 def _subjects(release: PlainRelease) -> list[str]:
     """Return the ids in the column of the subject, and the members of roles."""
-    found = _names(release, *_SUBJECT)
+    found = _names(release, _SUBJECT)
     found.update(row[1] for row in release.rows.entries if row is not None and row[0].startswith("g"))
     return sorted(found)
 
@@ -180,42 +180,36 @@ def _resources(release: PlainRelease) -> list[Entity]:
     if release.models is not None:
         return [one for id in sorted(release.models.models) for one in _entities(release, id, RESOURCE_TYPE, ())]
     described = {id for _, id in release.entities}
-    named = sorted(_names(release, *_RESOURCE) - described)
+    named = sorted(_names(release, _RESOURCE) - described)
     return [*sorted(release.entities), *((RESOURCE_TYPE, id) for id in named)]
 
 
 def _reads_tenant(release: PlainRelease) -> bool:
-    return any(token.source == _TENANT for token in release.tokens)
+    use = _use(release, _TENANT)
+    return bool(use.columns or use.words) or any(token.source == _TENANT for token in release.tokens)
 
 
-def _all_named(release: PlainRelease, *sources: str) -> bool:
-    """Return whether no row can allow an id from these sources that is not among `_names`."""
-    return _use(release, *sources).bound and _ANY not in _column(release, *sources)
+def _all_named(release: PlainRelease, path: str) -> bool:
+    """Return whether no row can allow an id that is not among `_names`."""
+    return _use(release, path).bound and _ANY not in _column(release, path)
 
 
-def _names(release: PlainRelease, *sources: str) -> set[str]:
-    """Return the ids that the matcher and the rows name: in the token's column and in lines of its roles."""
-    use = _use(release, *sources)
+def _names(release: PlainRelease, path: str) -> set[str]:
+    """Return the ids that the matcher and the rows name: in their columns and in lines of their roles."""
+    use = _use(release, path)
     roles = {name for row in _lines(release, use.roles) for name in row[1:3]} if use.roles else set()
-    return (_column(release, *sources) | use.words | roles) - {_ANY}
+    return (_column(release, path) | use.words | roles) - {_ANY}
 
 
 def _lines(release: PlainRelease, kinds: Collection[str]) -> Iterator[Row]:
     return (row for row in release.rows.entries if row is not None and row[0] in kinds)
 
 
-def _use(release: PlainRelease, *sources: str) -> Use:
-    return release.uses.get(_token(release, *sources), _UNUSED)
+def _use(release: PlainRelease, path: str) -> Use:
+    return release.uses.get(path, _UNUSED)
 
 
-def _column(release: PlainRelease, *sources: str) -> set[str]:
-    columns, name = release.rows.columns, _token(release, *sources)
-    if name not in columns:
-        return set()
-    place = columns.index(name) + 1
-    return {row[place] for row in release.rows.lines}
-
-
-def _token(release: PlainRelease, *sources: str) -> str:
-    """Return the name of the first token from one of these sources, which is its column's too; empty without one."""
-    return next((token.name for token in release.tokens if token.source in sources), "")
+def _column(release: PlainRelease, path: str) -> set[str]:
+    """Return the values of the columns that an id is held against."""
+    places = [release.rows.columns.index(name) + 1 for name in _use(release, path).columns]
+    return {row[place] for place in places for row in release.rows.lines}

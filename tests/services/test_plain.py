@@ -425,8 +425,10 @@ def test_a_search_tries_the_domains_that_the_policy_names(opened: Opened) -> Non
     engine = opened(folder("p, alice, acme, doc, read, allow\np, alice, other, doc, read, deny\n", DOMAINS))
     hits = engine.search.what_can(LOCAL, Query(subject="alice")).hits
     assert [(hit.tenant, hit.model, hit.action) for hit in hits] == [("acme", "doc", "read")]
-    unnamed = DOMAINS.replace("p = sub, dom, obj, act", "p = sub, dom, obj, verb").replace("p.act", "p.verb")
-    nameless = opened(folder("p, alice, acme, doc, read, allow\n", unnamed))
+    renamed = DOMAINS.replace("p = sub, dom, obj, act", "p = sub, dom, obj, verb").replace("p.act", "p.verb")
+    named = opened(folder("p, alice, acme, doc, read, allow\n", renamed)).search
+    assert [hit.action for hit in named.what_can(LOCAL, Query(subject="alice")).hits] == ["read"]
+    nameless = opened(folder("p, alice, acme, doc, read, allow\n", renamed.replace(" && r.act == p.verb", "")))
     with pytest.raises(InputRefused, match="--action"):
         nameless.search.what_can(LOCAL, Query(subject="alice"))
     assert len(nameless.search.what_can(LOCAL, Query(subject="alice", action="read")).hits) == 1

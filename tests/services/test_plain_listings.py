@@ -177,6 +177,35 @@ def test_what_a_matcher_allows_beyond_a_column_is_listed_or_said_to_be_left_out(
     assert there in found.found or not found.complete
 
 
+ELSEWHERE = """[request_definition]
+r = sub, who, obj, act
+[policy_definition]
+p = owner, where, what, verb
+[role_definition]
+g = _, _, _
+[policy_effect]
+e = some(where (p.eft == allow))
+[matchers]
+m = g(r.who.id, p.owner, p.where) && r.obj == p.what && (p.verb == "*" || r.act == p.verb)
+"""
+WHO = '[tokens]\nwho = { from = "subject", kind = "object" }\n'
+
+
+def test_a_column_is_found_by_what_the_matcher_holds_it_against(opened: Opened) -> None:
+    """Not by its name alone, and whichever of two tokens holds the id: what rows name there is listed; no domain is."""
+    rows = "p, alice, here, doc, read\np, crew, there, memo, read\ng, zoe, crew, there\n"
+    engine = opened(folder(rows, ELSEWHERE, entities_jsonl=ENTITIES, facets_toml=WHO))
+    who = page(engine, Sought.SUBJECT, ask(resource="memo"))
+    assert (who.found, who.complete) == (("zoe",), True)
+    what = page(engine, Sought.RESOURCE, ask("zoe"))
+    assert (what.found, what.complete) == (("memo",), True)
+    deeds = page(engine, Sought.ACTION, ask("alice"))
+    assert (deeds.found, deeds.complete) == (("read",), True)
+    starred = loaded(folder(rows + "p, alice, here, doc, *\n", ELSEWHERE, entities_jsonl=ENTITIES, facets_toml=WHO))
+    assert PlainIds(starred).candidates(Listing(Sought.ACTION, ask())) == (["read"], False)
+    assert PlainIds(starred).candidates(Listing(Sought.SUBJECT, ask())) == (["alice", "bob", "zoe"], True)
+
+
 def test_what_nobody_could_ask_about_is_no_candidate() -> None:
     """Ids that the door refuses are left out: too long, or with control characters."""
     entities = "".join(
