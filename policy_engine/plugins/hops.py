@@ -33,6 +33,11 @@ NOT_GUARDED: Final = (
     "Policy, not login: the model of this kind of request cannot be told here, so nothing is allowed. "
     "Administrators can let kinds through that reach no model: POLICY_ENGINE_GATEWAY_UNGUARDED."
 )
+ANOTHER_MODEL: Final = (
+    "Policy, not login: beside `model` this request has a member that could say which model answers, or where, so "
+    "nothing can be allowed. Leave it out: deployment_id, model_id, models, custom_llm_provider, aws_region_name, a "
+    "`model` within extra_body or a tool, and the like."
+)
 NOT_ASKABLE: Final = "The model or the place of this request is malformed, so nothing can be allowed."
 
 _FIELDS: Final = frozenset({"code", "decision_id", "alternatives", "docs_url"})
@@ -173,6 +178,11 @@ def told(answer: Refusal) -> str:
 def no_model(dialect: Dialect) -> Refused:
     """Return the exception for a request without a model."""
     return Refused(malformed(dialect, NO_MODEL))
+
+
+def another_model(dialect: Dialect) -> Refused:
+    """Return the exception for a request that could name a model, or a place, beside its `model`."""
+    return Refused(malformed(dialect, ANOTHER_MODEL))
 
 
 def not_guarded(dialect: Dialect) -> Refused:

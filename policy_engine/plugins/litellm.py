@@ -7,6 +7,7 @@ Rules of the room:
   that the settings name. Without one nothing is allowed.
 - Before the call the model that was asked for is decided; at each hop (retry, fallback, another deployment) the model
   that would answer. Neither stands in for the other.
+- A body that could name a model, or a place, beside `model` is refused: what comes of it no hook sees (`onemodel`).
 - A call type that is not in `GUARDED` is refused, unless the operator lists it as unguarded: on other routes the model
   may stand where no hook sees it.
 - Prompts and replies are never read. Whatever fails, fails the request.
@@ -31,7 +32,8 @@ from policy_engine.plugins.callers import caller_of
 from policy_engine.plugins.engines import GatewayEngine, gateway_engine
 from policy_engine.plugins.gatewaysettings import GatewaySettings, gateway_settings
 from policy_engine.plugins.holding import ChangingHold
-from policy_engine.plugins.hops import Hop, Hops, Journey, Refused, no_model, nobody, not_guarded, told
+from policy_engine.plugins.hops import Hop, Hops, Journey, Refused, another_model, no_model, nobody, not_guarded, told
+from policy_engine.plugins.onemodel import names_another
 
 _KINDS: Final = (
     "completion",
@@ -119,6 +121,8 @@ class Guard(CustomLogger):  # type: ignore[misc]  # as above
             if call_type not in GUARDED:
                 raise not_guarded(dialect)
             journey = self._begin(user_api_key_dict)
+            if names_another(data):
+                raise another_model(dialect)
             await self._hops.allow(journey, self._hop(_model(data.get("model"), dialect)))
         except Refused as refused:
             raise ModelDenied(refused) from None

@@ -23,6 +23,7 @@ from policy_engine.plugins.engines import gateway_engine
 from policy_engine.plugins.gatewaysettings import GatewaySettings, gateway_settings
 from policy_engine.plugins.holding import ChangingHold
 from policy_engine.plugins.hops import Hop, Hops, Journey, Refused, told
+from policy_engine.plugins.onemodel import names_another
 
 POLICIES = Path(__file__).resolve().parents[2] / "policies"
 ALICE = GatewayCaller("alice", "acme", "US")
@@ -280,3 +281,30 @@ def test_an_end_that_nobody_told_is_seen_when_it_is_asked_for() -> None:
     changing.on_end(lambda: called.append("ended"))
     silent.ended = decision("b", False)
     assert changing.ended is silent.ended and called == ["ended"]
+
+
+@given(
+    name=st.sampled_from(["model_id", "deployment_id", "Models", "aws-region-name", "vertex_location", "prompt_id"]),
+    around=st.lists(
+        st.sampled_from(["extra_body", "extra_headers", "litellm_params", "tools", "fallbacks"]), max_size=4
+    ),
+)
+def test_a_second_name_is_seen_wherever_it_is_laid_over_a_request(name: str, around: list[str]) -> None:
+    """However deep it lies in members that are merged into a request, in whatever case, it is refused."""
+    body: dict[str, Any] = {name: "x"}
+    for outer in around:
+        body = {outer: [body] if outer in ("tools", "fallbacks") else body}
+    assert names_another({"model": "fable-5", **body})
+
+
+def test_what_is_no_second_name_passes() -> None:
+    """What a model reads may speak of models, null says nothing, and fallbacks are decided hop by hop."""
+    schema = {"parameters": {"properties": {"model": {}, "region": {}}}}
+    for more in (
+        {"messages": [{"role": "user", "content": [{"model": "x"}]}], "input": {"model": "x"}},
+        {"tools": [{"type": "function", "function": schema}, "odd"], "tool_choice": {"model": "x"}},
+        {"metadata": {"model": "x"}, "modalities": ["text"], "additionalModelRequestFields": {"top_k": 1}},
+        {"deployment_id": None, "extra_body": None, "extra_headers": {"anthropic-beta": "x"}},
+        {"fallbacks": ["a-model", {"a-model": ["b"]}, {"model": "b", "temperature": 0}], "disable_fallbacks": True},
+    ):
+        assert not names_another({"model": "fable-5", **more}), more

@@ -220,6 +220,55 @@ def test_fallbacks_of_the_caller_are_decided_too(place: Place) -> None:
     assert "mythos-5" not in place.reached()
 
 
+MYTHOS = {"model": "mythos-5"}
+BESIDE: tuple[dict[str, Any], ...] = (
+    {"extra_body": MYTHOS},
+    {"extra_body": {"extra_body": MYTHOS}},
+    {"extra_headers": {"x-model": "mythos-5"}},
+    {"deployment_id": "mythos-5"},
+    {"model_id": "mythos-5"},
+    {"models": ["mythos-5"]},
+    {"Model": "mythos-5"},
+    {"azure": True},
+    {"custom_llm_provider": "groq"},
+    {"aws_region_name": "eu-west-1"},
+    {"tools": [{"type": "image_generation", **MYTHOS}]},
+    {"fallbacks": [{"model": "fable-5", "extra_body": MYTHOS}]},
+    {"fallbacks": [{"opus-4-8": [{"model": "fable-5", "deployment_id": "mythos-5"}]}]},
+)
+
+
+@pytest.mark.parametrize("beside", BESIDE, ids=str)
+def test_a_request_names_its_model_once(place: Place, beside: dict[str, Any]) -> None:
+    """What LiteLLM or a provider would take for the model behind the last hook is refused on every route: before, some
+    reached `mythos-5` under an allow for `fable-5`."""
+    place.reached()
+    for path, body in ROUTES.items():
+        answer = place.proxy.post(path, {**body, "model": "fable-5", **beside})
+        assert answer.status_code == 400 and "beside `model`" in answer.text, (path, answer.text)
+    assert place.reached() == []
+
+
+def test_what_a_model_reads_may_speak_of_models(place: Place) -> None:
+    """Messages, schemas and headers that only mention models or regions are nobody's business."""
+    place.reached()
+    schema = {"type": "object", "properties": {"model": {"type": "string"}, "region": {"type": "string"}}}
+    body = {
+        "model": "fable-5",
+        "messages": [{"role": "user", "content": json.dumps(MYTHOS)}],
+        "tools": [{"type": "function", "function": {"name": "order_model", "parameters": schema}}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "model", "schema": schema}},
+        "extra_body": {"top_k": 3},
+        "extra_headers": {"anthropic-beta": "a"},
+        "fallbacks": ["fable-5-1", {"opus-4-8": ["fable-5"]}, {"model": "fable-5", "temperature": 0}],
+        "metadata": {"model": "a note"},
+        "user": "x",
+    }
+    answer = place.proxy.post("/v1/chat/completions", body)
+    assert answer.is_success, answer.text
+    assert place.reached() == ["our-deployment-17"]
+
+
 @pytest.mark.parametrize("name", ["openai/mythos-5", "Mythos-5", "mythos-5,fable-5", "*", "", "mythos-5 "])
 def test_other_spellings_of_a_model_open_nothing(place: Place, name: str) -> None:
     """Providers in front, other cases, lists and blanks reach nobody."""

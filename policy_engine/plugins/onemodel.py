@@ -1,0 +1,71 @@
+"""A request names its model once: what else in its body could say which model answers, or where, is refused.
+
+LiteLLM lays the members of a body over what the operator wrote down for a deployment, and providers read members of
+their own: `deployment_id`, `model_id`, `extra_body: {"model": …}`. That happens behind the last hook, so no hook sees
+what comes of it.
+
+Rules of the room: pure. A name is judged by its letters and digits, whatever its case, and by its kind where it has
+one: a new version of LiteLLM brings new names. What a model is to read (messages, input, the schema of a tool) is not
+looked into.
+Left to others: the member `model` itself, and fallbacks by name, which are decided hop by hop (`hops`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+MODEL: Final = "model"
+_MARKS: Final = re.compile(r"[\W_]+")
+_KINDS: Final = re.compile(r"model|deployment|region|router|adapter|residency|^vertex\w*location$")
+"""What names a model, whatever leads to one, and where it is served."""
+_NAMES: Final = frozenset(
+    ("azure", "contextwindowfallbackdict", "customllmprovider", "engine", "engineid", "promptid", "uselitellmproxy")
+)
+_HARMLESS: Final = frozenset(
+    ("additionalmodelrequestfields", "additionalmodelresponsefieldpaths", "allowedmodelregion")
+)
+"""Names by which Bedrock is told what its models read, and one by which LiteLLM takes deployments away."""
+_LAID_OVER: Final = frozenset(
+    ("extrabody", "extraquery", "extraheaders", "headers", "litellmparams", "optionalparams", "params", "request")
+)
+"""Members whose own members are laid over a request, or are sent beside it."""
+_FALLBACKS: Final = frozenset(("fallbacks", "contextwindowfallbacks", "contentpolicyfallbacks"))
+_TOOLS: Final = "tools"
+"""A tool of a provider's own may have a model of its own; what a function takes lies deeper."""
+
+
+def names_another(body: Mapping[str, Any]) -> bool:
+    """Say whether a body could say beside its `model` which model answers, or where."""
+    return any(_says(name, value) for name, value in body.items() if name != MODEL)
+
+
+def _says(name: str, value: Any) -> bool:
+    letters = _MARKS.sub("", name.casefold())
+    if letters in _HARMLESS:
+        return False
+    if letters in _NAMES or _KINDS.search(letters):
+        return value is not None
+    if letters in _LAID_OVER:
+        return value is not None and not (isinstance(value, Mapping) and _plain(value))
+    if letters in _FALLBACKS:
+        return _in_fallbacks(value)
+    if letters == _TOOLS and isinstance(value, list):
+        return not all(_plain(tool) for tool in value if isinstance(tool, Mapping))
+    return False
+
+
+def _plain(members: Mapping[str, Any]) -> bool:
+    return not any(name == MODEL or _says(name, value) for name, value in members.items())
+
+
+def _in_fallbacks(value: Any) -> bool:
+    """Look through fallbacks: names, names by the model that they stand in for, or requests with a `model`."""
+    if isinstance(value, list):
+        return any(_in_fallbacks(each) for each in value)
+    if not isinstance(value, Mapping):
+        return False
+    if all(isinstance(each, list) for each in value.values()):
+        return any(_in_fallbacks(each) for each in value.values())
+    return names_another(value)
