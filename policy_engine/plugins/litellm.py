@@ -8,6 +8,7 @@ Rules of the room:
 - Before the call the model that was asked for is decided; at each hop (retry, fallback, another deployment) the model
   that would answer. Neither stands in for the other.
 - A body that could name a model, or a place, beside `model` is refused: what comes of it no hook sees (`onemodel`).
+- Assistants and threads run no hook; they are closed where they all pass.
 - A call type that is not in `GUARDED` is refused, unless the operator lists it as unguarded: on other routes the model
   may stand where no hook sees it.
 - Prompts and replies are never read. Whatever fails, fails the request.
@@ -27,10 +28,11 @@ from litellm.proxy._types import ProxyException, UserAPIKeyAuth
 
 from policy_engine.core.decision import DecisionDenied
 from policy_engine.core.dialects import Dialect, dialect_of
+from policy_engine.errors import StartRefused
 from policy_engine.guarding import guarded
 from policy_engine.plugins.callers import caller_of
 from policy_engine.plugins.engines import GatewayEngine, gateway_engine
-from policy_engine.plugins.gatewaysettings import GatewaySettings, gateway_settings
+from policy_engine.plugins.gatewaysettings import PREFIX, GatewaySettings, gateway_settings
 from policy_engine.plugins.holding import ChangingHold
 from policy_engine.plugins.hops import Hop, Hops, Journey, Refused, another_model, no_model, nobody, not_guarded, told
 from policy_engine.plugins.onemodel import names_another
@@ -50,6 +52,9 @@ GUARDED: Final = frozenset({"anthropic_messages", *_KINDS, *(f"a{kind}" for kind
 """Call types whose model is `data["model"]` and nothing else."""
 COOLING: Final = frozenset({401, 402, 404, 408, 429})
 """Statuses for which LiteLLM takes a deployment away from everybody for a while."""
+
+_ASSISTANTS: Final = "assistants"
+_THROUGH: Final = "_pass_through_assistants_endpoint_factory"
 
 
 class Unguarded:
@@ -101,6 +106,8 @@ class Guard(CustomLogger):  # type: ignore[misc]  # as above
         self._engine = engine
         self._settings = settings
         self._hops = Hops(engine, settings.wording)
+        if _ASSISTANTS not in settings.unguarded:
+            close_assistants()
 
     def __init_subclass__(cls, **more: Any) -> None:
         """Put the hooks into the subclass itself: for some, LiteLLM looks in the class of an instance alone."""
@@ -294,6 +301,24 @@ def _bare(model: str, params: Mapping[str, Any]) -> str:
         return str(litellm.get_llm_provider(model=model, custom_llm_provider=provider, api_base=base)[0])
     except litellm.exceptions.BadRequestError:  # a provider that LiteLLM does not know: the whole name is asked for
         return model
+
+
+def close_assistants() -> None:
+    """Refuse assistants and threads, for which LiteLLM runs no hook at all, where all of their routes pass.
+
+    Raises `StartRefused` where this version has no such place.
+    """
+
+    async def refuse(self: Any, *args: Any, **more: Any) -> Any:
+        raise ModelDenied(not_guarded(Dialect.OPENAI))
+
+    if not hasattr(litellm.Router, _THROUGH):
+        raise StartRefused(
+            f"this version of LiteLLM has no {_THROUGH}, so its assistants cannot be closed here; close "
+            f"/assistants and /threads before it, and name {_ASSISTANTS} here",
+            where=f"{PREFIX}UNGUARDED",
+        )
+    setattr(litellm.Router, _THROUGH, refuse)
 
 
 def __getattr__(name: str) -> Any:

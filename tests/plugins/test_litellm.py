@@ -304,6 +304,11 @@ def test_kinds_of_requests_that_are_not_guarded_are_refused(place: Place) -> Non
         place.proxy.get("/v1/files"),
         place.proxy.post("/v1beta/models/mythos-5:generateContent", elsewhere),
         place.proxy.post("/anthropic/v1/messages", {**ROUTES["/v1/messages"], "model": "open-1"}),
+        place.proxy.get("/v1/assistants"),  # for these LiteLLM itself runs no hook
+        place.proxy.post("/v1/assistants", {"model": "mythos-5", "custom_llm_provider": "openai"}),
+        place.proxy.post(
+            "/v1/threads/x/runs", {"model": "mythos-5", "assistant_id": "x", "custom_llm_provider": "openai"}
+        ),
     ):
         assert answer.status_code == 400
         assert "POLICY_ENGINE_GATEWAY_UNGUARDED" in answer.text
