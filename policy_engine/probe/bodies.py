@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 from policy_engine.limits import LIMITS
+from policy_engine.probe import places
 from policy_engine.probe.asks import Ask, encoded
 from policy_engine.probe.checking import PLAIN, Check, Scene, withheld
 
@@ -57,11 +58,13 @@ def cased(scene: Scene, model: str) -> Iterator[Ask]:
 
 
 def nested(scene: Scene, model: str) -> Iterator[Ask]:
-    """Ask for the other model, with this one in members that some gateways merge into the request."""
+    """Ask for the other model, with this one in members that some gateways merge into the request, or hand on."""
     other = _other(scene, model)
     for name in ("extra_body", "request", "params", "litellm_params"):
         yield scene.form.ask(other, f"the model within {name}", **{name: {"model": model}})
     yield scene.form.ask(other, "a second name in engine and deployment", engine=model, deployment=model)
+    for name in places.SECOND_NAMES:
+        yield scene.form.ask(other, f"a second name in {name}", **{name: model})
 
 
 def second(scene: Scene, model: str) -> Iterator[Ask]:
@@ -153,8 +156,7 @@ CHECKS: Final = (
     Check("duplicate-key", GROUP, _STRICT, withheld(duplicate)),
     Check("escaped-key", GROUP, _STRICT, withheld(escaped)),
     Check("key-case", GROUP, _STRICT, withheld(cased)),
-    Check("nested-model", GROUP, "turn off the merging of members, or decide on the model that comes of it",
-          withheld(nested)),
+    Check("nested-model", GROUP, places.MERGED, withheld(nested)),
     Check("second-document", GROUP, "refuse a body that is more than one JSON document", withheld(second)),
     Check("late-model", GROUP, _LENGTH, withheld(late, twin=True)),
     Check("late-duplicate", GROUP, _LENGTH, withheld(late_duplicate), rests=(PLAIN, "duplicate-key")),

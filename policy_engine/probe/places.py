@@ -32,6 +32,11 @@ EVERY: Final[Places] = (
     *NATIVE,
 )
 
+SECOND_NAMES: Final = ("deployment_id", "model_id")
+"""Members by which LiteLLM, and Bedrock through it, take another model than that of `model`."""
+MERGED: Final = "refuse members that could name a model beside `model`, or decide on the model that comes of them"
+"""The fix for whoever takes such a member, at whichever interface."""
+
 
 def bodies(model: str) -> Mapping[str, dict[str, Any]]:
     """Return the bodies by name, each for a model."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from policy_engine.probe import places
 from policy_engine.probe.asks import Ask, Bearer, encoded, encoded_part
-from policy_engine.probe.checking import Asks, Check, Scene, Verdict, evidence, first, withheld
+from policy_engine.probe.checking import PLAIN, Asks, Check, Scene, Verdict, evidence, first, withheld
 from policy_engine.probe.outcomes import Evidence, Outcome
 from policy_engine.probe.places import DEPLOYMENT, Places, asked_at, bodies
 from policy_engine.probe.reading import Kind, documents_of, read
@@ -40,6 +40,16 @@ def deployments(scene: Scene, model: str) -> Iterator[Ask]:
     yield replace(bare, sent="a deployment in the path, no model in the body")
     other = scene.allowed if model == scene.forbidden else scene.forbidden
     yield replace(bare, sent="a deployment in the path, another in the body", body=encoded(bodies(other)["chat"]))
+
+
+def nested(scene: Scene, model: str) -> Iterator[Ask]:
+    """Ask for the other model, with this one in members that a gateway may merge at one interface alone."""
+    other = scene.allowed if model == scene.forbidden else scene.forbidden
+    for path, body in (places.RESPONSES[0], places.MESSAGES[0], places.COMPLETIONS[0], places.EMBEDDINGS[0]):
+        asked = asked_at(path, body, other)
+        for name, value in (("extra_body", {"model": model}), *((name, model) for name in places.SECOND_NAMES)):
+            document = encoded({**bodies(other)[body], name: value})
+            yield replace(asked, sent=f"a second name in {name} at {path}", body=document)
 
 
 def _paths(*changes: tuple[str, Any]) -> Asks:
@@ -190,6 +200,8 @@ CHECKS: Final = (
           withheld(deployments, twin=True)),
     Check("route-native", GROUP, "guard every path; close the upstream's own interface",
           withheld(at(places.NATIVE), twin=True)),
+    Check("nested-elsewhere", GROUP, places.MERGED, withheld(nested),
+          rests=(PLAIN, "nested-model", "route-responses", "route-messages", "route-completions", "route-embeddings")),
     Check("path-slash", GROUP, _PATH, withheld(slashes)),
     Check("path-dots", GROUP, _PATH, withheld(dots)),
     Check("path-encoded", GROUP, _PATH, withheld(percents)),

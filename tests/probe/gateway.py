@@ -286,7 +286,7 @@ class Gateway:
         body = _clean(seen.loose, str(seen.loose["model"]) if late else model)
         if "fallback-asked" in self.holes and seen.loose.get("fallbacks") == [FORBIDDEN]:
             body = _clean(seen.loose, FORBIDDEN)
-        if any(_falls_back(hole, seen.loose) for hole in self.holes):
+        if any(_falls_back(hole, seen.loose) or _merges(hole, seen) for hole in self.holes):
             body = _clean(seen.loose, FORBIDDEN)
         if "fallback-forced" in self.holes and model == FAILING:
             body = _clean(seen.loose, FORBIDDEN)
@@ -327,6 +327,7 @@ INLINE = frozenset({
     "no-credentials/route", "websocket/message-alone", "websocket/message-beside", "listing/strangers",
     "listing/short-path", "listing/slash", "listing-one/strangers", "fallback-asked/models",
     "fallback-asked/fallback_models", "fallback-asked/content_policy_fallbacks", "fallback-asked/streamed",
+    "nested-elsewhere", "nested-elsewhere/second-name", "nested-model/second-name",
 })  # fmt: skip
 HOLES = frozenset(PASSES) | INLINE
 """Every hole that the gateway can have by day: one for each check of the suite, and further ways to some."""
@@ -345,6 +346,15 @@ def _falls_back(hole: str, document: Mapping[str, Any]) -> bool:
     if member == "streamed":
         return bool(document.get("stream")) and document.get("fallbacks") == [FORBIDDEN]
     return bool(member) and FORBIDDEN in json.dumps(document.get(member)) and "route" not in document
+
+
+def _merges(hole: str, seen: Seen) -> bool:
+    """Say whether another member than `model` says at this place which model answers."""
+    plain = _place(seen, "/v1/chat/completions")
+    if hole == "nested-elsewhere":
+        return not plain and seen.loose.get("extra_body") == {"model": FORBIDDEN}
+    named = FORBIDDEN in (seen.loose.get("deployment_id"), seen.loose.get("model_id"))
+    return named and (hole == "nested-model/second-name" if plain else hole == "nested-elsewhere/second-name")
 
 
 def _clean(document: Mapping[str, Any], model: str) -> bytes:

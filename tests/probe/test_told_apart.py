@@ -75,7 +75,7 @@ def test_a_good_gateway_before_an_upstream_with_names_of_its_own(served: Served,
     report = run(aimed(skip=SLOW))
     unclear = told(report, Outcome.UNCLEAR)
     assert report.problem == "" and report.holes == ()
-    assert unclear.keys() == {"header-model", "nested-model", "fallback-asked"}
+    assert unclear.keys() == {"header-model", "nested-model", "nested-elsewhere", "fallback-asked"}
     assert all(MAY_SHARE in finding for finding in unclear.values())
     models = Models((ALLOWED, SAME), (FORBIDDEN,), (ALIAS,), (DERIVATIVE,), FAILING)
     assert run(aimed(skip=SLOW, models=models)).complete
