@@ -36,6 +36,17 @@ UNKNOWN_MODEL = (
     "Policy, not login: which model this is cannot be told, so nothing is allowed. "
     "An administrator should let the policy_engine filter run after every filter that changes the model."
 )
+OTHER_MODEL = (
+    "Policy, not login: a parameter of this chat could make another model answer, so nothing is allowed. "
+    "Take it out of the advanced parameters: models, fallbacks, deployment_id, model_id, a model within extra_body."
+)
+OTHER_MODELS = frozenset(
+    [
+        *("models", "fallbacks", "fallback_models", "context_window_fallbacks", "content_policy_fallbacks"),
+        *("deployment_id", "model_id", "model_list"),
+    ]
+)
+"""Members by which providers and the gateways before them take another model than that of `model`."""
 DIRECT = "Policy, not login: direct connections go past the policy and are not allowed here."
 
 
@@ -193,6 +204,19 @@ def _is_here(host: str) -> bool:
         return host == "localhost"
 
 
+def _names_another(members: dict[str, Any]) -> bool:
+    """Say whether members that go to the provider beside `model` could name another one; users can add such."""
+    return any(
+        value is not None
+        and (
+            name.casefold() == "model"
+            or name.casefold() in OTHER_MODELS
+            or (name.casefold() == "extra_body" and not (isinstance(value, dict) and not _names_another(value)))
+        )
+        for name, value in members.items()
+    )
+
+
 def _model(body: dict[str, Any], model: Any, metadata: Any) -> str:
     """Return the id of the model that will answer: the base model behind a workspace model. Raises `Denied`.
 
@@ -203,6 +227,8 @@ def _model(body: dict[str, Any], model: Any, metadata: Any) -> str:
     named = body.get("model")
     if not isinstance(model, dict) or not isinstance(named, str) or model.get("id") != named:
         raise Denied(UNKNOWN_MODEL)
+    if _names_another({name: value for name, value in body.items() if name != "model"}):
+        raise Denied(OTHER_MODEL)
     if model.get("owned_by") == "arena":
         raise Denied(UNKNOWN_MODEL)  # which one answers is drawn later
     info = model.get("info")

@@ -155,6 +155,28 @@ def test_what_open_webui_did_not_say_is_denied(webui: WebUI, changed: dict[str, 
     assert why in webui.call("inlet", chat, body(), **changed)["raised"]
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"models": ["mythos-5"]},
+        {"Model": "mythos-5"},
+        {"deployment_id": "mythos-5"},
+        {"fallbacks": ["mythos-5"]},
+        {"extra_body": {"model": "mythos-5"}},
+        {"extra_body": {"extra_body": {"model_id": "mythos-5"}}},
+        {"extra_body": "x"},
+    ],
+    ids=str,
+)
+def test_a_second_name_of_a_model_is_denied(webui: WebUI, more: dict[str, Any]) -> None:
+    """What a user adds to the parameters of a chat reaches the provider: none may say beside `model` who answers."""
+    chat = f"second-{json.dumps(more)}"
+    for handler in ("inlet", "request"):
+        assert "another model" in webui.call(handler, chat, {**body(), **more})["raised"]
+    kept = {**body(), "models": None, "extra_body": {"top_k": 1}, "tools": [{"model": "x"}]}
+    assert webui.call("inlet", f"{chat}-kept", kept) == {"given": kept}
+
+
 def test_who_asks_is_never_taken_from_the_body(webui: WebUI) -> None:
     """A body that names another user is asked about as the user whom Open WebUI authenticated."""
     forged = {**body(), "user": "alice", "metadata": {"user_id": "alice"}, "__user__": ALICE}
