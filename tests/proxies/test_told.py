@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -61,6 +62,35 @@ def test_the_body_alone_names_the_model() -> None:
     assert question(told(facts, BODY, "/v1/chat?model=fable-5&x=1")).model == "fable-5"
 
 
+IN_PATHS = {
+    "/openai/deployments/{}/chat/completions?api-version=1": "fable-5",
+    "/v1/Engines//{}/completions": "fable-5",
+    "/openai/deployments/{}": "org/fable-5",
+    "/v1beta/models/{}:generateContent": "fable-5",
+    "/model/{}/converse-stream": "anthropic.fable-5:1",
+}
+
+
+@pytest.mark.parametrize(("path", "model"), IN_PATHS.items())
+def test_a_model_in_the_path_agrees_with_the_body_where_the_proxy_names_none(path: str, model: str) -> None:
+    """Some upstreams take the path's and pass over the body's. What a proxy names itself counts before both."""
+    facts = {name: value for name, value in FACTS.items() if "model" not in name}
+    body = json.dumps({"model": model}).encode()
+    assert question(told(facts, body, path.format(model))).model == model
+    for other in ("mythos-5", f"{model}x", "my%74hos-5", "mythos-5%2f"):
+        with pytest.raises(InputRefused, match="the path"):
+            question(told(facts, body, path.format(other)))
+    named = {**facts, "x-policy-engine-model": model}
+    assert question(told(named, body, path.format("our-deployment"))).model == model
+
+
+@pytest.mark.parametrize("path", ["/models/chat/completions", "/v1/models", "/model/v1/messages", "/deployments/"])
+def test_a_path_that_names_no_model_is_none_of_ours(path: str) -> None:
+    """A prefix that only speaks of models refuses nobody."""
+    facts = {name: value for name, value in FACTS.items() if "model" not in name}
+    assert question(told(facts, BODY, path)).model == "fable-5"
+
+
 REFUSED: dict[str, dict[str, Any]] = {
     "no subject": {"headers": {"x-policy-engine-model": "fable-5"}},
     "an empty subject": {"x_policy_engine_subject": ""},
@@ -75,6 +105,8 @@ REFUSED: dict[str, dict[str, Any]] = {
     "two models in the query": {"path": "/v1?model=fable-5&model=mythos-5"},
     "a fallback in the body": {"body": b'{"model":"fable-5","fallbacks":["mythos-5"]}'},
     "more models in the body": {"body": b'{"Models":["mythos-5"],"model":"fable-5"}'},
+    "another deployment in the body": {"body": b'{"model":"fable-5","deployment_id":"mythos-5"}'},
+    "another model within extra_body": {"body": b'{"model":"fable-5","extra_body":{"model":"mythos-5"}}'},
     "an alias beside the model": {"body": b'{"model":"fable-latest"}'},
     "a body that goes on": {"body": BODY, "x_envoy_auth_partial_body": "true"},
     "nothing seen of a body": {"x_envoy_auth_partial_body": "true"},

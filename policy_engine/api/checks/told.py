@@ -5,7 +5,8 @@ Rules of the room:
   the printed configurations do (`pep snippet`).
 - A fact stands once. Two headers, or two places that say different things, are two readings: refused, not chosen from.
 - The model is what the proxy names or what the body names; where both do they must agree, and so must a `model` in the
-  query. A body that was seen is read to its end; one that cannot be read is refused, whatever the headers say.
+  query, and, where the body alone names it, a model in the path. A body that was seen is read to its end; one that
+  cannot be read is refused, whatever the headers say.
 - An unknown `X-Policy-Engine-` header is refused: a misspelt fact must not be a missing one.
 - What was sent is never said back.
 Left to others: the key (`checking`), the scan of a body (`core.bodymodel`), what is answered (`table`).
@@ -17,6 +18,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
+from urllib.parse import unquote
 
 from policy_engine.api.authzen import read_evaluation
 from policy_engine.core.bodymodel import BodyProblem, BodyRefused, find_model
@@ -42,14 +44,21 @@ PARTIAL_HEADER: Final = "x-envoy-auth-partial-body"
 INFER: Final = "infer"
 
 OTHER_MODELS: Final = frozenset(
-    ("models", "fallbacks", "fallback_models", "context_window_fallbacks", "content_policy_fallbacks")
+    (
+        *("models", "fallbacks", "fallback_models", "context_window_fallbacks", "content_policy_fallbacks"),
+        *("deployment_id", "model_id", "model_list", "extra_body"),
+    )
 )
-"""Members of a body by which gateways behind a proxy are told of further models; nobody has decided on those."""
+"""Members of a body by which gateways behind a proxy are told of further models, or of another one than `model`; nobody
+has decided on those."""
 
 READ: Final = frozenset((KEY_HEADER, "content-type", "content-encoding", PARTIAL_HEADER))
 """Headers that are read beside the facts."""
 
 _JSON_IN_UTF8: Final = re.compile(r'application/(?:[a-z0-9.+-]+\+)?json\s*(?:;\s*charset\s*=\s*"?utf-?8"?\s*)?', re.I)
+_DEPLOYED: Final = re.compile(r"/(?:deployments|engines)/+(?=[^/])", re.I)
+_CALLED: Final = re.compile(r"/models/+(.+):[^/:]+/*$|/model/+(.+?)/+(?:invoke|converse)", re.I)
+"""Where Azure, Gemini and Bedrock, and those who speak like them, take a model from the path."""
 _YES_OR_NO: Final = {"true": True, "false": False}
 
 
@@ -142,10 +151,20 @@ def _model(told: Told, limits: Limits) -> str:
     if named is not None and found is not None and named != found:
         raise InputRefused("the proxy and the body name different models", where=PREFIX + "model")
     model = named if named is not None else found
-    for asked in named_in_query(told.path.partition("?")[2]):
+    path, _, query = told.path.partition("?")
+    if named is None and _names_another(unquote(path), str(model)):
+        raise InputRefused("the path names another model than the body", where="path")
+    for asked in named_in_query(query):
         if asked != model:
             raise InputRefused("the query names another model", where="query")
     return str(model)
+
+
+def _names_another(path: str, model: str) -> bool:
+    """Say whether a path names a model, as some interfaces do, and not this one."""
+    behind = [f"{path[found.end() :]}/" for found in _DEPLOYED.finditer(path)]
+    called = [one or other for one, other in _CALLED.findall(path)]
+    return not all(rest.startswith(f"{model}/") for rest in behind) or any(name != model for name in called)
 
 
 def _model_of_body(told: Told, limits: Limits) -> str | None:
