@@ -128,7 +128,7 @@ class Guard(CustomLogger):  # type: ignore[misc]  # as above
             if call_type not in GUARDED:
                 raise not_guarded(dialect)
             journey = self._begin(user_api_key_dict)
-            if names_another(data):
+            if names_another(_sent(data)):
                 raise another_model(dialect)
             await self._hops.allow(journey, self._hop(_model(data.get("model"), dialect)))
         except Refused as refused:
@@ -273,6 +273,15 @@ def _record(kwargs: Mapping[str, Any]) -> UserAPIKeyAuth | None:
         if isinstance(record, UserAPIKeyAuth):
             return record
     return None
+
+
+def _sent(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return of a request what its caller sent: beside it lies what the operator wrote down for the key or the team."""
+    kept = data.get("proxy_server_request")
+    sent = kept.get("body") if isinstance(kept, Mapping) else None
+    if not isinstance(sent, Mapping):
+        return data
+    return {name: data[name] for name in (*sent, "headers") if name in data}  # which LiteLLM leaves out there
 
 
 def _dialect(record: Any) -> Dialect:

@@ -20,6 +20,9 @@ PEOPLE = {
     "sk-ines": person("ines", "annexco", "US"),
     "sk-nobody": UserAPIKeyAuth(team_id="acme", team_metadata={"location": "US"}),
     "sk-placeless": UserAPIKeyAuth(user_id="alice", team_id="acme"),
+    "sk-routed": person("alice", "acme", "US").model_copy(
+        update={"router_settings": {"num_retries": 1}, "allowed_model_region": "us"}
+    ),
     "sk-teamless": UserAPIKeyAuth(user_id="alice", metadata={"location": "US"}),
 }
 

@@ -249,6 +249,18 @@ def test_a_request_names_its_model_once(place: Place, beside: dict[str, Any]) ->
     assert place.reached() == []
 
 
+def test_what_the_operator_wrote_down_for_a_key_is_no_second_name(place: Place) -> None:
+    """LiteLLM lays settings of a key or team beside the body; a caller who brings the like is still refused."""
+    place.reached()
+    body = {**CHAT, "model": "fable-5"}
+    answer = place.proxy.post("/v1/chat/completions", body, key="sk-routed")
+    assert answer.is_success, answer.text
+    assert place.reached() == ["our-deployment-17"]
+    for more in ({"router_settings_override": {"fallbacks": []}}, {"headers": {"x-model": "mythos-5"}}):
+        assert place.proxy.post("/v1/chat/completions", {**body, **more}, key="sk-routed").status_code == 400
+    assert place.reached() == []
+
+
 def test_what_a_model_reads_may_speak_of_models(place: Place) -> None:
     """Messages, schemas and headers that only mention models or regions are nobody's business."""
     place.reached()
