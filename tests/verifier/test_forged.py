@@ -164,3 +164,23 @@ def test_the_auditors_key_and_checkpoint_stand_over_the_bundle(bench: Bench) -> 
     forked = recomputed(MADE, LOG.id, 0, forged(1)[0])
     said = [message for message, _ in bench.found(Given(key(MADE.key), since=forked.note(len(MADE.leaves))))]
     assert len(said) == 1 and "forked" in said[0]
+
+
+@pytest.mark.parametrize("folder", ["bodies", "sealed"])
+def test_no_log_is_passed_over_by_taking_its_file_out(tmp_path: Path, folder: str) -> None:
+    """What is shown of one log is shown of each: without the file of one, each of its bodies is missing."""
+    bench = Bench(tmp_path / "b", MADE, bodies=True)
+    with bench.written({f"{folder}/{LOG.id}.jsonl": None}):
+        found = bench.found()
+    assert found and all("the body is missing" in message and where.log == LOG.id for message, where in found)
+    assert bench.found() == []
+
+
+def test_a_bundle_that_calls_itself_unsealed_shows_bodies(tmp_path: Path) -> None:
+    """Without any of them it does not show what its manifest says, and every log that has some lacks them."""
+    bench = Bench(tmp_path / "b", MADE, bodies=True)
+    with bench.written({name: None for name in bench.files if name.startswith("bodies/")}):
+        missing = {where.log for message, where in bench.found() if "is missing" in message}
+    assert missing == {
+        log.id for log in MADE.logs.values() if any(text for b in log.bodies.values() for _, text in b.texts)
+    }

@@ -112,8 +112,10 @@ def _texts(line: bytes, name: str) -> tuple[int, list[tuple[Any, bytes | None]]]
 class Beside:
     """One run beside one bundle: told of each batch and each entry as they come."""
 
-    def __init__(self, source: Source, given: Given, find: Find, counts: Counter[str]) -> None:
+    def __init__(self, source: Source, given: Given, find: Find, counts: Counter[str], unsealed: bool) -> None:
         self._source, self._given, self._find, self._counts = source, given, find, counts
+        self._folders = {name.partition("/")[0] for name in source.sizes} | ({"bodies"} if unsealed else set())
+        """What is shown of any log, or said to be, is shown of each: one without its file has nothing there."""
         self._asides: dict[tuple[str, str], _Aside] = {}
         self._receipts: dict[tuple[str, int], list[tuple[str, Receipt]]] = {}
         self._proofs: dict[tuple[str, int], list[tuple[str, Proved]]] = {}
@@ -126,9 +128,10 @@ class Beside:
         """Logs of which the last batch was not whole."""
         self._erased_count: Counter[tuple[tuple[str, int], str | None]] = Counter()
 
-    def has(self, log: str) -> bool:
-        """Return whether the bundle holds anything for single entries of a log."""
-        return any(f"{folder}/{log}.jsonl" in self._source.sizes for folder in ("sealed", "bodies"))
+    @property
+    def every(self) -> bool:
+        """Whether the bundle holds anything for single entries."""
+        return not self._folders.isdisjoint(("sealed", "bodies"))
 
     def begin(self, log_key: Key, since: Checkpoint | None) -> None:
         """Read the receipts that were given, and the receipts and proofs in the bundle."""
@@ -211,11 +214,10 @@ class Beside:
                 raise Refused("a file of a release that it stored is missing from blobs/")
 
     def _aside(self, folder: str, log: str, parse: Callable[[bytes, str], tuple[int, Any]]) -> _Aside | None:
-        name = f"{folder}/{log}.jsonl"
-        if name not in self._source.sizes:
+        if folder not in self._folders:
             return None
         if (folder, log) not in self._asides:
-            self._asides[folder, log] = _Aside(self._source.lines(name), parse)
+            self._asides[folder, log] = _Aside(self._source.lines(f"{folder}/{log}.jsonl"), parse)
         return self._asides[folder, log]
 
     def _check_sealed(self, entry: Entry, damaged: bool) -> None:

@@ -30,17 +30,17 @@ class Check:
         data = source.read("checkpoint", limits.NOTE_BYTES)
         stated = checkpoint(data, self._log, given.witnesses, given.quorum, "the checkpoint")
         self.report = Report(stated)
-        self._beside = Beside(source, given, self.find, self.report.counts)
+        self._beside = Beside(source, given, self.find, self.report.counts, self._manifest.get("unsealed") is True)
         if given.since is not None:
             self.report.since = checkpoint(given.since, self._log, [], 0, "the earlier checkpoint")
-        self._logs: dict[str, tuple[Lines, list[tuple[int, int]], bool]] = {}
+        self._logs: dict[str, tuple[Lines, list[tuple[int, int]]]] = {}
 
     def run(self) -> Report:
         """Check everything, and return what was found."""
         try:
             self._beside.begin(self._log, self.report.since)
             self._leaves()
-            for log, (lines, _, _) in self._logs.items():
+            for log, (lines, _) in self._logs.items():
                 if lines.take(1):
                     self.find("there are more entries than the leaves and the manifest say", Place(log))
             self._beside.end(self._logs.keys())
@@ -100,8 +100,8 @@ class Check:
         self._beside.batch(number, header, line, tip)
         if log not in self._logs:
             lines = self._source.lines(f"entries/{log}.jsonl")
-            self._logs[log] = lines, shown_of(self._manifest, log), self._beside.has(log)
-        lines, shown, every = self._logs[log]
+            self._logs[log] = lines, shown_of(self._manifest, log)
+        lines, shown = self._logs[log]
         if not any(first <= header.first < end for first, end in shown):
             self.report.partial = True
             return
@@ -114,7 +114,7 @@ class Check:
         own, strays = in_step(header, lines)
         if strays:
             self.find(f"{strays} lines before or in it are of no batch, or are there twice", at)
-        same, entries, wrong = check_batch(header, own, lines.plain, tip.entry_epoch, every)
+        same, entries, wrong = check_batch(header, own, lines.plain, tip.entry_epoch, self._beside.every)
         if not same:  # each line that is not as it was committed is said once, by its place if that can be told
             self._beside.damaged.add(log)
             found = where(header, own, self._source.hashes(log, tip.shown, header.n))
