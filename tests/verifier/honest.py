@@ -162,7 +162,7 @@ class Maker:
         self.batch_max = batch_max
         self.writers = [self.opened(f"writer.example.org/{number}") for number in range(writers)]
         self.ciphers: dict[str, AESGCM] = {}
-        self.count = 0
+        self.count = self.receipted = 0
 
     def opened(self, writer: str) -> Log:
         """Open a log for a writer."""
@@ -187,9 +187,12 @@ class Maker:
         log.headers.append(header)
         log.head = header_hash(header.encode())
         self.made.leaves.append(header.encode())
-        if len(self.made.receipts) < 20:
+        self.receipted += 1
+        if self.receipted <= 20:
             note = sign_batch(header.encode(), 2_000, signer(log.writer))
-            kept = {first + self.random.randrange(len(kinds)): 1_500}
+            allows = [seq for seq in range(first, len(log.entries)) if b'"outcome":"allow"' in log.entries[seq]]
+            place = self.random.randrange(len(kinds))
+            kept = {allows[place % len(allows)]: 1_500} if allows else {}
             self.made.receipts += [receipt.encode() for receipt in make_receipts(note, first, own, kept)]
 
     def entry(self, log: Log, kind: str) -> bytes:

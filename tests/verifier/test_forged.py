@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from policy_engine.ledger.receipts import make_receipts, sign_batch
 from policy_engine_verify import cli, limits
 from policy_engine_verify.formats import key
 from policy_engine_verify.report import Given
@@ -184,3 +185,41 @@ def test_a_bundle_that_calls_itself_unsealed_shows_bodies(tmp_path: Path) -> Non
     assert missing == {
         log.id for log in MADE.logs.values() if any(text for b in log.bodies.values() for _, text in b.texts)
     }
+
+
+def receipts_of(outcome: str) -> tuple[honest.Honest, bytes, dict[str, object]]:
+    """Return a log, the receipt that its writer signed of a decision with this outcome, and the entry."""
+    made = honest.Maker(5, 1, 32)
+    log = made.writers[0]
+    made.commit(log, ["decision"] * 30)
+    seq = next(seq for seq, line in enumerate(log.entries) if f'"outcome":"{outcome}"'.encode() in line)
+    note = sign_batch(log.headers[0].encode(), 2_000, honest.signer(log.writer))
+    (receipt,) = make_receipts(note, 0, [honest.leaf_hash(line) for line in log.entries], {seq: 1_500})
+    return made.made, receipt.encode(), json.loads(log.entries[seq])
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_a_receipt_of_what_was_recorded_as_a_deny(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], within: bool
+) -> None:
+    """Somebody was told allow and the log says deny: the receipt is signed and in its batch, and convicts the log."""
+    for outcome, code in (("allow", 0), ("deny", 6)):
+        made, receipt, _ = receipts_of(outcome)
+        folder = honest.write_folder(
+            made.files() | ({"receipts/a.json": receipt} if within else {}), tmp_path / outcome
+        )
+        (tmp_path / "kept").write_bytes(receipt)
+        kept = () if within else ("--receipt", str(tmp_path / "kept"))
+        assert cli.main([str(folder), "--key", made.key, *kept]) == code
+        assert ("the entry is no allow" in capsys.readouterr().out) == (outcome == "deny")
+
+
+def test_a_receipt_of_another_decision_than_its_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An answer that holds the receipt of somebody else's allow has no entry of its own, and that is found."""
+    made, receipt, entry = receipts_of("allow")
+    folder = honest.write_folder(made.files(), tmp_path / "b")
+    for id, code in ((entry["id"], 0), ("f" * 32, 6), (None, 0), (7, 6)):
+        answer = {"decision": True, "context": {"id": id, "receipt": json.loads(receipt)}}
+        (tmp_path / "answer").write_text(json.dumps(answer))
+        assert cli.main([str(folder), "--key", made.key, "--receipt", str(tmp_path / "answer")]) == code
+        assert ("named another decision" in capsys.readouterr().out) == (code == 6)

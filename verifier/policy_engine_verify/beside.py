@@ -117,7 +117,10 @@ class Beside:
         self._folders = {name.partition("/")[0] for name in source.sizes} | ({"bodies"} if unsealed else set())
         """What is shown of any log, or said to be, is shown of each: one without its file has nothing there."""
         self._asides: dict[tuple[str, str], _Aside] = {}
-        self._receipts: dict[tuple[str, int], list[tuple[str, Receipt]]] = {}
+        self._receipts: dict[tuple[str, int], list[tuple[str, Receipt, Any]]] = {}
+        """By batch: what it is called, and the id of the decision that the answer around it named."""
+        self._good: list[tuple[str, Receipt, Any]] = []
+        """Those of the batch that is looked at now which the writer signed."""
         self._proofs: dict[tuple[str, int], list[tuple[str, Proved]]] = {}
         self._absent: dict[tuple[str, int, int, Any], tuple[int, Any]] = {}
         self._erased: dict[str, list[tuple[int, tuple[str, int], Any]]] = {}
@@ -153,7 +156,9 @@ class Beside:
         for name, data in (*self._given.receipts.items(), *inside):
             try:
                 receipt = parse_receipt(data)
-                self._receipts.setdefault((receipt.header.log, receipt.header.batch), []).append((name, receipt))
+                place = (receipt.header.log, receipt.header.batch)
+                told = self._given.ids.get(name) if data is self._given.receipts.get(name) else None
+                self._receipts.setdefault(place, []).append((name, receipt, told))
             except Refused as refused:
                 self._find(f"{name}: {refused}", Place())
 
@@ -172,7 +177,8 @@ class Beside:
             if (proved.header_bytes, proved.leaf) != (line, number):
                 why = "the log signed another batch than it has now, or had it elsewhere: the log was forked"
                 self._find(f"{name}: {why}", Place(header.log, header.batch, proved.entry["seq"], number))
-        for name, receipt in self._receipts.pop((header.log, header.batch), ()):
+        self._good = []
+        for name, receipt, told in self._receipts.pop((header.log, header.batch), ()):
             self._counts["receipts"] += 1
             try:
                 if tip.key is None:
@@ -180,8 +186,20 @@ class Beside:
                 check_receipt(receipt, key(tip.key))
                 if receipt.header_bytes != line:
                     raise Refused("the writer signed another batch than the log has now: the log was rewritten")
+                self._good.append((name, receipt, told))
             except Refused as refused:
                 self._find(f"{name}: {refused}", Place(header.log, header.batch, receipt.seq))
+
+    def shown(self, header: Header, own: list[bytes], at: Place) -> None:
+        """Compare what callers were told with the entries of the last batch, which are those that it committed."""
+        for name, receipt, told in self._good:
+            entry = json.loads(own[receipt.seq - header.first])
+            if (entry.get("kind"), entry.get("outcome")) != ("decision", "allow"):
+                message = "the entry is no allow, and nothing else has a receipt: its caller was told otherwise"
+                self._find(f"{name}: {message}", at._replace(seq=receipt.seq))
+            elif told is not None and entry.get("id") != told:
+                message = "the answer named another decision than the entry that it holds the receipt of"
+                self._find(f"{name}: {message}", at._replace(seq=receipt.seq))
 
     def entry(self, entry: Entry, at: Place, same: bool) -> None:
         """Take in what an entry took away from others, and check what lies beside it. `same`: its batch is whole."""

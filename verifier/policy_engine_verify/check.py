@@ -121,6 +121,8 @@ class Check:
             wrong = found + ([] if any(seq is not None for seq, _ in found) else wrong)
         for seq, message in wrong:
             self.find(message, at._replace(seq=seq))
+        if same and not wrong:
+            self._beside.shown(header, own, at)
         tip.shown, tip.entry_epoch = tip.shown + header.n, max(tip.entry_epoch, header.epoch)
         self.report.counts["entries"] += len(own)
         for entry in entries:

@@ -98,8 +98,9 @@ def _given(chosen: argparse.Namespace) -> Given:
     if not 0 <= quorum <= len(witnesses):
         raise Refused("--quorum asks for more witnesses than are given")
     since = None if chosen.since is None else _read(chosen.since, limits.NOTE_BYTES)
-    receipts = {str(path): _receipt(_read(path, limits.ANSWER_BYTES)) for path in chosen.receipt}
-    return Given(log, witnesses, quorum, since, receipts)
+    kept = {str(path): _receipt(_read(path, limits.ANSWER_BYTES)) for path in chosen.receipt}
+    receipts, ids = ({path: each[part] for path, each in kept.items()} for part in (0, 1))
+    return Given(log, witnesses, quorum, since, receipts, ids)
 
 
 def _key(text: str) -> Key:
@@ -109,15 +110,19 @@ def _key(text: str) -> Key:
     return key(_read(Path(text), limits.NOTE_BYTES).decode(errors="replace").strip())
 
 
-def _receipt(data: bytes) -> bytes:
-    """Return the canonical bytes of a receipt that was kept as it came: by itself, or in the whole answer."""
+def _receipt(data: bytes) -> tuple[bytes, Any]:
+    """Return the canonical bytes of a receipt that was kept as it came: by itself, or in the whole answer.
+
+    With it comes the id of the decision that the answer named, if it did.
+    """
+    told = None
     try:
         found = json.loads(data)
         while isinstance(found, dict) and (inner := found.get("context") or found.get("receipt")):
-            found = inner
-        return written(found)
+            found, told = inner, found.get("id", told)
+        return written(found), told
     except (ValueError, RecursionError):
-        return data  # refused where it is read
+        return data, None  # refused where it is read
 
 
 def _read(path: Path, most: int) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from policy_engine_verify.formats import Checkpoint, Key
 from policy_engine_verify.logs import Tip
@@ -32,6 +32,8 @@ class Given:
     quorum: int = 0
     since: bytes | None = None
     receipts: dict[str, bytes] = field(default_factory=dict)
+    ids: dict[str, Any] = field(default_factory=dict)
+    """The id of the decision that an answer named beside its receipt, by the name of the receipt."""
 
 
 @dataclass
