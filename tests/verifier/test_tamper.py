@@ -265,6 +265,38 @@ def test_a_body_is_not_hidden_behind_an_erasure(tmp_path: Path) -> None:
         assert len(Bench(tmp_path / str(seed), made).found()) == 1
 
 
+@pytest.mark.parametrize("first", ["erased", "pruned"])
+def test_a_pruning_makes_no_room_behind_an_erasure(tmp_path: Path, first: str) -> None:
+    """A body that was erased and lies in what was pruned later is one of those that the erasure counted.
+
+    Otherwise as many others could be taken out under its key. What was pruned before is none of them.
+    """
+    maker = honest.Maker(8, 1, 64)
+    log, made = maker.writers[0], maker.made
+    maker.commit(log, ["decision"] * 60)
+    name = log.bodies[0].key
+    own = [seq for seq, body in log.bodies.items() if body.key == name]
+
+    def gone(kind: str) -> dict[str, object]:
+        seqs = [seq for seq in own if log.bodies[seq].sealed]
+        if kind == "pruned":
+            seqs = [seq for seq in range(30) if log.bodies[seq].sealed]
+        for seq in seqs:
+            log.bodies[seq] = honest.Body(log.bodies[seq].key, b"", [(str(log.bodies[seq].key), None)])
+        if kind == "pruned":
+            return {"prunes": {"before": maker.at, "ranges": [[log.id, 0, 30]], "bodies": len(seqs)}}
+        return {"erases": {"keys": [name], "rows": [], "bodies": len(seqs)}}
+
+    maker.gone = gone  # type: ignore[method-assign]  # one person and one range, in either order
+    for kind in (first, "pruned" if first == "erased" else "erased"):
+        maker.commit(log, [kind])
+    assert Bench(tmp_path / "honest", made).found() == []
+    hidden = next(seq for seq, body in log.bodies.items() if seq >= 30 and body.sealed)
+    erasure = next(seq for seq, entry in enumerate(log.entries) if b'"kind":"erased"' in entry)
+    log.bodies[hidden] = replace(log.bodies[hidden], key=name, sealed=b"")
+    assert [place.seq for _, place in Bench(tmp_path / "hidden", made).found()] == [erasure]
+
+
 @pytest.mark.parametrize("what", ["a decision", "a row"])
 def test_the_key_of_an_erased_row_hides_nothing_else(what: str, tmp_path: Path) -> None:
     """A row's key accounts for no decision, and for no more rows than it had revisions: what else is gone is found."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection
 from hashlib import sha256
@@ -27,6 +28,8 @@ _TEXT = re.compile(rb'\{"body":(.*),"salt":"([0-9a-f]{64})"\}', re.DOTALL)
 
 
 Find = Callable[[str, Place], None]
+_Event = tuple[int, tuple[str, int]]
+"""When an entry that took bodies away was written, and its log and number."""
 
 
 def manifest_of(source: Source) -> dict[str, Any]:
@@ -109,6 +112,17 @@ def _texts(line: bytes, name: str) -> tuple[int, list[tuple[Any, bytes | None]]]
     return members["seq"], list(zip(members["keys"], texts, strict=True))
 
 
+def _is_before(one: _Event, other: _Event) -> bool:
+    """Return whether an entry was written before another: by its number within a log, else by its time."""
+    return one[1][1] < other[1][1] if one[1][0] == other[1][0] else one[0] <= other[0]
+
+
+def _is_within(seq: int, ranges: list[tuple[int, int]]) -> bool:
+    """Return whether ranges in order, none of which overlap, hold a number."""
+    place = bisect_left(ranges, (seq + 1, 0)) - 1
+    return place >= 0 and seq < ranges[place][1]
+
+
 class Beside:
     """One run beside one bundle: told of each batch and each entry as they come."""
 
@@ -123,8 +137,9 @@ class Beside:
         """Those of the batch that is looked at now which the writer signed."""
         self._proofs: dict[tuple[str, int], list[tuple[str, Proved]]] = {}
         self._absent: dict[tuple[str, int, int, Any], tuple[int, Any]] = {}
-        self._erased: dict[str, list[tuple[int, tuple[str, int], Any]]] = {}
-        self._pruned: list[tuple[str, int, int, tuple[str, int]]] = []
+        self._erased: dict[str, list[tuple[_Event, Any]]] = {}
+        self._pruned: dict[str, list[tuple[_Event, list[tuple[int, int]]]]] = {}
+        """By log: what each event emptied of it, in order, so that one body is not looked for in every range."""
         self._roots: dict[int, list[tuple[bytes, str]]] = {}
         """The root that the log signed for a size of its tree, and what to say where the tree had another."""
         self.damaged: set[str] = set()
@@ -223,10 +238,13 @@ class Beside:
             self._erased_count[place, None] += erases["bodies"]
             rows = {name: register for register, name, _ in erases["rows"]}
             for name in erases["keys"]:
-                self._erased.setdefault(name, []).append((entry.at, place, rows.get(name)))
+                self._erased.setdefault(name, []).append(((entry.at, place), rows.get(name)))
             self._erased_count.update({(place, name): revision for _, name, revision in erases["rows"]})
+        ranges: dict[str, list[tuple[int, int]]] = {}
         for log, first, end in prunes["ranges"] if prunes else ():
-            self._pruned.append((log, int(first), int(end), place))
+            ranges.setdefault(log, []).append((int(first), int(end)))
+        for log, own in ranges.items():
+            self._pruned.setdefault(log, []).append(((entry.at, place), sorted(own)))
         for name in members.get("blobs", ()):
             if f"blobs/{name}" not in self._source.sizes:
                 raise Refused("a file of a release that it stored is missing from blobs/")
@@ -293,21 +311,19 @@ class Beside:
         claims: Counter[tuple[tuple[str, int], str | None]] = Counter()
         for (log, seq, _, name), (at, register) in self._absent.items():
             erased = (
-                place
-                for then, place, of in self._erased.get(name, ())
-                if of == register and (seq < place[1] if place[0] == log else at < then)
+                each
+                for each, of in self._erased.get(name, ())
+                if of == register and (seq < each[1][1] if each[1][0] == log else at < each[0])
             )
-            pruned = (
-                place
-                for of, first, end, place in self._pruned
-                if register is None and of == log and first <= seq < end  # bodies of changes are never pruned
-            )
-            place, event = next(erased, None), next(pruned, None)
-            if place is not None:
-                claims[place, register and name] += event is None  # bodies gone before are not counted
-                self._counts[f"bodies erased by entry {place[0]}:{place[1]}"] += 1
-            elif event is not None:
-                self._counts[f"bodies pruned by event {event[0]}:{event[1]}"] += 1
+            of_log = self._pruned.get(log, ()) if register is None else ()  # bodies of changes are never pruned
+            pruned = [each for each, ranges in of_log if _is_within(seq, ranges)]
+            event = next(erased, None)
+            if event is not None:
+                gone_before = any(_is_before(each, event) for each in pruned)  # and so not counted by it
+                claims[event[1], register and name] += not gone_before
+                self._counts[f"bodies erased by entry {event[1][0]}:{event[1][1]}"] += 1
+            elif pruned:
+                self._counts["bodies pruned by event {}:{}".format(*pruned[0][1])] += 1
             else:
                 self._find("the body is missing, and no entry says why", Place(log, seq=seq))
         for ((log, seq), key_of_row), count in claims.items():
