@@ -217,6 +217,16 @@ def test_more_members_than_a_bundle_has(
     assert "longer than 100 bytes" in refused(capsys, tmp_path, path, *KEY)
 
 
+def test_receipts_and_proofs_have_a_size_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A small .zip of very many that are each within their limit is refused: all of them are held in memory at once."""
+    papers = [(f"receipts/{number}.json", bytes(limits.RECEIPT_BYTES)) for number in range(4_097)]
+    bomb = zipped(tmp_path / "bomb.zip", *papers)
+    assert bomb.stat().st_size < 2_000_000
+    assert f"longer than {limits.KEPT_BYTES} bytes together" in refused(capsys, tmp_path, bomb, *KEY)
+    fewer = zipped(tmp_path / "fewer.zip", *papers[:10])
+    assert "together" not in run(capsys, tmp_path, fewer, *KEY)[1]
+
+
 def test_oversized(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A member, a line, a batch or a leaf over its limit is refused; a leaf and a note at the limit are read."""
     for name, most in (("checkpoint", limits.NOTE_BYTES), ("manifest.json", limits.SMALL_BYTES)):

@@ -156,6 +156,9 @@ class Beside:
         if since is not None:
             message = "the log was forked: its first leaves are not those of the earlier checkpoint"
             self._roots[since.size] = [(since.root, message)]
+        papers = (*self._within("receipts/"), *self._within("proofs/"))
+        if sum(self._source.sizes[name] for name in papers) > limits.KEPT_BYTES:
+            raise Refused(f"the receipts and proofs in the bundle are longer than {limits.KEPT_BYTES} bytes together")
         for name in self._within("proofs/"):
             self._counts["proofs"] += 1
             try:

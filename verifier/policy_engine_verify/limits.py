@@ -25,6 +25,8 @@ PROOF_BYTES: Final = 524_288
 PROOF_HASHES_COUNT: Final = 64
 PROOF_EXTRA_BYTES: Final = 65_536
 RECEIPT_BYTES: Final = 65_536
+KEPT_BYTES: Final = 268_435_456
+"""The receipts and proofs in a bundle, all together: they wait in memory for their batches."""
 ANSWER_BYTES: Final = 1_048_576
 """A file that holds a receipt, or a whole answer with one in it."""
 NESTING_LEVELS: Final = 64
