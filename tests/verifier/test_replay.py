@@ -9,6 +9,7 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
+import casbin
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,6 +115,19 @@ def test_no_other_model_is_known(old: str, new: str) -> None:
     """A matcher, a definition or an effect that is anything else is not run."""
     assert old in SAMPLE
     assert not is_known(SAMPLE.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    "hidden", ["# no more \\\nm = 1 == 1\n", "# no more \\\n[matchers]\nm = 1 == 1\n", "#\\\nm2 = 1 == 1\n"]
+)
+def test_no_matcher_hides_behind_a_comment(hidden: str) -> None:
+    """A comment that ends in a backslash goes on for some readers and not for Casbin, whose reading counts."""
+    text = SAMPLE.rstrip("\n") + "\n" + hidden
+    model = casbin.Model()
+    model.load_model_from_text(text)
+    assert "1 == 1" in {each.value for each in model.model["m"].values()}
+    assert not is_known(text)
+    assert is_known(SAMPLE.replace("[matchers]\n", "; here\n# and here \\\n[matchers]\n"))
 
 
 def bundle(folder: Path, model: str, policy: str, outcome: str, reached: bool = True) -> tuple[Path, str]:

@@ -28,12 +28,13 @@ from policy_engine_verify.source import Source
 
 PLACES_COUNT = 100
 _DEFINITION = re.compile(r"[a-z][a-z_]*(?:, [a-z][a-z_]*)*")
-_CALL = re.compile(r"([a-z]+)\((?:[rp]\.[a-z][a-z_]*(?:, |(?=\))))+\)")
+_CALL = re.compile(r"([a-z]+)\((?:[rp]_[a-z][a-z_]*(?:, |(?=\))))+\)")
 _EFFECTS = {
-    "some(where (p.eft == allow)) && !some(where (p.eft == deny))",
-    "some(where (p.eft == allow))",
-    "!some(where (p.eft == deny))",
+    "some(where (p_eft == allow)) && !some(where (p_eft == deny))",
+    "some(where (p_eft == allow))",
+    "!some(where (p_eft == deny))",
 }
+"""As Casbin spells them when it has read a model: `p_eft` for `p.eft`, and so in a matcher."""
 
 
 class _Policy(Adapter):  # type: ignore[misc]  # Casbin ships no types
@@ -168,22 +169,26 @@ class _Run:
 
 
 def is_known(text: str) -> bool:
-    """Return whether a model is nothing but definitions, a known effect, and calls of the pinned functions."""
-    joined = text.replace("\\\n", " ")
-    lines = [line.strip() for line in joined.splitlines() if line.strip() and not line.strip().startswith("#")]
-    wanted = ["[request_definition]", "r", "[policy_definition]", "p", "[role_definition]", "g", "[policy_effect]", "e"]
-    wanted += ["[matchers]", "m"]
-    found = dict(zip(wanted, lines, strict=False))
-    if [line.partition(" = ")[0] for line in lines] != wanted:
+    """Return whether a model is nothing but definitions, a known effect, and calls of the pinned functions.
+
+    It is judged as Casbin reads it: whoever reads lines and comments in another way can be led past a matcher.
+    """
+    model = casbin.Model()
+    try:
+        model.load_model_from_text(text)
+        found = {name: " ".join(each.value.split()) for part in model.model.values() for name, each in part.items()}
+        sections = {section: list(part) for section, part in model.model.items()}
+    except Exception:  # noqa: BLE001  Casbin raises bare RuntimeError, IndexError and others
         return False
-    values = {name: " ".join(line.partition(" = ")[2].split()) for name, line in found.items()}
-    calls = [_CALL.fullmatch(call) for call in values["m"].split(" && ")]
+    if sections != {name: [name] for name in "rpgem"}:
+        return False
+    calls = [_CALL.fullmatch(call) for call in found["m"].split(" && ")]
     known = pinned(lambda *link: False)
     return (
-        _DEFINITION.fullmatch(values["r"]) is not None
-        and _DEFINITION.fullmatch(values["p"]) is not None
-        and values["g"] == "_, _, _"
-        and values["e"] in _EFFECTS
+        _DEFINITION.fullmatch(found["r"]) is not None
+        and _DEFINITION.fullmatch(found["p"]) is not None
+        and found["g"] == "_, _, _"
+        and found["e"] in _EFFECTS
         and all(call is not None and call[1] in known for call in calls)
     )
 
