@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import struct
 import subprocess
 import sys
 import zipfile
@@ -215,6 +216,27 @@ def test_more_members_than_a_bundle_has(
     assert run(capsys, tmp_path, path, *KEY)[0] == 0
     monkeypatch.setattr(limits, "DIRECTORY_BYTES", 100)
     assert "longer than 100 bytes" in refused(capsys, tmp_path, path, *KEY)
+
+
+def test_no_other_end_of_a_zip_speaks_for_its_directory(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a .zip has two ends, the one that names a short directory does not open the way for the long one."""
+    whole = honest.write_zip(FILES, tmp_path / "b.zip").read_bytes()
+    end = whole[-22:]
+    size, offset = (int.from_bytes(end[at : at + 4], "little") for at in (12, 16))
+    count = len(FILES)
+    large = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, size, offset)
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, len(whole) - 22, 1)
+    less = large[:40] + bytes(16)
+    marked = end[:8] + b"\xff" * 12
+    plain = whole[:-22] + large + locator + marked + b"\0\0"
+    (tmp_path / "large.zip").write_bytes(plain)
+    (tmp_path / "two.zip").write_bytes(plain[:-2] + len(less).to_bytes(2, "little") + less)
+    assert run(capsys, tmp_path, tmp_path / "large.zip", *KEY)[0] == 0
+    monkeypatch.setattr(limits, "DIRECTORY_BYTES", 100)
+    assert "longer than 100 bytes" in refused(capsys, tmp_path, tmp_path / "large.zip", *KEY)
+    assert "neither a folder nor a .zip" in refused(capsys, tmp_path, tmp_path / "two.zip", *KEY)
 
 
 def test_receipts_and_proofs_have_a_size_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -210,13 +210,18 @@ class Source:
 
 
 def _directory_bytes(file: IO[bytes], size: int) -> int:
-    """Return how long the directory of a .zip says it is, before anybody reads it."""
-    file.seek(max(0, size - 66_000))
-    tail = file.read()
-    end, end64 = tail.rfind(b"PK\x05\x06"), tail.rfind(b"PK\x06\x06")
-    if end < 0:
+    """Return how long the directory of a .zip says it is, before anybody reads it.
+
+    It is said at the very end, behind which nothing may stand: a comment could hold another end, that says less.
+    """
+    file.seek(max(0, size - 98))
+    tail = file.read().rjust(98, b"\0")
+    large, locator, end = tail[:56], tail[56:76], tail[76:]
+    found = int.from_bytes(end[12:16], "little")
+    if end[:4] != b"PK\x05\x06" or end[20:] != b"\0\0":
         raise zipfile.BadZipFile
-    sizes = [int.from_bytes(tail[end + 12 : end + 16], "little")]
-    if end64 >= 0:
-        sizes.append(int.from_bytes(tail[end64 + 40 : end64 + 48], "little"))
-    return max(size for size in sizes if size != 0xFFFFFFFF or len(sizes) == 1)
+    if locator[:4] != b"PK\x06\x07":
+        return found
+    if large[:4] != b"PK\x06\x06" or int.from_bytes(locator[8:16], "little") != size - 98:
+        raise zipfile.BadZipFile
+    return max(int.from_bytes(large[40:48], "little"), found % 0xFFFFFFFF)  # which stands for "see the larger one"
