@@ -297,6 +297,29 @@ def test_a_pruning_makes_no_room_behind_an_erasure(tmp_path: Path, first: str) -
     assert [place.seq for _, place in Bench(tmp_path / "hidden", made).found()] == [erasure]
 
 
+def test_two_erasures_of_one_person_in_any_order_of_the_tree(tmp_path: Path) -> None:
+    """Leaves of several logs stand in the tree as they were taken in, which need not be the order of their time."""
+    maker = honest.Maker(8, 2, 64)
+    made, (one, other) = maker.made, maker.writers
+    name = "ab" * 16
+
+    def gone(kind: str) -> dict[str, object]:
+        found = [(log, seq) for log in (one, other) for seq, body in log.bodies.items() if body.key and body.sealed]
+        for log, seq in found:
+            log.bodies[seq] = honest.Body(name, b"", [(name, None)])
+        return {"erases": {"keys": [name], "rows": [], "bodies": len(found)}}
+
+    maker.gone = gone  # type: ignore[method-assign]  # all bodies are one person's, whose key is made anew
+    maker.commit(one, ["decision"] * 5)
+    maker.commit(one, ["erased"])
+    maker.commit(other, ["decision"] * 3)
+    maker.commit(other, ["erased"])
+    before = [*made.leaves]
+    made.leaves.sort(key=lambda leaf: json.loads(leaf)["log"] == one.id)
+    assert made.leaves != before
+    assert Bench(tmp_path / "b", made).found() == []
+
+
 @pytest.mark.parametrize("what", ["a decision", "a row"])
 def test_the_key_of_an_erased_row_hides_nothing_else(what: str, tmp_path: Path) -> None:
     """A row's key accounts for no decision, and for no more rows than it had revisions: what else is gone is found."""

@@ -320,7 +320,7 @@ class Beside:
             )
             of_log = self._pruned.get(log, ()) if register is None else ()  # bodies of changes are never pruned
             pruned = [each for each, ranges in of_log if _is_within(seq, ranges)]
-            event = next(erased, None)
+            event = min(erased, default=None)  # the earliest, wherever the tree has it
             if event is not None:
                 gone_before = any(_is_before(each, event) for each in pruned)  # and so not counted by it
                 claims[event[1], register and name] += not gone_before
