@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,22 @@ def test_the_honest_logs_are_worth_verifying() -> None:
     assert any(len(made.logs) > 4 for made in logs)
     assert sum(not body.sealed for body in bodies) > 100
     assert any(body.sealed and any(text is None for _, text in body.texts) for body in bodies)
+
+
+def test_a_log_that_was_read_is_not_kept(tmp_path: Path) -> None:
+    """A database whose processes come and go has thousands of logs: the verifier keeps no piece of each."""
+    maker = honest.Maker(3, 1, 4)
+    for _ in range(40):
+        log = maker.opened("writer.example.org/again")
+        maker.commit(log, ["decision"] * 100)
+        maker.end(log)
+    folder = honest.write_folder(maker.made.files(), tmp_path / "b")
+    with Source(folder) as source:
+        check = Check(source, given(maker.made))
+        tracemalloc.start()
+        try:
+            report, kept = check.run(), tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+    assert (report.findings, report.counts["entries"]) == ([], 4_000)
+    assert kept < 1_000_000

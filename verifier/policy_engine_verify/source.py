@@ -46,6 +46,8 @@ class Lines:
             self._fill()
         found = self._lines[self._at : self._at + count]
         self._at += len(found)
+        if self._at == len(self._lines):  # kept, they would be a piece of every log there ever was
+            self._lines, self._at = [], 0
         return found
 
     def back(self, lines: list[bytes]) -> None:
