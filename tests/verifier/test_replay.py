@@ -130,11 +130,19 @@ def test_no_matcher_hides_behind_a_comment(hidden: str) -> None:
     assert is_known(SAMPLE.replace("[matchers]\n", "; here\n# and here \\\n[matchers]\n"))
 
 
-def bundle(folder: Path, model: str, policy: str, outcome: str, reached: bool = True) -> tuple[Path, str]:
-    """Return an unsealed bundle of one decision about one value, and the log's key."""
+def bundle(
+    folder: Path,
+    model: str,
+    policy: str,
+    outcome: str,
+    reached: bool = True,
+    listed: tuple[str, ...] = ("model.conf", "policy.csv"),
+) -> tuple[Path, str]:
+    """Return an unsealed bundle of one decision about one value, and the log's key. `listed`: the release's files."""
     files = {"model.conf": model.encode(), "policy.csv": policy.encode()}
-    listed = sorted([name, hashlib.sha256(data).hexdigest()] for name, data in files.items())
-    text = json.dumps(listed, ensure_ascii=False, separators=(",", ":"))
+    names = [name for name in files if name in listed]
+    listing = sorted([name, hashlib.sha256(files[name]).hexdigest()] for name in names)
+    text = json.dumps(listing, ensure_ascii=False, separators=(",", ":"))
     release = hashlib.sha256(text.encode()).hexdigest()
     made = honest.Maker(1, 1, 8)
     log = made.writers[0]
@@ -150,7 +158,7 @@ def bundle(folder: Path, model: str, policy: str, outcome: str, reached: bool = 
     line = {"keys": [None], "seq": 0, "texts": [b64encode(text_of_body).decode()]}
     members = made.made.files(sealed=False) | {f"bodies/{log.id}.jsonl": honest.canonical(line) + b"\n"}
     members |= {f"releases/{release}/{name}": data for name, data in files.items()}
-    members[f"releases/{release}/files.json"] = json.dumps(listed).encode()
+    members[f"releases/{release}/files.json"] = json.dumps(listing).encode()
     return honest.write_folder(members, folder), made.made.key
 
 
@@ -222,15 +230,29 @@ def test_a_decision_that_lacks_what_every_one_has(
 
 
 @pytest.mark.parametrize("name", ["model.conf", "files.json", "policy.csv"])
-def test_files_that_are_not_those_of_the_release(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
-    """Another model or list than the entry's release has is not run; another policy is said not to be bound."""
+@pytest.mark.parametrize("arguments", [[], ["--replay"]])
+def test_files_that_are_not_those_of_the_release(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, arguments: list[str]
+) -> None:
+    """Another model, policy or list than the release has is a finding, and nothing is decided by it."""
     folder, key = bundle(tmp_path / "b", PLAIN, POLICY, "allow")
     (path,) = folder.glob(f"releases/*/{name}")
     path.write_bytes(path.read_bytes() + (b"\n" if name != "files.json" else b" "))
     if name == "files.json":
         path.write_text("[]")
+    vouched = ["--model-sha256", hashlib.sha256(PLAIN.encode()).hexdigest()] if arguments else []
+    code = cli.main([str(folder), "--key", key, "--json", *arguments, *vouched])
+    found = json.loads(capsys.readouterr().out)
+    assert (code, len(found["findings"]), "replay" in found) == (6, 1, False)
+    assert "that of the release" in found["findings"][0]["message"]
+
+
+def test_a_policy_that_no_list_names_is_said_not_to_be_bound(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The policy of a release that was written as packs is what the exporter made of them, and that is said."""
+    folder, key = bundle(tmp_path / "b", PLAIN, POLICY, "allow", listed=("model.conf",))
     vouched = hashlib.sha256(PLAIN.encode()).hexdigest()
     code, found = replayed(capsys, folder, "--key", key, "--model-sha256", vouched)
-    assert (code, found["same"]) == (0, 1 if name == "policy.csv" else 0)
-    if name == "policy.csv":
-        assert list(found["releases"].values()) == ["its policy is what the exporter made of it"]
+    assert (code, found["same"]) == (0, 1)
+    assert list(found["releases"].values()) == ["its policy is what the exporter made of it"]

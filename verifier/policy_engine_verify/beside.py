@@ -56,6 +56,27 @@ def shown_of(manifest: dict[str, Any], log: str) -> list[tuple[int, int]]:
     return found
 
 
+def files_of(source: Source, release: str) -> dict[str, str]:
+    """Return the digests of the files of a release by their paths.
+
+    Raises `Refused` unless the list in the bundle is the one that the release has its name from, and the model and the
+    policy beside it are those that it names. The policy of a release made of packs is in no list.
+    """
+    folder = f"releases/{release}"
+    try:
+        found = dict(json.loads(source.read(f"{folder}/files.json", 8 * limits.SMALL_BYTES)))
+        text = json.dumps(sorted(found.items()), ensure_ascii=False, separators=(",", ":")).encode()
+    except (ValueError, TypeError, RecursionError):
+        raise Refused("the list of the files of a release in the bundle cannot be read") from None
+    if sha256(text).hexdigest() != release:
+        raise Refused("the list of files in the bundle is not that of the release")
+    for file in ("model.conf", "policy.csv"):
+        data = source.read(f"{folder}/{file}", 8 * limits.SMALL_BYTES)
+        if (file == "model.conf" or file in found) and sha256(data).hexdigest() != found.get(file):
+            raise Refused(f"the {file} in the bundle is not that of the release")
+    return found
+
+
 class _Aside:
     """Lines that hold something for some entries, read beside the entries in their order."""
 
@@ -307,6 +328,11 @@ class Beside:
             elif folder in ("sealed", "bodies") and size and (folder, log) not in self._asides:
                 self._find(f"{name} shows something of entries that are not shown, or that have no body", Place(log))
             self._check_member(name)
+        for release in sorted({name.split("/")[1] for name in self._within("releases/")}):
+            try:
+                files_of(self._source, release)
+            except Refused as refused:
+                self._find(f"releases/{release}: {refused}", Place())
         self._account()
 
     def _account(self) -> None:
