@@ -7,6 +7,7 @@ speaks against it.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -223,3 +224,20 @@ def test_a_receipt_of_another_decision_than_its_answer(tmp_path: Path, capsys: p
         (tmp_path / "answer").write_text(json.dumps(answer))
         assert cli.main([str(folder), "--key", made.key, "--receipt", str(tmp_path / "answer")]) == code
         assert ("named another decision" in capsys.readouterr().out) == (code == 6)
+
+
+def test_many_ranges_are_not_gone_through_for_every_batch(bench: Bench) -> None:
+    """A manifest of a million ranges, most of them empty, would else keep an auditor for hours: calls are counted."""
+    ranges, calls = 20_000, [0]
+    assert len(LOG.headers) > 12
+
+    def count(*event: object) -> None:
+        calls[0] += 1
+
+    with bench.written({"manifest.json": shown(bench, [[0, 0]] * ranges + [[0, len(LOG.entries)]])}):
+        sys.setprofile(count)
+        try:
+            found = bench.found()
+        finally:
+            sys.setprofile(None)
+    assert found == [] and calls[0] < 12 * ranges

@@ -12,10 +12,12 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection
 from hashlib import sha256
+from itertools import accumulate
 from typing import Any
 
 from policy_engine_verify import limits
 from policy_engine_verify.formats import Checkpoint, Key, Refused, base64, canonical, key
+from policy_engine_verify.locate import Part
 from policy_engine_verify.logs import Entry, Header, Tip
 from policy_engine_verify.proofs import Proved, Receipt, check_entry, check_receipt, parse_receipt
 from policy_engine_verify.report import Given, Place
@@ -43,7 +45,7 @@ def manifest_of(source: Source) -> dict[str, Any]:
     return found
 
 
-def shown_of(manifest: dict[str, Any], log: str) -> list[tuple[int, int]]:
+def shown_of(manifest: dict[str, Any], log: str) -> list[Part]:
     """Return the ranges of entries that the manifest says are shown of a log. Raises `Refused` unless they ascend."""
     try:
         ranges: Any = next((each["shown"] for each in manifest["logs"] if each["log"] == log), [])
@@ -53,7 +55,8 @@ def shown_of(manifest: dict[str, Any], log: str) -> list[tuple[int, int]]:
     bounds = [0, *(bound for each in found for bound in each)]
     if bounds != sorted(bounds):  # or a line could be counted to two places, and be looked at in none
         raise Refused(f"the manifest shows ranges of log {log} that overlap, or end before they begin")
-    return found
+    before = accumulate((end - first for first, end in found), initial=0)
+    return [Part(first, end, count) for (first, end), count in zip(found, before, strict=False)]
 
 
 def files_of(source: Source, release: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from policy_engine_verify import limits
 from policy_engine_verify.beside import Beside, manifest_of, shown_of
 from policy_engine_verify.formats import Refused, checkpoint, key
-from policy_engine_verify.locate import in_step, skipped, unlike, where
+from policy_engine_verify.locate import Part, in_step, part_of, skipped, unlike, where
 from policy_engine_verify.logs import Header, Tip, check_batch, follow, parse_leaf
 from policy_engine_verify.report import Given, Place, Report
 from policy_engine_verify.source import Lines, Source
@@ -33,7 +33,7 @@ class Check:
         self._beside = Beside(source, given, self.find, self.report.counts, self._manifest.get("unsealed") is True)
         if given.since is not None:
             self.report.since = checkpoint(given.since, self._log, [], 0, "the earlier checkpoint")
-        self._logs: dict[str, tuple[Lines, list[tuple[int, int]]]] = {}
+        self._logs: dict[str, tuple[Lines, list[Part]]] = {}
 
     def run(self) -> Report:
         """Check everything, and return what was found."""
@@ -102,12 +102,13 @@ class Check:
             lines = self._source.lines(f"entries/{log}.jsonl")
             self._logs[log] = lines, shown_of(self._manifest, log)
         lines, shown = self._logs[log]
-        if not any(first <= header.first < end for first, end in shown):
+        part = part_of(shown, header.first)
+        if part is None:
             self.report.partial = True
             return
         if header.n > limits.BATCH_ENTRIES_COUNT:
             raise Refused(f"a batch of log {log} has over {limits.BATCH_ENTRIES_COUNT} entries")
-        passed = skipped(header, shown, tip.shown, lines)  # which only a leaf that could not be read is a reason for
+        passed = skipped(header, part, tip.shown, lines)  # which only a leaf that could not be read is a reason for
         if passed and not self.report.findings:
             self.find("entries in front of it are shown, and not whole batches of the log", at)
         tip.shown += passed

@@ -7,6 +7,8 @@ they are the true ones, and whatever hashes otherwise is what was changed.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from typing import NamedTuple
 
 from policy_engine_verify import limits
 from policy_engine_verify.formats import Refused
@@ -32,13 +34,26 @@ def unlike(source: Source, size: int, root: bytes) -> list[int | None]:
     return [number for number, line in enumerate(lines) if leaf_hash(line) != beside[number]]
 
 
-def skipped(header: Header, shown: list[tuple[int, int]], taken: int, lines: Lines) -> int:
+class Part(NamedTuple):
+    """A range of entries that is shown of a log, and how many are shown in front of it."""
+
+    first: int
+    end: int
+    before: int
+
+
+def part_of(shown: list[Part], seq: int) -> Part | None:
+    """Return the range that holds an entry; however many there are, few are looked at."""
+    place = bisect_right(shown, seq, key=lambda part: part.first) - 1
+    return shown[place] if place >= 0 and seq < shown[place].end else None
+
+
+def skipped(header: Header, part: Part, taken: int, lines: Lines) -> int:
     """Pass over the entries in front of a batch whose leaf could not be read (which was found), and count them."""
-    before = sum(min(end, header.first) - first for first, end in shown if first < header.first)
-    left = max(before - taken, 0)
+    left = passed = max(part.before + header.first - part.first - taken, 0)
     while left and (found := len(lines.take(min(left, 1_024)))):
         left -= found
-    return max(before - taken, 0)
+    return passed
 
 
 def where(header: Header, own: list[bytes], beside: list[bytes] | None) -> list[tuple[int | None, str]]:
