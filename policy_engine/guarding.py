@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
 from contextlib import suppress
-from inspect import GEN_CREATED, getgeneratorstate
+from inspect import GEN_CREATED, getgeneratorstate, isawaitable
 from typing import Any, Generic, TypeVar, overload
 from weakref import WeakMethod
 
@@ -83,6 +83,13 @@ def _close(stream: object) -> None:
         close()
 
 
+async def _aclose(stream: object) -> None:
+    close = getattr(stream, "aclose", None) or getattr(stream, "close", None)
+    closing = None if close is None else close()
+    if isawaitable(closing):
+        await closing
+
+
 def _guarded(
     upstream: Iterable[T], hold: Hold, dialect: Dialect | None, wording: Wording
 ) -> Generator[T | bytes, None, None]:
@@ -106,6 +113,7 @@ class GuardedStream:
         self, upstream: AsyncIterable[Any], hold: Hold, dialect: Dialect | None = None, wording: Wording = _DEFAULT
     ) -> None:
         self._hold = hold
+        self._upstream = upstream
         self._iterator = upstream.__aiter__()
         self._dialect = dialect
         self._wording = wording
@@ -161,10 +169,11 @@ class GuardedStream:
         """Close the hold and the stream; nothing comes after that."""
         self._over = True
         self._hold.close()
-        close = getattr(self._iterator, "aclose", None)
-        if close is not None:
-            with suppress(RuntimeError):  # it is still running, in a task that left it behind
-                await close()
+        with suppress(RuntimeError):  # it is still running, in a task that left it behind
+            await _aclose(self._iterator)
+        if self._upstream is not self._iterator:  # as those of the providers' libraries, which hold the connection
+            with suppress(RuntimeError):
+                await _aclose(self._upstream)
 
     async def _end(self) -> Any:
         denied = self._hold.ended

@@ -180,6 +180,42 @@ def test_a_stream_that_nobody_reads_to_its_end_lets_go_of_its_hold() -> None:
     assert hold.closed
 
 
+class Provider:
+    """A stream as the providers' libraries have it: each iteration makes a generator of its own, and `close` alone lets
+    go of the connection behind it."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for number in range(9):
+            yield b"%d" % number
+
+    async def close(self) -> None:
+        """Count that it was closed."""
+        self.closed += 1
+
+
+@pytest.mark.parametrize("how", ["cut", "read to its end", "closed unread"])
+def test_a_stream_that_only_its_own_close_ends_is_closed(how: str) -> None:
+    """What a provider's client hands over is let go of at the end, and not when somebody forgets the variable."""
+    hold, upstream = ByHand(), Provider()
+
+    async def read() -> None:
+        stream = GuardedStream(upstream, hold, Dialect.OPENAI)
+        if how != "closed unread":
+            await anext(stream)
+        if how == "cut":
+            hold.end()
+        if how != "closed unread":
+            async for _ in stream:
+                pass
+        await stream.aclose()
+
+    asyncio.run(read())
+    assert upstream.closed and hold.closed
+
+
 def test_plain_iteration_ends_at_its_next_piece() -> None:
     """The piece after the end is not let out; the error is, and the stream is closed."""
     hold, closed = ByHand(), []
