@@ -48,6 +48,10 @@ class LoopCommitter(LoopWaker):
         self._way = way
         self._ready: list[Job] = []
         self._busy = False
+        self._chain = 0
+        """The chain of batches that is under way, or was the last one: each commit begins the next batch."""
+        self._stalled_from = 0.0
+        """The deadline from which on whoever asks no longer believes that it is under way."""
         self._together = True
         self.queued = 0
         """How many drafts wait here."""
@@ -56,37 +60,60 @@ class LoopCommitter(LoopWaker):
         """Take a job for the next batch."""
         self._ready.append(job)
         self.queued += job.left
-        if not self._busy:
-            self._busy = True
-            if self._together:
-                self.loop.call_soon(self._soon, GATHER_TURNS)
-            else:
-                self._cycle()
+        if not self._busy or job.deadline > self._stalled_from:
+            self._begin()
 
-    def _soon(self, turns: int) -> None:
+    def _begin(self) -> None:
+        """Begin a chain. One that stood still longer than anybody waits is left: what an interrupt took along with it
+        never comes, and a commit that is only slow has the store, so that the patient way is taken beside it."""
+        self._chain += 1
+        self._busy = True
+        self._moved()
+        if self._together:
+            self.loop.call_soon(self._soon, self._chain, GATHER_TURNS)
+        else:
+            self._cycle(self._chain)
+
+    def _moved(self) -> None:
+        self._stalled_from = self.loop.time() + 2 * self._answer_seconds
+
+    def _soon(self, chain: int, turns: int) -> None:
         """Let the loop take in what has arrived meanwhile, then write: an idle loop turns in microseconds."""
         if turns:
-            self.loop.call_soon(self._soon, turns - 1)
+            self.loop.call_soon(self._soon, chain, turns - 1)
         else:
-            self._cycle()
+            self._cycle(chain)
 
-    def _cycle(self) -> None:
+    def _cycle(self, chain: int) -> None:
+        """Write the next batch of a chain, unless another has begun since."""
+        if chain != self._chain:
+            return
+        try:
+            self._write(chain)
+        except BaseException:  # an interrupt, wherever it struck: whoever asks next begins anew
+            self._busy = False
+            raise
+
+    def _write(self, chain: int) -> None:
         """Write what is ready and hand it over to be committed, or to the patient way."""
         jobs = self._take() if self._ready else []
         self._busy = bool(jobs)
         if not jobs:
             return
+        self._moved()
         self._together = len(jobs) > 1
         staged = None if self._way.must_be_patient() else self._stage(jobs)
         if staged is not None:
             try:
-                self._way.commits.submit(self._commit, staged, jobs)
+                self._way.commits.submit(self._commit, staged, jobs, chain)
                 return
             except RuntimeError:  # closed meanwhile: what was staged is let go, and the patient way says so
-                staged = None
+                pass
+            finally:
+                staged = None  # an interrupt's traceback would keep it, and the store with it
         for job in jobs:
             self._hand_over(job)
-        self.loop.call_soon(self._cycle)
+        self.loop.call_soon(self._cycle, chain)
 
     def _take(self) -> list[Job]:
         """Take jobs of one state, up to a batch, in the order in which they came."""
@@ -122,7 +149,7 @@ class LoopCommitter(LoopWaker):
             job.error = error
             self._resolve([job])
 
-    def _commit(self, staged: Staged, jobs: list[Job]) -> None:
+    def _commit(self, staged: Staged, jobs: list[Job], chain: int) -> None:
         """Commit, in the thread for commits, and say what became of it: `Written` only on a positive answer."""
         written = 0
         try:
@@ -138,15 +165,17 @@ class LoopCommitter(LoopWaker):
             for job in jobs:
                 job.error = error if isinstance(error, StoreUnavailable) else unavailable
         try:
-            self.loop.call_soon_threadsafe(self._committed, jobs)
+            self.loop.call_soon_threadsafe(self._committed, jobs, chain)
         except RuntimeError:  # the loop was closed meanwhile: nobody waits any more
             self.waiting.clear()
         if written:
             self._way.written(written)  # while the loop wakes
 
-    def _committed(self, jobs: list[Job]) -> None:
-        self._cycle()  # the next commit first, so that the disk does not wait for answers to be sent
-        self._resolve(jobs)
+    def _committed(self, jobs: list[Job], chain: int) -> None:
+        try:
+            self._cycle(chain)  # the next commit first, so that the disk does not wait for answers to be sent
+        finally:
+            self._resolve(jobs)
 
 
 class LoopCommitters:

@@ -89,7 +89,8 @@ class LoopWaker:
         self.loop = loop
         self.waiting: dict[Job, asyncio.Future[None]] = {}
         self._answer_seconds = answer_seconds
-        self._watching = False
+        self._due: float | None = None
+        """When the one timer is due, `None` while nobody waits."""
 
     def wait_for(self, job: Job) -> asyncio.Future[None]:
         """Return a future that is done when the job is, or when its time is up.
@@ -98,21 +99,28 @@ class LoopWaker:
         """
         future: asyncio.Future[None] = self.loop.create_future()
         self.waiting[job] = future
-        job.deadline = self.loop.time() + self._answer_seconds
-        if not self._watching:
-            self._watching = True
-            self.loop.call_later(self._answer_seconds, self._watch)
+        now = self.loop.time()
+        job.deadline = now + self._answer_seconds
+        if self._due is None:
+            self._look_at(job.deadline)
+        elif now > self._due:  # late, or lost: an interrupt (Ctrl-C) takes along what the loop was about to call
+            self.loop.call_soon(self._watch, self._due)
         return future
 
-    def _watch(self) -> None:
+    def _look_at(self, due: float) -> None:
+        self.loop.call_at(due, self._watch, due)
+        self._due = due
+
+    def _watch(self, due: float) -> None:
         """Give up on what waited too long, and look again when the next one's time is up."""
+        if due != self._due:
+            return
         now = self.loop.time()
         for job, future in list(self.waiting.items()):
             if job.deadline > now:
-                self.loop.call_later(job.deadline - now, self._watch)
-                return
+                return self._look_at(job.deadline)
             give_up(job, future)
-        self._watching = False
+        self._due = None
 
     def __call__(self, jobs: list[Job]) -> None:
         try:

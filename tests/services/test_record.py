@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -446,6 +447,89 @@ def test_a_loop_that_went_away_does_not_stop_the_recorder(desk: Desk) -> None:
     for _ in range(5):
         asyncio.run(leave())
     assert isinstance(desk.decide(desk.evaluation())[0], Written)
+
+
+class Interrupted(asyncio.SelectorEventLoop):
+    """An event loop in which Ctrl-C strikes once, instead of a call of the name that a test says: the call is lost."""
+
+    lost = ""
+
+    def call_soon(self, callback: Any, *args: Any, **more: Any) -> Any:
+        """Have a call made, or lost."""
+        return super().call_soon(self._struck(callback), *args, **more)
+
+    def call_soon_threadsafe(self, callback: Any, *args: Any, **more: Any) -> Any:
+        """Have a call made, or lost."""
+        return super().call_soon_threadsafe(self._struck(callback), *args, **more)
+
+    def call_at(self, when: float, callback: Any, *args: Any, **more: Any) -> Any:
+        """Have a call made, or lost."""
+        return super().call_at(when, self._struck(callback), *args, **more)
+
+    def _struck(self, callback: Any) -> Any:
+        if getattr(callback, "__name__", None) != self.lost:
+            return callback
+        self.lost = ""
+        return strike
+
+
+def strike(*unread: Any) -> None:
+    """Be the interrupt."""
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("where", ["_soon", "_committed", "try_stage", "_hand_over"])
+def test_a_loop_that_was_interrupted_goes_on_when_it_is_run_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Ctrl-C in a loop that `run_until_complete` drives leaves nobody waiting for a commit that never comes: it denied
+    for ever after. What was under way may be denied, and one more where the loop lost a call."""
+    loop, struck = Interrupted(), [1]
+
+    def once() -> None:
+        if struck:
+            strike(struck.pop())
+
+    async def write() -> object:
+        draft = desk.recorder.decision(desk.evaluation(), PEP, 1)
+        return (await desk.recorder.write_async([draft], desk.state))[0]
+
+    stage, hand_over = desk.store.try_stage, LoopCommitter._hand_over
+    if where == "try_stage":
+        monkeypatch.setattr(desk.store, "try_stage", lambda *given: (once(), stage(*given))[1])
+    elif where == "_hand_over":
+        monkeypatch.setattr(desk.store, "try_stage", lambda *unread: None)
+        monkeypatch.setattr(LoopCommitter, "_hand_over", lambda *given: (once(), hand_over(*given)))
+    loop.lost = where
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(write())
+    if where in ("_soon", "_committed"):
+        with suppress(StoreUnavailable):
+            loop.run_until_complete(write())
+    assert isinstance(loop.run_until_complete(write()), Written)
+    loop.close()
+
+
+def test_nobody_waits_for_ever_after_an_interrupt(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C that takes along the timer of a loop leaves nobody without an answer when a commit does not return."""
+    loop, stuck = Interrupted(), threading.Event()
+    commit = desk.store.commit
+
+    async def write() -> object:
+        draft = desk.recorder.decision(desk.evaluation(), PEP, 1)
+        return (await desk.recorder.write_async([draft], desk.state))[0]
+
+    loop.lost = "_watch"
+    assert isinstance(loop.run_until_complete(write()), Written)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(asyncio.sleep(LIMITS.answer_seconds + 1))
+    monkeypatch.setattr(desk.store, "commit", lambda staged: (stuck.wait(10), commit(staged))[1])
+    try:
+        with pytest.raises(StoreUnavailable):
+            loop.run_until_complete(asyncio.wait_for(write(), 5))
+    finally:
+        stuck.set()
+    loop.close()
 
 
 class Looked(asyncio.SelectorEventLoop):
