@@ -9,12 +9,12 @@ Rules of the room:
 - A token that was verified is known by its hash while the very key that verified it is in the set, so that neither its
   signature, nor its issuer and audience, are checked again for each request; its times are.
 - Sentences say what is wrong and hold nothing of the token.
-Left to others: where keys come from (`keysets`), whom the claims name (`issuers`, `middleware.tokens`).
+Left to others: where keys come from (`keysets`), waiting for them (`refreshing`), whom the claims name (`issuers`,
+`middleware.tokens`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import threading
@@ -29,6 +29,7 @@ from typing import Any, Final
 from policy_engine.errors import InputRefused, IssuerUnavailable, NotAuthenticated
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.tokens.keysets import KeySource
+from policy_engine.tokens.refreshing import Refreshing
 
 ALGORITHMS: Final = frozenset(
     ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
@@ -88,6 +89,8 @@ class Tokens:
             raise InputRefused("must be one text each", where="the issuer and audience of tokens")
         if not 0 <= leeway_seconds <= LEEWAY_SECONDS_MAX:
             raise InputRefused(f"must be from 0 to {LEEWAY_SECONDS_MAX} seconds", where="the leeway of tokens")
+        self.refreshing = Refreshing(keys, limits)
+        """By whom keys are read again, once for all who need them."""
         self._keys = keys
         self._issuer = issuer
         self._audience = audience
@@ -103,15 +106,13 @@ class Tokens:
         """Return the claims. Raises `NotAuthenticated` and, where no keys are known, `IssuerUnavailable`; may wait for
         keys to be fetched."""
         signed = self._signed(token)
-        if self._keys.is_due(signed.kid):
-            self._keys.refresh(signed.kid)
+        self.refreshing.wait(signed.kid, signed.algorithm)
         return self._verified(token, signed)
 
     async def verify_async(self, token: str) -> Mapping[str, Any]:
-        """The same; keys are fetched in another thread."""
+        """The same, waiting on the running event loop."""
         signed = self._signed(token)
-        if self._keys.is_due(signed.kid):
-            await asyncio.to_thread(self._keys.refresh, signed.kid)
+        await self.refreshing.wait_async(signed.kid, signed.algorithm)
         return self._verified(token, signed)
 
     def verify_now(self, token: str) -> Mapping[str, Any]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -355,6 +358,40 @@ def test_the_door_fetches_keys_beside_its_event_loop(issuer: Issuer, certified: 
     door = guarded(engine, App(), subject=tokens, location="US")
     assert ask(door, sent=sent(token())).status == 200
     assert issuer.asked == 1
+
+
+@pytest.mark.parametrize("kind", ["asynchronous", "threads"])
+@pytest.mark.parametrize("rotated", [False, True])
+def test_whoever_comes_while_keys_are_fetched_is_let_in_with_them(
+    issuer: Issuer, certified: tuple[Path, Path], kind: str, rotated: bool
+) -> None:
+    """At the first request, and when keys rotate, all who need the keys wait for the one fetch: the others were told
+    that the keys cannot be had, or that theirs is not accepted. Who is known by the older keys waits for nobody."""
+    now, trusting = [1_000.0], ssl.create_default_context(cafile=str(certified[0]))
+    keys = UrlKeys(issuer.url, tls=trusting, clock=lambda: now[0])
+    tokens = Tokens(keys, issuer=ISSUER, audience=AUDIENCE, algorithms=("RS256",))
+    wanted = token(by=key("newer")) if rotated else token()
+    if rotated:
+        tokens.verify(token())
+        issuer.document, now[0] = key_set(key("one"), key("newer")), now[0] + 11
+    before = issuer.asked
+    issuer.open.clear()
+    threading.Timer(0.3, issuer.open.set).start()
+
+    async def together() -> list[Any]:
+        asking = [asyncio.ensure_future(tokens.verify_async(wanted)) for _ in range(5)]
+        await asyncio.sleep(0.1)
+        if rotated:
+            assert (await asyncio.wait_for(tokens.verify_async(token()), 0.1))["sub"] == "alice"
+        return await asyncio.gather(*asking, tokens.verify_async(wanted))
+
+    if kind == "asynchronous":
+        found = asyncio.run(together())
+    else:
+        with ThreadPoolExecutor(6) as pool:
+            found = list(pool.map(tokens.verify, [wanted] * 6))
+    assert [each["sub"] for each in found] == ["alice"] * 6
+    assert issuer.asked == before + 1
 
 
 def test_a_verified_token_is_known_only_while_its_key_and_its_times_hold(
