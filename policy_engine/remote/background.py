@@ -15,6 +15,7 @@ import os
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
+from inspect import CORO_CREATED, getcoroutinestate
 from threading import Lock, Thread
 from typing import Any, TypeVar
 
@@ -24,7 +25,7 @@ _LAST_TURNS_COUNT = 4
 
 
 class Closed(Exception):
-    """The engine was closed: nothing can be asked any more."""
+    """Nothing can be asked: the engine was closed, or there is no thread to ask in."""
 
 
 class Background:
@@ -44,7 +45,9 @@ class Background:
             with self._lock:  # so that whoever closes finds it on the loop, and ends it
                 return asyncio.run_coroutine_threadsafe(call, self._running())
         except BaseException:
-            call.close()
+            if getcoroutinestate(call) == CORO_CREATED:  # one that has begun is left to the loop
+                with suppress(ValueError):  # it begins just now
+                    call.close()
             raise
 
     def soon(self, call: Callable[[], object]) -> bool:
@@ -86,11 +89,18 @@ class Background:
         if self._closed:
             raise Closed("this engine was closed")
         if self._loop is None or self._process != os.getpid():
-            self._process = os.getpid()
-            self._loop = asyncio.new_event_loop()
-            self._loop.call_soon(self._begin)
-            self._thread = Thread(target=_run, args=(self._loop,), name="policy-engine-remote", daemon=True)
-            self._thread.start()
+            loop = asyncio.new_event_loop()
+            thread = Thread(target=_run, args=(loop,), name="policy-engine-remote", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                loop.close()
+                raise Closed("no thread can be begun at the moment") from None
+            except BaseException:  # an interrupt: the next call begins anew
+                loop.call_soon_threadsafe(loop.stop)
+                raise
+            loop.call_soon_threadsafe(self._begin)
+            self._process, self._loop, self._thread = os.getpid(), loop, thread
         return self._loop
 
 
