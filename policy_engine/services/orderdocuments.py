@@ -8,14 +8,14 @@ Left to others: who may change an order and when it is written (`orders`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from policy_engine.core.factparse import optional_instant, storable
 from policy_engine.core.instants import ENDLESS, format_instant, parse_instant
 from policy_engine.core.orderparse import parse_directive, parse_licence
-from policy_engine.core.orders import Licence, loosens
+from policy_engine.core.orders import ANNEX, BLOCKS, Directive, Licence, loosens
 from policy_engine.errors import TooLarge
 from policy_engine.ledger.canonical import canonical
 from policy_engine.limits import Limits
@@ -121,7 +121,7 @@ def split_amendment(
 ) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:
     """Return the body that takes effect at once and the one that must wait; `None` where there is no such part.
 
-    A directive's amendment that tightens and exempts is split: it applies at once with the exemptions it had.
+    A directive's amendment that tightens and loosens is split: at once applies what denies all that either denies.
     """
     if kind == "licence":
         wider = _widens(parse_licence({**old, "id": id}, strict=False), parse_licence({**new, "id": id}))
@@ -131,11 +131,19 @@ def split_amendment(
     before = parse_directive({**old, "id": id}, strict=False)
     if not loosens(before, parse_directive({**new, "id": id})):
         return new, None
-    held = {**new, "exempts": old.get("exempts") or []}
-    tighter = parse_directive({**held, "id": id})
-    if tighter == before or loosens(before, tighter):
+    held = _strictest(old, new, before)
+    try:
+        tighter = parse_directive({**held, "id": id}, strict=False)
+    except TooLarge:  # both together are more than a directive may hold: then all of it waits
+        return None, new
+    if loosens(before, tighter) or not loosens(tighter, before):
         return None, new
     return held, new
+
+
+def eases_alone(now: Mapping[str, Any], later: Mapping[str, Any]) -> bool:
+    """Return whether nothing but exemptions of a directive waits, once what tightens is in force."""
+    return {**now, "exempts": None} == {**later, "exempts": None}
 
 
 def read_order(row: Row, at: int) -> Order:
@@ -170,6 +178,59 @@ def _widens(old: Licence, new: Licence) -> bool:
         or starts[1] < starts[0]
         or new.until > old.until
     )
+
+
+def _strictest(old: Mapping[str, Any], new: Mapping[str, Any], before: Directive) -> dict[str, Any]:
+    """Return the new body of a directive, widened until it denies all that the old one denies too.
+
+    It exempts only what both exempt. Until the rest is approved it may deny more than either: where models and blocks
+    change together, each block counts for all of the models.
+    """
+    everything = before.models is None or new["models"] == "all"
+    everyone = not before.blocks or not before.blocks <= BLOCKS
+    return {
+        **new,
+        "models": "all" if everything else _joined(new["models"], old["models"]),
+        "blocks": list(old.get("blocks") or ()) if everyone else _joined(new["blocks"], old["blocks"]),
+        "from": _first(new.get("from"), old.get("from")),
+        "until": _last(new.get("until"), old.get("until")),
+        "exempts": list(_shared(old.get("exempts") or (), new.get("exempts") or ())),
+    }
+
+
+def _shared(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yield what exemptions of a directive, old and new, both ease."""
+    for exempt in new:
+        parts = [part for part in (_bounded(known, exempt) for known in old) if part is not None]
+        yield from [exempt] if exempt in parts else parts
+
+
+def _bounded(old: Mapping[str, Any], new: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the new exemption within the bounds of the old one, `None` where nothing is left of it."""
+    models = [name for name in new["models"] if name in old["models"]]
+    known = frozenset(old.get("annex_a") or ())
+    annex = [name for name in new.get("annex_a") or () if name in known]
+    start = _last(new.get("from"), old.get("from"), none=new.get("from") or old.get("from"))
+    until = _first(new.get("until"), old.get("until"), none=new.get("until") or old.get("until"))
+    over = start is not None and until is not None and parse_instant(until) <= parse_instant(start)
+    if old["who"] != new["who"] or not models or over or (new["who"] == ANNEX and not annex):
+        return None
+    bounds = {"models": models, "annex_a": annex or None, "from": start, "until": until}
+    return {**new, **{name: value for name, value in bounds.items() if value is not None}}
+
+
+def _joined(new: Sequence[str], old: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys((*new, *old)))
+
+
+def _first(one: str | None, other: str | None, none: str | None = None) -> str | None:
+    """Return the earlier of two instants; `none` where one is not given."""
+    return none if one is None or other is None else min(one, other, key=parse_instant)
+
+
+def _last(one: str | None, other: str | None, none: str | None = None) -> str | None:
+    """Return the later of two instants; `none` where one is not given."""
+    return none if one is None or other is None else max(one, other, key=parse_instant)
 
 
 def _step(revision: int, change: str, paper: Paper, person: str, at: int, approver: str | None) -> dict[str, Any]:

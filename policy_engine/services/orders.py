@@ -29,6 +29,7 @@ from policy_engine.services.orderdocuments import (
     REVOKED,
     Order,
     Paper,
+    eases_alone,
     first_document,
     next_document,
     read_body,
@@ -145,8 +146,8 @@ class Orders:
     ) -> Receipt:
         """Replace an order's body by a new one: at once where that only tightens, else as a proposal.
 
-        Of a directive's amendment that tightens and also exempts, the exemption alone waits. Raises `Conflict` for an
-        order that has ended, `InputRefused` as `receive` does.
+        Of a directive's amendment that tightens and loosens, what loosens alone waits. Raises `Conflict` for an order
+        that has ended, `InputRefused` as `receive` does.
         """
         caller, release = self._writer(principal)
         drafted, row = self.amending(release, id, document, text=text, reference=reference, reason=reason)
@@ -154,7 +155,8 @@ class Orders:
         if drafted.now is None:
             return self._wait(caller, "order.amend", drafted.later or {}, paper, expect=row.revision)
         amended = next_document(row, drafted.now, paper, "amended", caller.person, caller.at, self._limits)
-        rest = ("order.exempt", drafted.later, paper)
+        exempts = drafted.later is not None and eases_alone(drafted.now, drafted.later)
+        rest = ("order.exempt" if exempts else "order.amend", drafted.later, paper)
         return self._enter(caller, "order.amended", amended, row.revision, release, rest)
 
     def amending(

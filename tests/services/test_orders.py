@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from policy_engine.core.instants import DAY, format_instant
+from policy_engine.core.orderparse import parse_directive
+from policy_engine.core.orders import BLOCKS, loosens
 from policy_engine.errors import Conflict, InputRefused, NotFound, NotPermitted, TooLarge
 from policy_engine.ledger.canonical import canonical
 from policy_engine.limits import Limits
 from policy_engine.services.approvals import Approvals
+from policy_engine.services.orderdocuments import split_amendment
 from policy_engine.services.orders import Orders
 from policy_engine.services.permissions import LOCAL
 from policy_engine.services.snapshot import read_orders
@@ -51,6 +56,24 @@ LICENCE: dict[str, Any] = {
 }
 GRANT: dict[str, Any] = {"id": "g1", "person_id": "ines", "models": ["fable-5"], "actions": ["infer"], "by": "sales"}
 OVERRIDE: dict[str, Any] = {"id": "o1", "by": "ada", "approved_by": "ben", "reason": "drill"}
+
+
+def bodies() -> st.SearchStrategy[dict[str, Any]]:
+    """Return bodies of directives on two models and two instants, with up to two exemptions."""
+    models = st.lists(st.sampled_from(("fable-5", "mythos-5")), min_size=1, unique=True)
+    interval = {"from": st.sampled_from((None, "2026-06-01")), "until": st.sampled_from((None, "2026-07-01"))}
+    annex = st.lists(st.sampled_from(("acme", "annexco")), min_size=1, unique=True)
+    exempt = st.fixed_dictionaries({**interval, "models": models, "who": st.just(EXEMPT["who"]), "annex_a": annex})
+    blocks = st.lists(st.sampled_from(sorted(BLOCKS)), min_size=1, unique=True)
+    return st.fixed_dictionaries(
+        {
+            **interval,
+            "id": st.just("letter-12"),
+            "models": st.just("all") | models,
+            "blocks": blocks,
+            "exempts": st.lists(exempt, max_size=2),
+        }
+    )
 
 
 def body(house: House, id: str) -> dict[str, Any]:
@@ -172,6 +195,49 @@ def test_an_amendment_that_tightens_and_exempts_is_split(house: House) -> None:
     assert body(house, "letter-12") == {**new, "exempts": []}
     approved(house, receipt.proposal)
     assert body(house, "letter-12") == new
+
+
+@pytest.mark.parametrize(
+    ("change", "at_once"),
+    [
+        ({"models": ["mythos-5", "summit-4"]}, {"models": ["mythos-5", "summit-4", "fable-5"]}),
+        ({"models": ["summit-4"], "blocks": ["foreign_person"]}, {"models": ["summit-4", "fable-5", "mythos-5"]}),
+        ({"from": "2026-06-01", "until": "2027-01-01"}, {"from": "2026-06-01"}),
+        ({"from": "2026-07-01", "models": "all", "exempts": []}, {"models": "all", "exempts": []}),
+        ({"exempts": [EXEMPT | {"annex_a": ["acme"]}]}, {"exempts": []}),
+        (
+            {"exempts": [EXEMPT | {"annex_a": ["annexco", "acme"], "until": "2026-09-01"}]},
+            {"exempts": [EXEMPT | {"until": "2026-09-01"}]},
+        ),
+        ({"models": ["fable-5"], "exempts": []}, {"exempts": []}),
+    ],
+)
+def test_what_a_reissued_directive_tightens_does_not_wait(
+    house: House, change: dict[str, Any], at_once: dict[str, Any]
+) -> None:
+    """Of an amendment that both tightens and loosens, what tightens denies at once and stays if the rest is refused."""
+    eased = {**DIRECTIVE, "exempts": [EXEMPT]}
+    approved(house, house.orders.receive(house["olga"], "directive", eased).proposal)
+    receipt = house.orders.amend(house["olga"], "letter-12", {**eased, **change})
+    assert receipt.committed is not None
+    assert body(house, "letter-12") == {**eased, **at_once}
+    exempts_alone = {**eased, **at_once, "exempts": []} == {**eased, **change, "exempts": []}
+    approved(house, receipt.proposal)
+    last = house.orders.show(house["olga"], "letter-12").history[-1]["change"]
+    assert last == ("exempted" if exempts_alone else "amended")
+    assert body(house, "letter-12") == {**eased, **change}
+
+
+@given(old=bodies(), new=bodies())
+def test_a_split_amendment_loosens_nothing_at_once(old: dict[str, Any], new: dict[str, Any]) -> None:
+    """The body that takes effect at once is nowhere looser than the old one, nor than the one that waits."""
+    now, later = split_amendment("directive", "letter-12", old, new)
+    before, after = parse_directive(old), parse_directive(new)
+    assert (later is None) is not loosens(before, after)
+    if now is not None:
+        tighter = parse_directive(dict(now))
+        assert not loosens(before, tighter)
+        assert not loosens(after, tighter)
 
 
 @pytest.mark.parametrize(
