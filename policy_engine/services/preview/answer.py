@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from policy_engine.core.instants import format_instant
 from policy_engine.services.preview.recorded import Day, Past
 from policy_engine.services.preview.standing import Line, Standing, Undetermined
 from policy_engine.services.preview.tallies import GAINS, KEEPS, LOSES, WITHOUT, Share, Tallies
@@ -24,7 +25,19 @@ NOT_LISTED: Final = "Lists stopped at their limit; the counts did not."
 PLAIN: Final = "A plain Casbin folder has no registers, so only recorded decisions are looked at."
 RESIDENCE: Final = "Persons were asked from where they reside; give a location to ask all from one place."
 NOTHING: Final = "Nothing takes effect at this stage: all of it waits for a second person."
+OTHERWISE_COUNT: Final = 8
+"""How many instants of a change are named beside the one that is shown."""
 WAITS: Final = "Part of the change waits for a second person; ask for the stage `at_once` to see it without that part."
+
+
+def otherwise(shown: int, others: Sequence[int]) -> list[str]:
+    """Return the sentence that names the instants at which a preview of this one may not be believed."""
+    if not others:
+        return []
+    named = ", ".join(format_instant(at) for at in others[:OTHERWISE_COUNT])
+    more = len(others) - OTHERWISE_COUNT
+    rest = f" and {more} more" if more > 0 else ""
+    return [f"It shows {format_instant(shown)}; the change does something else from {named}{rest}."]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,8 @@
 
 Rules of the room:
 - The document is what the real change would write: the services that make changes draft it, after all their checks.
-- For decisions of the past the change is supposed to have been in force throughout: a start that is still to come or
-  has come, and an end that is still to come, are left out. What is over by now (an end, a revocation, a release) is
-  supposed to have been over.
+- For decisions of the past the change is supposed to have been in force throughout, as it is in force at the instant
+  that is looked at: what is over or has not begun by then (an end, a revocation, a release) never was.
 - What a change cannot reach is decided by the code that decides (`core.switches.covers`, the names of the catalogue);
   narrowing is for speed alone and never leaves out a combination that may come out otherwise.
 Left to others: deciding (`services.evaluate`), asking (`recorded`, `standing`).
@@ -17,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from policy_engine.core.instants import ENDLESS, format_instant, parse_instant
-from policy_engine.core.orders import Directive, Licence
+from policy_engine.core.orders import Directive, Licence, OrderBook
 from policy_engine.core.plain import AnyRelease, PlainRelease
 from policy_engine.core.switches import SwitchQuestion, covers, read_kill_switch
 from policy_engine.services.orders import Drafted
@@ -61,12 +60,33 @@ class Supposition:
         return replace(self, document=widened(self.document, at))
 
     def begins(self, now: int) -> int:
-        """Return the instant from which all of the change is in force that is not over by then."""
-        if self.document is None or self.register == "switches":
-            return now
-        body = self.document["body"]
+        """Return the instant to look at: when all of the change is in force that is not over by then.
+
+        Where nothing is otherwise by then, the first instant at which something is: an amendment that starts later
+        loosens now, and one that ends sooner loosens at its end.
+        """
+        body = {} if self.document is None or self.register == "switches" else self.document["body"]
         starts = [_instant(part.get("from"), now) for part in (body, *(body.get("exempts") or ()))]
-        return max([now, *starts])
+        whole = max([now, *starts])
+        differing = [at for at, (held, changed) in self._stretches(now) if held != changed]
+        return whole if whole in differing or not differing else differing[0]
+
+    def otherwise(self, now: int, shown: int) -> list[int]:
+        """Return the other instants from which the change makes another difference than at the one that is shown."""
+        stretches = self._stretches(now)
+        seen = [pair for at, pair in stretches if at <= shown][-1]
+        return [at for at, (held, changed) in stretches if held != changed and (held, changed) != seen]
+
+    def _stretches(self, now: int) -> list[tuple[int, tuple[object, object]]]:
+        """Return each instant from now on at which the order begins, ends or changes, with it as held and as changed.
+
+        A switch has no start; its end is fixed when it is engaged, and ends what it changed.
+        """
+        if self.document is None or self.register == "switches":
+            return [(now, (None, self.document))]
+        books = [_book(self.id, document) for document in (self.held, self.document)]
+        coming = {at for book in books for at in book.boundaries if now < at < ENDLESS}
+        return [(at, (_standing(books[0], at), _standing(books[1], at))) for at in (now, *sorted(coming))]
 
     def pairs(self, release: AnyRelease) -> Pairs:
         """Return the models and actions that the row reaches, as it stands or as it is supposed."""
@@ -114,8 +134,27 @@ def _order_throughout(document: Mapping[str, Any], at: int) -> dict[str, Any]:
 
 
 def _part_throughout(part: Mapping[str, Any], at: int) -> dict[str, Any]:
-    over = _instant(part.get("until"), ENDLESS) <= at
-    return {**part, "from": None, "until": LONG_AGO if over else None}
+    out = _instant(part.get("until"), ENDLESS) <= at or at < _instant(part.get("from"), at)
+    return {**part, "from": None, "until": LONG_AGO if out else None}
+
+
+def _book(id: str, document: Mapping[str, Any] | None) -> OrderBook:
+    """Return the one order; an empty book for none, and for what lifts and blocks nothing."""
+    book = None if document is None else read_orders([Row("orders", id, 1, document, b"", "", 0, 0)])
+    return OrderBook() if book is None else book
+
+
+def _standing(book: OrderBook, at: int) -> object:
+    """Return what of an order is in force at an instant, without its dates; `None` for nothing."""
+    for order in book.all():
+        ends = order.until if isinstance(order, Directive) else min(order.until, order.revoked_at)
+        if order.start is None or not order.start <= at < ends:
+            continue
+        if isinstance(order, Licence):
+            return replace(order, start=0, until=0, revoked_at=0)
+        eased = {replace(one, id="", start=0, until=0) for one in order.exempts if one.start <= at < one.until}
+        return replace(order, start=0, until=0, exempts=()), frozenset(eased)
+    return None
 
 
 def _instant(value: Any, otherwise: int) -> int:
@@ -147,9 +186,8 @@ def _switch_pairs(id: str, document: Mapping[str, Any], release: AnyRelease) -> 
 
 
 def _order_pairs(id: str, document: Mapping[str, Any], release: AnyRelease) -> Pairs:
-    book = read_orders([Row("orders", id, 1, document, b"", "", 0, 0)])
     found = set()
-    for order in () if book is None else book.all():
+    for order in _book(id, document).all():
         for model in release.catalogue.models:
             for action in _actions(release):
                 if _reaches(order, model, action, release):

@@ -62,16 +62,17 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Which decisions are decided again, and within which bounds."""
+    """Which decisions are decided again, under the change as it is in force at an instant, and within which bounds."""
 
     since: int
     until: int
+    at: int
     limits: Limits
 
 
 def replay_supposed(walk: Walk, releases: ReleaseLoader, supposition: Supposition, window: Window) -> Past:
     """Return what the decisions of a window, which ends before `until`, would have been."""
-    registers = Supposed(walk.past, supposition.register, supposition.id, supposition.throughout(window.until).now)
+    registers = Supposed(walk.past, supposition.register, supposition.id, supposition.throughout(window.at).now)
     rejudge, served = Rejudge(registers, releases), Rejudge(registers, releases, hints=True)
     reached = _Reached(supposition, rejudge)
     found = Past(window.since, window.until)

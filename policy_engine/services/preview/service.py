@@ -191,7 +191,7 @@ class Previews:
             self._store, supposition, before, after, pairs, at, wanted.location, self._serving_region, self._limits
         )
         found = stand(asking, steps.asked)
-        window = Window(caller.at - wanted.days * DAY, caller.at + 1, self._limits)
+        window = Window(caller.at - wanted.days * DAY, caller.at + 1, at, self._limits)
         past = self._past(supposition, window, steps) if wanted.days else None
         most = self._limits.preview_rows_count
         registers = by_registers(found, sorted({model for model, _ in pairs}), personal=personal, listed_max=most)
@@ -211,7 +211,10 @@ class Previews:
             sees_persons=personal,
             registers=registers,
             recorded=recorded,
-            notes=_notes(supposition, wanted, found, past, personal=personal, plain=plain),
+            notes=[
+                *_notes(supposition, wanted, found, past, personal=personal, plain=plain),
+                *answer.otherwise(at, supposition.otherwise(caller.at, at)),
+            ],
         )
         steps.done()
         return preview

@@ -191,6 +191,36 @@ def test_a_coming_start_is_looked_at_when_it_has_come(live: Live) -> None:
     assert found.recorded.lines == today.recorded.lines and found.recorded.counts.loses > 0
 
 
+def test_an_end_that_comes_nearer_is_looked_at_when_it_has_come(live: Live) -> None:
+    """An amendment that ends a directive sooner gains at that end what an end gains, and over the record too."""
+    with live(replace(PEOPLE, directive=LETTER)) as scene:
+        scene.decided()
+        olga, sooner = scene.people["olga"], {**LETTER, "until": format_instant(NOW + DAY)}
+        found, end = scene.previews.amend(olga, "letter", sooner), scene.previews.end(olga, "letter")
+    assert found.at == NOW + DAY
+    assert found.registers.lines == end.registers.lines and end.registers.counts.gains > 0
+    assert found.recorded is not None and end.recorded is not None
+    assert found.recorded.lines == end.recorded.lines and end.recorded.counts.gains > 0
+
+
+def test_the_other_instants_of_a_change_are_named(live: Live) -> None:
+    """A directive of now whose exemption begins tomorrow is shown as of tomorrow, and says that it is otherwise now."""
+    tomorrow = format_instant(NOW + DAY)
+    lab = {"models": LETTER["models"], "who": "lab_foreign_national_employees", "from": tomorrow}
+    with live(PEOPLE) as scene:
+        olga = scene.people["olga"]
+        found = scene.previews.receive(olga, "directive", {**LETTER, "exempts": [lab]}, wanted=NO_DAYS)
+        plain = scene.previews.receive(olga, "directive", LETTER, wanted=NO_DAYS)
+        annex = {**lab, "who": "annex_a_entities_and_their_employees"}
+        many = [{**annex, "annex_a": [f"c{day}"], "from": format_instant(NOW + day * DAY)} for day in range(1, 12)]
+        busy = scene.previews.receive(olga, "directive", {**LETTER, "exempts": many}, wanted=NO_DAYS)
+    now = format_instant(NOW)
+    assert f"It shows {tomorrow}; the change does something else from {now}." in found.notes
+    assert not any("something else" in note for note in plain.notes)
+    (note,) = [note for note in busy.notes if "something else" in note]
+    assert note.startswith(f"It shows {many[-1]['from']};") and note.endswith(" and 3 more.")
+
+
 def test_progress_reaches_its_end_and_never_goes_back(live: Live) -> None:
     """Both halves count towards one total."""
     steps: list[tuple[int, int]] = []

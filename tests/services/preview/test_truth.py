@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 from hypothesis import event, given, settings
 
+from policy_engine.core.instants import DAY, format_instant
 from policy_engine.services.preview.answer import EntryLine
 from policy_engine.services.preview.standing import Line
 from policy_engine.services.preview.tallies import GAINS, LOSES
 from tests.services.preview.conftest import Live
-from tests.services.preview.worlds import ALICE, CHEN, GREG, Combination, Plan, World, cases
+from tests.services.preview.worlds import ALICE, CHEN, GREG, NOW, Combination, Plan, World, cases
 
 Effects = dict[str, set[Combination]]
 
@@ -61,6 +62,7 @@ def test_who_loses_and_gains_is_who_really_does(case: tuple[World, Plan], live: 
     event(f"{plan.kind}: {'loses' if really[LOSES] else ''} {'gains' if really[GAINS] else ''}")
 
 
+TOMORROW = format_instant(NOW + DAY)
 LETTER = {"models": ["fable-5"], "blocks": ["foreign_person"]}
 LAB = {"models": ["fable-5"], "who": "lab_foreign_national_employees"}
 LICENCE = {
@@ -93,6 +95,16 @@ EARNEST: dict[str, tuple[World, Plan, set[str]]] = {
         World([], directive=LETTER),
         Plan("amend d", {**LETTER, "models": ["opus-4-8"]}, "approved"),
         {LOSES, GAINS},
+    ),
+    "an amendment that starts later": (
+        World([], directive=LETTER),
+        Plan("amend d", {**LETTER, "from": TOMORROW}, "approved"),
+        {GAINS},
+    ),
+    "a directive whose exemption begins after its end": (
+        World([]),
+        Plan("receive directive", {**LETTER, "until": TOMORROW, "exempts": [{**LAB, "from": TOMORROW}]}, "approved"),
+        {LOSES},
     ),
     "an end": (World([], directive=LETTER), Plan("end d", {}, "approved"), {GAINS}),
     "a licence": (World([]), Plan("receive licence", LICENCE, "approved"), {GAINS}),
