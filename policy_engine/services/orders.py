@@ -102,9 +102,7 @@ class Orders:
         `Conflict` for an id already used.
         """
         caller, release = self._writer(principal)
-        drafted = self.receiving(release, kind, document, text=text, reference=reference, reason=reason)
-        if kind == "directive":
-            _require_coming(drafted.now or {}, caller.at)
+        drafted = self.receiving(release, kind, document, caller.at, text=text, reference=reference, reason=reason)
         paper = drafted.paper
         if drafted.now is None:
             return self._wait(caller, "order.licence", drafted.later or {}, paper, expect=0)
@@ -117,12 +115,13 @@ class Orders:
         release: str,
         kind: str,
         document: Mapping[str, Any],
+        at: int,
         *,
         text: str | None = None,
         reference: str = "",
         reason: str = "",
     ) -> Drafted:
-        """Return what receiving an order would bring, after every check. Raises as `receive`; writes nothing."""
+        """Return what receiving an order now (`at`) brings, after every check. Raises as `receive`; writes nothing."""
         body, paper = read_body(document, text, reference, reason, self._limits)
         id = body["id"]
         self._require_meant(kind, id, body, release)
@@ -130,6 +129,8 @@ class Orders:
             raise Conflict(f"the order {id} exists already; amend it, or give the new one an id of its own")
         if kind == "licence":
             return Drafted(id, kind, None, body, paper, None)
+        if kind == "directive":
+            _require_coming(body, at)
         now = {**body, "exempts": []} if kind == "directive" else body
         later = body if kind == "directive" and body.get("exempts") else None
         return Drafted(id, kind, now, later, paper, None)

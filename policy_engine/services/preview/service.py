@@ -121,7 +121,7 @@ class Previews:
     ) -> Preview:
         """Return what receiving an order (giving a licence) would do. Raises as `Orders.receive`."""
         caller, release = self._about_orders(principal)
-        drafted = self._orders.receiving(release, kind, document)
+        drafted = self._orders.receiving(release, kind, document, caller.at)
         what = f"order.{_WHAT.get(kind, 'recorded')}"
         return self._made(principal, caller, of_order(what, drafted, wanted.stage), wanted)
 

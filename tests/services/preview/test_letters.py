@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from policy_engine.core.instants import format_instant
 from policy_engine.errors import Conflict, InputRefused, NotFound, PolicyEngineError, TooLarge
 from policy_engine.limits import LIMITS
 from policy_engine.services.preview.service import Wanted
 from tests.services.preview.conftest import Live
-from tests.services.preview.worlds import ALICE, GREG, Scene, World
+from tests.services.preview.worlds import ALICE, GREG, NOW, Scene, World
 
 LETTER: dict[str, Any] = {"id": "new", "models": ["fable-5"], "blocks": ["foreign_person"]}
 ANNEX: dict[str, Any] = {"models": ["fable-5"], "who": "annex_a_entities_and_their_employees", "annex_a": ["acme"]}
@@ -81,6 +82,7 @@ BAD: dict[str, tuple[str, dict[str, Any], str | None]] = {
         {**LETTER, "from": "2026-07-02T00:00:00Z", "until": "2026-07-01T00:00:00Z"},
         "directive.until",
     ),
+    "an end that has come": ("directive", {**LETTER, "until": format_instant(NOW)}, "directive.until"),
     "an unknown block": ("directive", {**LETTER, "blocks": ["everybody"]}, "directive.blocks"),
     "an unknown country": ("licence", {**LICENCE, "nationalities": ["CN", "XX"]}, "licence.nationalities[1]"),
     "an unknown place": ("licence", {**LICENCE, "destinations": ["US-43"]}, "licence.destinations[0]"),
