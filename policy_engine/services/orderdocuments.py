@@ -188,7 +188,7 @@ def _strictest(old: Mapping[str, Any], new: Mapping[str, Any], before: Directive
     """
     everything = before.models is None or new["models"] == "all"
     everyone = not before.blocks or not before.blocks <= BLOCKS
-    return {
+    held = {
         **new,
         "models": "all" if everything else _joined(new["models"], old["models"]),
         "blocks": list(old.get("blocks") or ()) if everyone else _joined(new["blocks"], old["blocks"]),
@@ -196,6 +196,7 @@ def _strictest(old: Mapping[str, Any], new: Mapping[str, Any], before: Directive
         "until": _last(new.get("until"), old.get("until")),
         "exempts": list(_shared(old.get("exempts") or (), new.get("exempts") or ())),
     }
+    return {name: value for name, value in held.items() if value is not None or name in new}
 
 
 def _shared(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:

@@ -197,6 +197,17 @@ def test_an_amendment_that_tightens_and_exempts_is_split(house: House) -> None:
     assert body(house, "letter-12") == new
 
 
+def test_an_exemption_that_waits_is_called_one(house: House) -> None:
+    """Of an amendment without dates, an exemption that waits beside what tightens is entered as an exemption."""
+    letter = {"id": "letter-12", "models": ["fable-5"], "blocks": ["foreign_person"]}
+    house.orders.receive(house["olga"], "directive", letter)
+    new = {**letter, "models": ["fable-5", "mythos-5"], "exempts": [EXEMPT]}
+    approved(house, house.orders.amend(house["olga"], "letter-12", new).proposal)
+    changes = [step["change"] for step in house.orders.show(house["olga"], "letter-12").history]
+    assert changes == ["received", "amended", "exempted"]
+    assert body(house, "letter-12") == new
+
+
 @pytest.mark.parametrize(
     ("change", "at_once"),
     [
