@@ -106,7 +106,8 @@ def licence(
 def directive(
     id: Annotated[str, typer.Argument(metavar="DIRECTIVE", help="The id of the directive.")],
     since: Annotated[
-        str | None, typer.Option(help="When it arrived; else its receipt, or the start it names if that is earlier.")
+        str | None,
+        typer.Option(help="When it arrived; else the start that it names, or its receipt."),
     ] = None,
     form: FormOption = None,
 ) -> None:
@@ -124,6 +125,9 @@ def directive(
     data["closed"] = [*found.closed, *stood.closed]
     output.emit(data, form, lambda: stacked((rows, OTHERWISE), (standings, _STANDINGS)))
     output.note(f"{len(rows)} of {found.considered_count} allows in between would have been denied.")
+    if data["amended"]:
+        named = ", ".join(data["amended"])
+        output.note(f"It was amended later (entry {named}); counted is who got through it as it was received.")
 
 
 def _receipt(receipt: Any) -> dict[str, Any]:
@@ -131,6 +135,7 @@ def _receipt(receipt: Any) -> dict[str, Any]:
     return {
         "received": {"entry": receipt.entry, "at": receipt.received_at, "by": receipt.received_by},
         "starts_at": receipt.starts_at,
+        "amended": receipt.amended,
         "enforced": {"entry": receipt.enforced_entry, "at": receipt.enforced_at},
         "writers": [output.plain(writer) for writer in receipt.writers.values()],
     }

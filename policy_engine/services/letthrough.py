@@ -1,7 +1,8 @@
 """Who got through between the receipt of a directive and its first enforcement, by deciding again with it in force.
 
 Rules of the room:
-- The directive is supposed as it was first received, without exemptions that were approved later, and in force from the
+- The directive is supposed as it was first received, without exemptions that were approved later; amendments, which may
+  name other models, are handed over by name, for nothing of them is counted. It is supposed to be in force from the
   instant asked about: the start it names, or when it was entered where it names none, or an instant given (the letter
   may have arrived before anybody entered it).
 - Enforced first is the first decision that names it among its reasons. Every allow in between is decided again; those
@@ -26,6 +27,7 @@ from policy_engine.services.past import is_decision
 from policy_engine.services.rejudge import Recorded, Rejudge, differences
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.services.supposed import Otherwise, Supposed, otherwise
+from policy_engine.services.suspensions import MEMBER
 from policy_engine.services.switchreasons import ids_named
 from policy_engine.services.walk import Changed, Closed, Walk
 from policy_engine.store.interfaces import Row, StoredEntry
@@ -44,7 +46,10 @@ class Writer:
 
 @dataclass(slots=True)
 class Receipt:
-    """What the log says of a directive: its receipt, its first enforcement, and both for each log."""
+    """What the log says of a directive: its receipt, its first enforcement, and both for each log.
+
+    `amended` are the entries that gave it another scope later: exemptions, a confirmation and its end are none.
+    """
 
     order: str
     entry: str
@@ -57,6 +62,7 @@ class Receipt:
     enforced_entry: str | None = None
     enforced_at: int | None = None
     writers: dict[str, Writer] = field(default_factory=dict)
+    amended: list[str] = field(default_factory=list)
 
     @property
     def counts_from(self) -> int:
@@ -72,6 +78,7 @@ class Receipt:
 def receipt_of(walk: Walk, order: str) -> Receipt:
     """Return what the log says of a directive. Raises `NotFound` when no entry received it."""
     found: Receipt | None = None
+    scope: Mapping[str, Any] | None = None
     mark = json.dumps(order, ensure_ascii=False).encode()
 
     def may(entry: StoredEntry) -> bool:
@@ -85,8 +92,12 @@ def receipt_of(walk: Walk, order: str) -> Receipt:
         if isinstance(step, Changed):
             if found is None and step.public["kind"] == "order.received" and step.public.get("order") == order:
                 found = _received(walk, step, order)
+                scope = None if found is None else _scope(found.row)
             if found is not None and ("orders", order) in walk.past.touched:
                 found.ends_at = _ends_at(walk.past.row("orders", order), step.public["at"])
+                scope, before = _scope(walk.past.row("orders", order)), scope
+                if scope not in (None, before):
+                    found.amended.append(walk.name(step))
         elif found is not None and step.public is not None:
             _note(walk, found, step)
     if found is None:
@@ -140,6 +151,13 @@ def _received(walk: Walk, step: Changed, order: str) -> Receipt | None:
         starts_at=None if start is None else parse_instant(start),
         row=row,
     )
+
+
+def _scope(row: Row | None) -> Mapping[str, Any] | None:
+    """Return what a directive in force says beside exemptions and the date to confirm it by, `None` once over."""
+    if row is None or row.document["status"] != IN_FORCE:
+        return None
+    return {name: said for name, said in row.document["body"].items() if name not in ("exempts", MEMBER)}
 
 
 def _ends_at(row: Row | None, changed_at: int) -> int | None:

@@ -170,6 +170,12 @@ def test_a_directive_and_a_licence(asked: Shell, tmp_path: Path) -> None:
     assert letter["enforced"]["entry"] == letter["writers"][0]["enforced_entry"]
     since = asked("audit", "directive", "letter", "--since", "2020-01-01", key="auditor")
     assert since.json["allows_between"] == 2 and "0 of 2 allows" in since.err
+    assert letter["amended"] == [] and "amended later" not in since.err
+    amended = tmp_path / "wider.toml"
+    amended.write_text(LETTER.replace('"fable-5"', '"fable-5", "summit-4"', 1))
+    assert asked("order", "amend", "letter", amended, key="operator").code == Code.OK
+    wider = asked("audit", "directive", "letter", key="auditor")
+    assert len(wider.json["amended"]) == 1 and f"amended later (entry {wider.json['amended'][0]})" in wider.err
     stood = [(one["standing"], one["subject"]) for one in since.json["standings"]]
     assert stood == [("kept", "mina"), ("lost", "greg")]
     uses = asked("audit", "licence", "lic-1", key="auditor")

@@ -131,6 +131,26 @@ def test_nobody_gets_through_behind_the_entry_of_a_directive(story: History) -> 
         asof.let_through(story.keys["auditor"], "no-letter")
 
 
+def test_the_amendments_of_a_directive_are_named(story: History) -> None:
+    """It is taken as it was received; what gave it another scope is named, an exemption and a confirmation are not."""
+    engine, asof, clock, olga = story.engine, AsOf(story.engine.replay), story.clock, story.keys["operator"]
+    letter = {"id": "letter", "models": ["summit-4"], "blocks": ["foreign_person"], "from": format_instant(clock.now)}
+    engine.orders.receive(olga, "directive", letter)
+    clock.now += SECOND
+    ask(engine, "greg", tenant="lab")
+    wider = {**letter, "models": ["summit-4", "fable-5"], "from": format_instant(clock.now - HOUR)}
+    entry = engine.orders.amend(olga, "letter", wider).committed
+    wider["reconfirm_by"] = format_instant(clock.now + HOUR)
+    engine.orders.amend(olga, "letter", wider)
+    lab = {"models": ["fable-5"], "who": "lab_foreign_national_employees"}
+    eased = engine.orders.amend(olga, "letter", {**wider, "exempts": [lab]}).proposal
+    engine.approvals.approve(story.keys["approver"], eased)
+    engine.approvals.approve(story.keys["approver"], engine.orders.end(olga, "letter", "over").proposal)
+    found = asof.let_through(story.keys["auditor"], "letter")
+    assert found.receipt is not None and entry is not None
+    assert [name.split(":")[-1] for name in found.receipt.amended] == [str(entry.seqs[0])]
+
+
 def test_nobody_gets_through_a_directive_that_has_not_begun(story: History) -> None:
     """A directive that names a start to come counts from there: allows before it were right, unless `since` asks."""
     engine, asof, clock = story.engine, AsOf(story.engine.replay), story.clock
