@@ -76,7 +76,7 @@ def amend(
     wait: WaitOption = Wait.COMMITTED,
     form: FormOption = None,
 ) -> None:
-    """Replace an order's members by those of a file. What tightens takes effect now; what loosens waits."""
+    """Replace an order's body. What tightens holds at once, what loosens waits; a licence that widens waits whole."""
     kind, document = read_order(file)
     wording = None if text is None else text_of(text, "--text")
     with opened() as session:
