@@ -201,8 +201,11 @@ def _strictest(old: Mapping[str, Any], new: Mapping[str, Any], before: Directive
 
 def _shared(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
     """Yield what exemptions of a directive, old and new, both ease."""
+    annexes = [frozenset(known.get("annex_a") or ()) for known in old]
     for exempt in new:
-        parts = [part for part in (_bounded(known, exempt) for known in old) if part is not None]
+        named = frozenset(exempt.get("annex_a") or ())
+        meet = [known for known, annex in zip(old, annexes, strict=True) if not named or not annex.isdisjoint(named)]
+        parts = [part for part in (_bounded(known, exempt) for known in meet) if part is not None]
         yield from [exempt] if exempt in parts else parts
 
 
