@@ -22,6 +22,7 @@ from policy_engine.ledger.sealing import KeyVault
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.approvals import Approvals, Effect
 from policy_engine.services.factdocuments import members_of
+from policy_engine.services.heldchanges import held_change
 from policy_engine.services.holdrules import Hold
 from policy_engine.services.holds import in_force
 from policy_engine.services.permissions import Caller, acting_person, require_unbounded
@@ -108,7 +109,7 @@ class Erasures:
         return found
 
     def _covering(self, holds: tuple[Hold, ...], subject: str, found: Traces) -> str | None:
-        """Return the id of a hold that covers the subject, a tenant of theirs, or one of their entries."""
+        """Return the id of a hold that covers the subject, a tenant of theirs, or an entry of or about them."""
         row = self._store.row("persons", subject)
         own = {gone.id for gone in found.rows if gone.register == "tenants"}  # theirs, whether or not they are a member
         tenants = own if row is None else own | members_of(row.document)
@@ -121,6 +122,8 @@ class Erasures:
                 for hold in others:
                     if self._covers(hold, log_id, seq):
                         return hold.id
+            with self._store.view() as view:
+                return held_change(view, self._vault, others, found.rows, PROPOSED)
         return None
 
     def _covers(self, hold: Hold, log_id: str, seq: int) -> bool:

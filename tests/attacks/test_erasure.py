@@ -98,6 +98,35 @@ def test_a_hold_on_something_else_stops_nothing(office: Office, cover: Cover) ->
     assert not there(office)
 
 
+@pytest.mark.parametrize("tenant", [None, "lab"])
+def test_a_hold_on_the_time_in_which_facts_were_set(office: Office, tenant: str | None) -> None:
+    """The entry of a change is an entry too: its rows about the subject stay, though no decision of then names them.
+
+    A proposal to erase them, and a tenant that no such row names, are no reason.
+    """
+    office.tick()
+    since = office.clock()
+    office.person("yuri-7731", "lab")
+    office.tick()
+    nina, until = office.people["nina"], office.clock()
+    office.person("yuri-7731", "acme")
+    office.tick()
+    early = office.propose("yuri-7731").proposal
+    office.tick()
+    office.holds.place(nina, "other", Cover(tenant="solo", since=since), "why")
+    office.holds.place(nina, "younger", Cover(since=until + 1), "why")
+    office.holds.place(nina, "h", Cover(tenant=tenant, since=since, until=until), "why")
+    with pytest.raises(Conflict, match="hold h covers"):
+        office.propose("yuri-7731")
+    with pytest.raises(Conflict, match="hold h covers"):
+        office.approvals.approve(office.people["paul"], early.id)
+    assert office.store.row("persons", "yuri-7731") is not None
+    office.release_hold("h")
+    office.approvals.approve(office.people["paul"], early.id)
+    assert office.store.row("persons", "yuri-7731") is None
+    assert office.verify().findings == ()
+
+
 def test_a_hold_on_a_sealed_tenant(office: Office) -> None:
     """An individual's tenant is sealed in the log and is found all the same."""
     office.decide(ZOE, "duo")

@@ -51,6 +51,7 @@ class History:
     holds: dict[str, Cover] = field(default_factory=dict)
     erased: set[str] = field(default_factory=set)
     known: dict[str, set[str]] = field(default_factory=dict)
+    stated: dict[str, list[tuple[int, set[str]]]] = field(default_factory=dict)
     grants: int = 0
     placed: int = 0
 
@@ -79,6 +80,7 @@ class History:
             assert any(self.office.store.row("tenants", tenant) is None for tenant in tenants)
             return
         self.known[subject] = tenants
+        self.stated.setdefault(subject, []).append((self.office.clock(), tenants))
         self.erased.discard(subject)
 
     def grant(self, subject: str, b: int) -> None:
@@ -120,6 +122,13 @@ class History:
         named = all(getattr(cover, name) in (None, value) for name, value in wanted)
         return named and (cover.since or 0) <= one.at and (cover.until is None or one.at < cover.until)
 
+    def stated_under(self, cover: Cover, subject: str) -> bool:
+        """Say whether a hold covers a change about a subject: none that names a model or another subject."""
+        return (cover.subject, cover.model) == (None, None) and any(
+            cover.tenant in (None, *tenants) and (cover.since or 0) <= at and (cover.until is None or at < cover.until)
+            for at, tenants in self.stated.get(subject, ())
+        )
+
     def erase(self, subject: str, b: int) -> None:
         """Erase a subject, unless a hold beats it."""
         there = [one for one in self.decided.values() if one.subject == subject and one.state == "there"]
@@ -127,6 +136,7 @@ class History:
             cover.subject == subject
             or (cover.subject is None and cover.tenant in self.known.get(subject, set()))
             or any(self.covered(cover, one) for one in there)
+            or self.stated_under(cover, subject)
             for cover in self.holds.values()
         )
         try:
@@ -140,6 +150,7 @@ class History:
             return
         assert not held
         self.known.pop(subject, None)
+        self.stated.pop(subject, None)
         self.erased.add(subject)
         for one in there:
             one.state = "erased"
