@@ -94,9 +94,12 @@ def licence(
         "outside": outside,
         "after_end": found.after_end,
         "uses": uses,
+        "gone": found.gone,
         "closed": found.closed,
     }
     output.emit(data, form, lambda: output.rows_table(uses, _USES))
+    if found.gone is not None:
+        output.note(f"The licence is gone, {found.gone}: `closed` names its uses, and nothing tells what it covered.")
     output.note(f"{len(uses)} uses by {len(found.by)} subjects; {len(outside)} outside the licence.")
     if outside or found.after_end:
         raise typer.Exit(exits.Code.VERIFICATION_FAILED)

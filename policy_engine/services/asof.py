@@ -81,9 +81,13 @@ class Owners:
 
 @dataclass(slots=True)
 class LicenceUse(Answer):
-    """Every use of a licence. `ends_at` is its end or revocation as it stands now; `by` counts uses by subject."""
+    """Every use of a licence. `ends_at` is its end or revocation as it stands now; `by` counts uses by subject.
+
+    `gone` says by which entry the licence was erased, together with the person it was for; then `licence` is `None`.
+    """
 
     licence: Mapping[str, Any] | None = None
+    gone: str | None = None
     ends_at: int | None = None
     uses: list[Use] = field(default_factory=list)
     by: Counter[str] = field(default_factory=Counter)
@@ -217,6 +221,9 @@ class AsOf:
                     answer.uses.append(found)
                     answer.by[found.subject] += 1
             row = walk.past.row("orders", id)
+            answer.gone = walk.row_gone("orders", id) if row is None else None
+        if answer.gone is not None:
+            return answer
         if row is None or row.document["kind"] != "licence":
             raise NotFound("no entry made a licence of that id", where="licence")
         answer.licence, answer.ends_at = row.document, ends_at(row)

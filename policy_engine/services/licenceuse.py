@@ -3,7 +3,8 @@
 Rules of the room:
 - A use is a decision whose entry names the licence: one that lifted a deny. Scope and dates are compared here with the
   document of the order's register, and not by the code that decides, so that this is a second look.
-- A licence is looked at twice: as it stood at the use, and as it stands at the end of the log.
+- A licence is looked at twice: as it stood at the use, and as it stands at the end of the log. One that was erased with
+  its person covers or leaves out nothing that anybody could tell: its uses are handed over as erased.
 Left to others: the walk, who may ask (`services.asof`), what a licence lifts (`core.orders`).
 """
 
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from policy_engine.core.instants import parse_instant
+from policy_engine.services.marks import ERASED
 from policy_engine.services.past import is_decision
 from policy_engine.services.rejudge import Recorded
 from policy_engine.services.walk import Changed, Closed, Walk
@@ -45,7 +47,12 @@ def uses_of(walk: Walk, licence: str) -> Iterator[Use | Closed]:
 
     for step in walk.steps(lambda public: licence in public["licences"], may=may):
         if isinstance(step, Recorded):
-            yield _use(walk, step, walk.past.row("orders", licence))
+            row = walk.past.row("orders", licence)
+            gone = walk.row_gone("orders", licence, step) if row is None else None
+            if gone is None:
+                yield _use(walk, step, row)
+            else:  # nobody can tell any more what it covered
+                yield Closed(step.log_id, step.seq, ERASED, gone, step.public)
         elif isinstance(step, Closed) and not isinstance(step, Changed):
             yield step
 

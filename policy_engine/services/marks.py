@@ -64,6 +64,10 @@ class Marks:
         found = [mark for mark in self._by_key.get(key_id, ()) if mark.covers(log_id, seq, at)]
         return min(found, key=_moment) if found else None
 
+    def last_of_key(self, key_id: str) -> Mark | None:
+        """Return what erased a data key last, `None` when nothing ever did."""
+        return max(self._by_key.get(key_id, ()), key=_moment, default=None)
+
     def of_body(self, entry: StoredEntry, at: int) -> Mark | None:
         """Return what erased or pruned the body of a decision, search or read. Rows of a change: see `of_key`."""
         if entry.data_key is None:

@@ -143,12 +143,17 @@ class Walk:
         """Return by what a row was erased that a decision was evaluated on, `None` when all of them are there."""
         if not self._marks.keys:
             return None
-        for register, id, _ in step.body["revisions"]:
-            key = row_key_id(self._vault.index_key(), register, id)
+        gone = (self.row_gone(register, id, step) for register, id, _ in step.body["revisions"])
+        return next((by for by in gone if by is not None), None)
+
+    def row_gone(self, register: str, id: str, step: Recorded | None = None) -> str | None:
+        """Return by what a row was erased, as it was at a decision or at any time, `None` when it never was."""
+        key = row_key_id(self._vault.index_key(), register, id)
+        if step is None:
+            mark = self._marks.last_of_key(key)
+        else:
             mark = self._marks.of_key(key, step.log_id, step.seq, step.public["at"])
-            if mark is not None:
-                return str(mark)
-        return None
+        return None if mark is None else str(mark)
 
     def basis_gone(self, step: Recorded) -> Closed | None:
         """Return a decision as erased when a row was that it was evaluated on, `None` when all of them are there.

@@ -12,7 +12,7 @@ from policy_engine.bootstrap import Engine
 from policy_engine.core.decision import Principal, Request
 from policy_engine.core.facts import Location
 from policy_engine.core.instants import SECOND, format_instant
-from policy_engine.errors import Gone, InputRefused
+from policy_engine.errors import Gone, InputRefused, NotFound
 from policy_engine.services.asof import AsOf
 from policy_engine.services.evidence import Filters
 from policy_engine.services.permissions import LOCAL
@@ -138,6 +138,50 @@ def test_what_rested_on_an_erased_row_is_told_under_no_supposition(house: House)
     through = asof.let_through(auditor, "d")
     for found, listed in ((forgotten, forgotten.otherwise), (wrong, wrong.otherwise), (through, through.through)):
         assert (listed, [one["status"] for one in found.closed]) == ([], ["erased"])
+
+
+LICENCE: Mapping[str, Any] = {
+    "id": "lic-9", "from": "2026-01-01", "models": ["fable-5"], "actions": ["infer"], "nationalities": ["CN"],
+    "destinations": ["US"], "lifts": ["nat", "seat", "directive", "dest"],
+}  # fmt: skip
+
+
+def test_a_licence_that_was_erased_is_not_said_to_have_never_been(house: House) -> None:
+    """It goes with its person: its uses are named as erased, and whose it was, or what it covered, nobody judges."""
+    engine, keys = house
+    operator, auditor, asof = keys["operator"], keys["auditor"], AsOf(engine.replay)
+    made = engine.orders.receive(operator, "licence", {**LICENCE, "person_id": "chen"})
+    engine.approvals.approve(keys["approver"], made.proposal or "")
+    assert engine.decider.decide(Request("chen", "infer", "fable-5", "lab", Location("US"), "US"), LOCAL).allowed
+    assert asof.licence(auditor, "lic-9").by == {"chen": 1}
+    engine.orders.end(operator, "lic-9", "over")
+    erase(engine, keys, "chen")
+    found = asof.licence(auditor, "lic-9")
+    assert (found.licence, found.uses, found.after_end) == (None, [], [])
+    assert str(found.gone).startswith("erased by entry")
+    assert [one["note"] for one in found.closed] == [found.gone]
+    with pytest.raises(NotFound, match="no entry made a licence"):
+        asof.licence(auditor, "lic-10")
+
+
+def test_a_use_of_an_erased_licence_by_somebody_else_is_not_outside_it(house: House) -> None:
+    """A licence for somebody's own tenant goes with them; a use by a former member is told neither way."""
+    engine, keys = house
+    operator, auditor = keys["operator"], keys["auditor"]
+    lab = dict(engine.store.row("tenants", "lab").document["facts"])  # type: ignore[union-attr]  # of the sample
+    alone = {name: fact["value"] for name, fact in lab.items()} | {"type": "individual"}
+    engine.facts.set_facts(operator, "tenants", "eve-alone", alone)
+    for who in ("eve", "chen"):
+        engine.facts.set_facts(operator, "persons", who, {"tenants": ["eve-alone"]})
+    made = engine.orders.receive(operator, "licence", {**LICENCE, "tenant_id": "eve-alone"})
+    engine.approvals.approve(keys["approver"], made.proposal or "")
+    assert engine.decider.decide(Request("chen", "infer", "fable-5", "eve-alone", Location("US"), "US"), LOCAL).allowed
+    assert AsOf(engine.replay).licence(auditor, "lic-9").by == {"chen": 1}
+    engine.facts.set_facts(operator, "persons", "chen", {"tenants": ["lab"]})
+    engine.orders.end(operator, "lic-9", "over")
+    erase(engine, keys, "eve")
+    found = AsOf(engine.replay).licence(auditor, "lic-9")
+    assert (found.uses, [one["note"] for one in found.closed]) == ([], [found.gone])
 
 
 @pytest.mark.parametrize("text", ["individual:eve,dana", "subject:eve subject:dana", "individual:eve individual:dana"])
