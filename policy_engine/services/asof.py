@@ -133,8 +133,9 @@ class AsOf:
         self._require(principal)
         self._replay.log_read(principal, {"what": "with-fact"}, body, correction.id)
         answer = Changed()
-        keys = keys_of(self._vault, correction, (row.id for row in self._store.rows("tenants")))
+        others = self._store.rows("tenants" if correction.register == "persons" else "persons")
         with self._walk(progress) as walk:
+            keys = keys_of(self._vault, correction, (row.id for row in others), walk.marks)
             for found in corrected(walk, self._releases, correction, Tags(self._vault), keys):
                 _count(walk, answer, found)
                 if isinstance(found, Otherwise):

@@ -68,6 +68,13 @@ class Marks:
         """Return what erased a data key last, `None` when nothing ever did."""
         return max(self._by_key.get(key_id, ()), key=_moment, default=None)
 
+    def erased_with(self, keys: frozenset[str]) -> frozenset[str]:
+        """Return these data keys and all that an erasure destroyed together with any of them: one subject's."""
+        together: dict[tuple[str, int], set[str]] = {}
+        for key in self.keys:
+            together.setdefault((key.log_id, key.seq), set()).add(key.key)
+        return keys.union(*(found for found in together.values() if not found.isdisjoint(keys)))
+
     def of_body(self, entry: StoredEntry, at: int) -> Mark | None:
         """Return what erased or pruned the body of a decision, search or read. Rows of a change: see `of_key`."""
         if entry.data_key is None:

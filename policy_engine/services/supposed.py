@@ -26,9 +26,10 @@ from policy_engine.core.factparse import (
 )
 from policy_engine.errors import InputRefused
 from policy_engine.ledger.canonical import quote
-from policy_engine.ledger.sealing import KeyVault, data_key_id
+from policy_engine.ledger.sealing import KeyVault, data_key_id, row_key_id
 from policy_engine.services.datakeys import Tags
 from policy_engine.services.factdocuments import subject_register
+from policy_engine.services.marks import Marks
 from policy_engine.services.past import instant_of, is_decision
 from policy_engine.services.questions import Question
 from policy_engine.services.rejudge import OUTCOME, Difference, Recorded, Rejudge, answered_otherwise, differences
@@ -128,6 +129,14 @@ class Correction:
 
         return may
 
+    def may_be_of(self, step: Closed) -> bool:
+        """Return whether a decision that does not open may be about the subject; one that names another tenant is not.
+
+        A person who was erased acted for others beside their own tenant.
+        """
+        named = None if step.public is None else step.public["tenant"]
+        return self.register == "persons" or named in (None, self.id)
+
     def _document(self, document: Mapping[str, Any]) -> dict[str, Any]:
         facts = dict(document["facts"])
         for name, given in self.facts.items():
@@ -136,11 +145,18 @@ class Correction:
         return {"facts": facts}
 
 
-def keys_of(vault: KeyVault, correction: Correction, tenants: Iterable[str]) -> frozenset[str]:
-    """Return the ids of the data keys of a person within these tenants and none; a tenant has no key of its own."""
-    if correction.register != "persons":
-        return frozenset()
-    return frozenset(data_key_id(vault.index_key(), tenant, correction.id) for tenant in (None, *tenants))
+def keys_of(vault: KeyVault, correction: Correction, others: Iterable[str], marks: Marks) -> frozenset[str]:
+    """Return the ids of the data keys of a person within any tenant, or of anybody within a tenant.
+
+    `others` are the tenants, or else the persons, of the register. Whoever was erased is in none; then the keys that
+    the erasure destroyed with theirs say what was theirs, under tenants that no register has too.
+    """
+    index, id, others = vault.index_key(), correction.id, tuple(others)
+    if correction.register == "persons":
+        own = {data_key_id(index, tenant, id) for tenant in (None, *others)}
+    else:
+        own = {data_key_id(index, id, person) for person in (id, *others)}
+    return marks.erased_with(frozenset(own | {row_key_id(index, correction.register, id)}))
 
 
 def corrected(
@@ -153,7 +169,8 @@ def corrected(
     rejudge = Rejudge(Supposed(walk.past, correction.register, correction.id, correction.of), releases)
     for step in walk.steps(lambda public: public["instant"] >= correction.since, may=correction.concerns(tags, keys)):
         if isinstance(step, Closed):
-            yield step
+            if correction.may_be_of(step):
+                yield step
         elif isinstance(step, Recorded) and step.body[_FACETS[correction.register]] == correction.id:
             yield _answered(walk, rejudge, step)
 

@@ -79,8 +79,8 @@ class Walk:
     ) -> None:
         self._view = view
         self._vault = vault
-        self._marks = Marks.of(view)
-        self._unsealer = Unsealer(vault, view.data_key, self._marks)
+        self.marks = Marks.of(view)
+        self._unsealer = Unsealer(vault, view.data_key, self.marks)
         self._progress = progress or (lambda done, total: None)
         self.one_log = view.one_log
         self.past = past(self._unsealer, content)
@@ -141,7 +141,7 @@ class Walk:
 
     def erased_basis(self, step: Recorded) -> str | None:
         """Return by what a row was erased that a decision was evaluated on, `None` when all of them are there."""
-        if not self._marks.keys:
+        if not self.marks.keys:
             return None
         gone = (self.row_gone(register, id, step) for register, id, _ in step.body["revisions"])
         return next((by for by in gone if by is not None), None)
@@ -150,9 +150,9 @@ class Walk:
         """Return by what a row was erased, as it was at a decision or at any time, `None` when it never was."""
         key = row_key_id(self._vault.index_key(), register, id)
         if step is None:
-            mark = self._marks.last_of_key(key)
+            mark = self.marks.last_of_key(key)
         else:
-            mark = self._marks.of_key(key, step.log_id, step.seq, step.public["at"])
+            mark = self.marks.of_key(key, step.log_id, step.seq, step.public["at"])
         return None if mark is None else str(mark)
 
     def basis_gone(self, step: Recorded) -> Closed | None:

@@ -19,10 +19,11 @@ from policy_engine.services.permissions import LOCAL
 from policy_engine.services.questions import Question
 from policy_engine.services.questiontext import parse_question
 from policy_engine.services.releases import ReleaseLoader
+from policy_engine.services.replay import Replay
 from policy_engine.services.supposed import Correction
 from tests.laws.sample import opened
 from tests.services.erasedsamples import Office, ten_years
-from tests.store.samples import SqliteDatabase
+from tests.store.samples import VAULT, SqliteDatabase
 
 House = tuple[Engine, Mapping[str, Principal]]
 
@@ -86,6 +87,43 @@ def test_decisions_that_were_erased_are_named_where_a_fact_is_corrected(house: H
     found = AsOf(engine.replay).corrected(keys["auditor"], Correction("persons", "eve", {"us_status": "none"}, 0))
     assert [(one["entry"], one["status"]) for one in found.closed] == [("1", "erased")]
     assert found.considered_count == 2
+
+
+@pytest.mark.parametrize(
+    ("register", "id", "named"), [("persons", "eve", ["3", "4", "5"]), ("tenants", "eve-alone", ["3", "4"])]
+)
+def test_decisions_of_their_own_tenant_are_named_where_a_fact_is_corrected(
+    house: House, register: str, id: str, named: list[str]
+) -> None:
+    """Erased with its tenant, whom no register has any more, a decision is named as one of both all the same.
+
+    One for a tenant that never was in a register is too: whose tenant it named nobody can tell.
+    """
+    engine, keys = house
+    engine.facts.set_facts(keys["operator"], "tenants", "eve-alone", {"type": "individual"})
+    engine.facts.set_facts(keys["operator"], "persons", "eve", {"tenants": ["acme", "eve-alone"]})
+    for subject, tenant in (("eve", "eve-alone"), ("eve", "nowhere"), ("eve", "acme"), ("dana", "nowhere")):
+        engine.decider.decide(Request(subject, "infer", "open-1", tenant, Location("US"), "US"), LOCAL)
+    for subject in ("eve", "dana"):
+        erase(engine, keys, subject)
+    found = AsOf(engine.replay).corrected(keys["auditor"], Correction(register, id, {}, 0))
+    assert [one["entry"] for one in found.closed] == named
+    assert found.considered_count == len(named)
+
+
+def test_pruned_decisions_of_an_individuals_tenant_are_named(tmp_path: Path) -> None:
+    """Their tags went with their sealed parts, and the tenant is not public: the data key says whose they were."""
+    office = Office(SqliteDatabase(tmp_path))
+    office.person("eve", "solo")
+    _, seq = office.decide("eve", "solo")
+    office.decide("dana", "duo")
+    office.tick(ten_years() / SECOND)
+    office.prune(office.clock() - ten_years() + SECOND)
+    asof = AsOf(Replay(office.store, office.recorder, VAULT, ReleaseLoader()))
+    for register, id in (("persons", "eve"), ("tenants", "solo")):
+        found = asof.corrected(office.people["nina"], Correction(register, id, {}, 0))
+        assert [(one["entry"], one["status"]) for one in found.closed] == [(str(seq), "pruned")]
+    office.close()
 
 
 SOLO: Mapping[str, Callable[[Engine, Principal], Any]] = {
