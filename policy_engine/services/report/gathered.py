@@ -222,10 +222,9 @@ def _remark(public: Mapping[str, Any]) -> str:
     """Return what else an event says of itself, in the words of the log."""
     said = [f"{name}: {_said(public[name])}" for name in _REMARKED if name in public]
     if "erases" in public:
-        said.append(f"data keys destroyed: {len(public['erases']['keys'])}")
+        said.append(f"data keys destroyed: {len(public['erases']['keys'])}; bodies: {public['erases']['bodies']}")
     if "prunes" in public:
-        bodies = sum(end - first for _, first, end in public["prunes"]["ranges"])
-        said.append(f"numbers of entries whose bodies were pruned: {bodies}")
+        said.append(f"bodies pruned: {public['prunes']['bodies']}")  # a range has entries without one too
     return "; ".join(said)
 
 

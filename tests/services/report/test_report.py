@@ -38,7 +38,7 @@ from policy_engine.services.report.period import Period, parse_period
 from policy_engine.services.report.service import AGE_CLASSES, Made, Reports
 from policy_engine.services.unseal import Unsealer
 from tests.services.exports.office import MARKUP, RELEASE, Office, OneRelease, denied
-from tests.services.governed import START
+from tests.services.governed import RETENTION_DAYS, START
 from tests.services.report.readhtml import Page, read
 
 JUNE = parse_period("2026-06")
@@ -408,9 +408,25 @@ def test_erasures_and_exports_are_listed_and_name_nobody(june: Office, tmp_path:
     found, page = made(june, tmp_path)
     text = re.sub(r"\s+", " ", page.said())
     assert found.verified and found.decisions == 120
-    assert re.search(r"\berased [\w-]+ paul .*?data keys destroyed: [1-9]", text)
+    (erased,) = (public["erases"] for public in june.publics() if "erases" in public)
+    destroyed = f"data keys destroyed: {len(erased['keys'])}; bodies: {erased['bodies']} "
+    assert re.search(rf"\berased [\w-]+ paul .*?{destroyed}", text)
     assert "export.unsealed" in text and "what: export" in text and "alice" not in text
     assert len(gathered(june).listed["approvals"].events) == 8
+
+
+def test_as_many_bodies_are_said_to_be_pruned_as_were(office: Office) -> None:
+    """A range that was pruned also has changes in it, and what was erased before: their numbers are no bodies of it."""
+    house = office.house
+    office.decide(office.evaluation(subject="alice"))
+    house.facts.set_facts(house["quinn"], "persons", "bob", {"residence_country": "DE"})
+    office.decide(office.evaluation(subject="bob"))
+    before = house.clock() + 1
+    house.clock.at += (RETENTION_DAYS + 1) * DAY
+    proposed = house.disposal.retention.propose(house["rita"], before, "the period is over")
+    house.approvals.approve(house["paul"], proposed.proposal.id)
+    (event,) = (event for event in gathered(office).listed["erasures"].events if event.kind == "pruned")
+    assert event.remark.endswith("; bodies pruned: 2") and proposed.bodies == 2
 
 
 def test_too_many_decisions_for_keyed_counts_are_said(june: Office, tmp_path: Path) -> None:
