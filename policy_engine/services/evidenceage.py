@@ -12,7 +12,7 @@ Left to others: the walk, who may ask (`services.asof`), what evidence means to 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -90,7 +90,13 @@ def rested_on(walk: Walk, later: Later, question: Question, groups: QuestionGrou
         if isinstance(step, Closed):
             yield step
         elif isinstance(step, Recorded) and holds(question, step, groups):
-            yield _rested(walk.name(step), step, grounds, later)
+            yield _rested(walk.name(step), step, grounds, later, _gone(walk, step))
+
+
+def _gone(walk: Walk, step: Recorded) -> list[str]:
+    """Return the rows that a decision rested on and that were erased since: what they said, nobody can tell."""
+    rows = ((register, walk.row_gone(register, id, step)) for register, id, _ in step.body["revisions"])
+    return [f"{register}.* {by}" for register, by in rows if by is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +162,11 @@ def _ground(row: Row) -> Ground:
     )
 
 
-def _rested(name: str, step: Recorded, grounds: Grounds, later: Later) -> Rested:
+def _rested(name: str, step: Recorded, grounds: Grounds, later: Later, gone: Sequence[str]) -> Rested:
     at, body = step.public["instant"], step.body
     stale: list[str] = []
     declared: tuple[str, ...] = ()
-    changed: list[str] = []
+    changed = list(gone)
     for register, id, revision in body["revisions"]:
         ground = grounds.of(register, id)
         if ground is not None:

@@ -176,6 +176,8 @@ def test_what_rested_on_an_erased_row_is_told_under_no_supposition(house: House)
     through = asof.let_through(auditor, "d")
     for found, listed in ((forgotten, forgotten.otherwise), (wrong, wrong.otherwise), (through, through.through)):
         assert (listed, [one["status"] for one in found.closed]) == ([], ["erased"])
+    (rested,) = asof.evidence(auditor, parse_question("allow", engine.store.now())).doubtful
+    assert any(changed.startswith("tenants.* erased by entry") for changed in rested.changed_later)
 
 
 LICENCE: Mapping[str, Any] = {
