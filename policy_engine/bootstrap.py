@@ -338,6 +338,7 @@ def _wire(
 
     keys, evidence = Keys(store, approvals), Evidence(store, recorder, vault, load=load)
     budget, recovery = settings.valid_for_ms, Recovery(store, approvals, settings.remembered)
+    evidence.older = recovery.sentence
     decider = Decider(snapshots, evaluator, recorder, store.now, keys.still_alive, budget, recovery)
     asking = Evaluator(FactCache(store), serving_region=region, remembers=False, hints=False)
     asking.doubting = evaluator.doubt  # of its own are the memories alone: a long search drives out no decision's

@@ -87,13 +87,13 @@ def query(
             _note_lost(evidence.lost(filters.asked()))
             return
         page = evidence.query(session.principal, filters)
-        lost = evidence.lost(filters.asked())
+        lost, older = evidence.lost(filters.asked()), evidence.older()
         one_log = session.engine.store.one_log
     found = output.plain(page)
     output.emit(found, form, lambda: output.rows_table([_row(row, one_log) for row in found["entries"]], _COLUMNS))
     if page.after is not None:
         output.note(f"There is more: continue with --after {page.after}.")
-    elif not page.complete:
+    elif older is None and not page.complete:
         output.note("Entries of the time asked about may still come; ask again in a moment.")
     _note_lost(lost)
 

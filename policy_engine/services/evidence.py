@@ -95,7 +95,7 @@ class Page:
     """Public parts of the entries found, in order. `after` continues where this page stopped, if there is more.
 
     `complete` says that nothing is missing: the whole range was looked at and, with an end in the past, no entry can
-    come any more that would fall into it.
+    come any more that would fall into it, and the database is not known to be an older copy.
     """
 
     entries: tuple[Mapping[str, Any], ...]
@@ -138,6 +138,8 @@ class Evidence:
         self._limits = limits
         self._groups = QuestionGroups(partial(ReleaseLoader().stored, store) if load is None else load)
         self._finder = Finder(store, vault, self._groups, limits)
+        self.older: Callable[[], str | None] = lambda: None
+        """Returns why the database is taken for an older copy, if it is: then nothing found in it is all there was."""
 
     def query(self, principal: Principal, filters: Filters) -> Page:
         """Return a page of entries. Looking by what is sealed is a logged read.
@@ -150,7 +152,9 @@ class Evidence:
         question = self._permitted(principal, filters.asked())
         after = None if filters.after is None else str(filters.after)
         part = self._finder.page(question, limit=filters.limit, after=after, newest_first=filters.newest_first)
-        return Page(tuple(map(_shown, part.found)), part.after is None and part.final, part.after)
+        return Page(
+            tuple(map(_shown, part.found)), part.after is None and part.final and self.older() is None, part.after
+        )
 
     def scan(self, principal: Principal, question: Question, *, newest_first: bool = False) -> Iterator[Found]:
         """Yield everything that a question finds, in the order of the log or from its end, for exports and reports.
@@ -163,7 +167,7 @@ class Evidence:
     def count(self, principal: Principal, question: Question) -> Count:
         """Return how many entries a question finds; see `scan` for what is recorded and raised."""
         question = self._permitted(principal, question)
-        complete = self._finder.is_final(question)
+        complete = self._finder.is_final(question) and self.older() is None
         return Count(sum(1 for _ in self._finder.stream(question, newest_first=False)), complete)
 
     def lost(self, question: Question) -> bool:

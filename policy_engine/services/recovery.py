@@ -63,6 +63,10 @@ class Recovery:
         self.suspicion: Suspicion | None = None
         approvals.register(RECOVER, self._approved)
 
+    def sentence(self) -> str | None:
+        """Return why the database is not believed, `None` while it is."""
+        return None if self.suspicion is None else self.suspicion.sentence
+
     def examine(self, snapshots: Snapshots) -> None:
         """Compare the database with what is remembered, and remember it from now on unless it is suspected.
 

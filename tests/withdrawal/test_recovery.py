@@ -17,7 +17,11 @@ from policy_engine.bootstrap import Engine, copy_template, open_engine
 from policy_engine.core.decision import Request
 from policy_engine.core.facts import Location
 from policy_engine.errors import Conflict, InputRefused, NotPermitted, StartRefused
+from policy_engine.services.evidence import Filters
+from policy_engine.services.exports.service import Form, Target
 from policy_engine.services.permissions import LOCAL
+from policy_engine.services.questions import Question
+from policy_engine.services.report.period import parse_period
 from policy_engine.settings import Settings
 from policy_engine.store.interfaces import Change
 from policy_engine.store.sqlite import SqliteStore
@@ -95,6 +99,26 @@ def test_a_restored_backup_does_not_bring_a_withdrawn_model_back(machine: Machin
             denied = engine.decider.decide(ALLOWED, LOCAL)
             assert [reason.code for reason in denied.reasons] == SUSPECTED
             assert [code for code, _ in read_condition(engine).reasons] == SUSPECTED
+
+
+def test_no_answer_of_an_older_copy_is_complete(machine: Machine, tmp_path: Path) -> None:
+    """What was written since is missing from it, and this machine knows: queries, sheets and the report say so."""
+    everything, ended = Filters(), Question(until=1)
+    period = parse_period("2026-01-01..2029-01-01")
+    for restored in (False, True):
+        if restored:
+            machine.restore()
+        with machine.opened() as engine:
+            found = engine.evidence.query(LOCAL, everything).complete, engine.evidence.count(LOCAL, ended).complete
+            for form in (Form.CSV, Form.BUNDLE):
+                sheet = engine.exports.export(
+                    LOCAL, engine.exports.ask(""), form, Target(tmp_path / f"{form}-{restored}")
+                )
+                assert any("an older copy was restored" in note for note in sheet.notes) is restored
+                found += (sheet.complete,)
+            engine.reports.write(LOCAL, period, tmp_path / "report.html", force=True, verify=False)
+            assert ("an older copy was restored" in (tmp_path / "report.html").read_text()) is restored
+        assert set(found) == {not restored}
 
 
 def test_two_persons_recover_it_and_no_epoch_is_used_twice(machine: Machine) -> None:

@@ -225,7 +225,7 @@ class Exports:
     ) -> Sheet:
         until = asked.question.until
         digest, size = measured(part)
-        final = until is not None and until <= facts.horizon
+        final, older = until is not None and until <= facts.horizon, self._older()
         return Sheet(
             file=target.place.name,
             format=Form.BUNDLE,
@@ -238,7 +238,7 @@ class Exports:
             made_by=principal.key_id or "local",
             entries=written.shown,
             logs=[],
-            complete=final or not facts.waiting,
+            complete=(final or not facts.waiting) and not older,
             final=final,
             tenants=None,
             releases=sorted(row.id for row in self._store.rows("releases")),
@@ -251,8 +251,14 @@ class Exports:
             notes=[
                 f"It shows {written.shown:,} of {written.entries:,} entries of the tree, by whole batches; all leaves.",
                 "Entries that the newest checkpoint does not cover are not in a bundle.",
+                *older,
             ],
         )
+
+    def _older(self) -> list[str]:
+        """Return the note of a sheet whose database is known to be an older copy, none for any other."""
+        sentence = self._evidence.older()
+        return [] if sentence is None else [f"The database is not believed: {sentence}."]
 
     def _log_export(self, principal: Principal, allowed: Allowed, sheet: Sheet) -> None:
         """Write the entry that names the file, before the file is there."""
@@ -291,7 +297,7 @@ class Exports:
         self, begun: _Begun, form: Form, target: Target, part: Path, notes: list[str], allowed: Allowed | None = None
     ) -> Sheet:
         facts, tally, until = begun.facts, begun.tally, begun.asked.question.until
-        final = until is not None and until <= facts.horizon
+        final, older = until is not None and until <= facts.horizon, self._older()
         logs = [
             _log_part(log_id, seen, proved_before(self._store, facts, log_id, seen.last[0]))
             for log_id, seen in sorted(tally.logs.items())
@@ -308,7 +314,7 @@ class Exports:
             made_by=begun.principal.key_id or "local",
             entries=tally.entries,
             logs=logs,
-            complete=final or not facts.waiting,
+            complete=(final or not facts.waiting) and not older,
             final=final,
             tenants=None if begun.principal.tenants is None else sorted(begun.principal.tenants),
             releases=sorted(tally.releases),
@@ -322,6 +328,7 @@ class Exports:
                 *notes,
                 *(_ERASED if begun.asked.question.sealed else ()),
                 *(_WAITING if facts.waiting and not final else ()),
+                *older,
             ],
         )
 

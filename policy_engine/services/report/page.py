@@ -30,7 +30,7 @@ _HEADING: Final = re.compile(r'<h2 id="([a-z]+)">([^<]*)</h2>')
 class Content:
     """Everything that a report shows. `sealed` says why keyed counts are missing, when they are.
 
-    `ages_gone` is what the classes of age lack.
+    `ages_gone` is what the classes of age lack. `older` says why the database is taken for an older copy, if it is.
     """
 
     found: Gathered
@@ -44,6 +44,7 @@ class Content:
     made_by: str
     tenants: Sequence[str] | None
     sample: bool
+    older: str | None
     least: int
 
 
@@ -119,6 +120,10 @@ def _header(content: Content) -> Markup:
         if content.sample
         else []
     )
+    if content.older is not None:
+        notes.append(
+            paragraph(f"This database is NOT believed, and lacks what was written since: {content.older}.", kind="bad")
+        )
     return element("header", joined([element("h1", f"Audit report {found.period.name}"), about, *notes, glance]))
 
 

@@ -134,6 +134,7 @@ class Reports:
             made_by=principal.key_id or "local",
             tenants=None if principal.tenants is None else sorted(principal.tenants),
             sample=store.state().sample,
+            older=self._evidence.older(),
             least=self._limits.small_group_decisions_count,
         )
 
