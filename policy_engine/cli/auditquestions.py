@@ -125,7 +125,8 @@ def directive(
     rows = [output.plain(item) for item in found.through]
     data: dict[str, Any] = {"directive": id, "since_at": found.since, **_receipt(found.receipt)}
     data |= {"allows_between": found.considered_count, "through": rows, "standings": standings}
-    data["closed"] = [*found.closed, *stood.closed]
+    # An allow between receipt and enforcement is looked at for both, and is one decision all the same.
+    data["closed"] = list({one["entry"]: one for one in (*found.closed, *stood.closed)}.values())
     output.emit(data, form, lambda: stacked((rows, OTHERWISE), (standings, _STANDINGS)))
     output.note(f"{len(rows)} of {found.considered_count} allows in between would have been denied.")
     if data["amended"]:

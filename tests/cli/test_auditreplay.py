@@ -185,6 +185,17 @@ def test_a_directive_and_a_licence(asked: Shell, tmp_path: Path) -> None:
     assert asked("audit", "directive", "nothing", key="auditor").code == Code.USAGE
 
 
+def test_an_erased_decision_under_a_directive_is_named_once(asked: Shell, tmp_path: Path) -> None:
+    """It may have got through before the first deny, and it may have kept access: it is one decision that is closed."""
+    (tmp_path / "letter.toml").write_text(LETTER)
+    asked("order", "receive", tmp_path / "letter.toml", key="operator")
+    assert asked.asked("mina", tenant="acme").code == Code.OK
+    asked.approved(asked("audit", "erase", "mina", "--reason", "case 7", key="operator").json["proposal"])
+    assert asked.asked("greg", tenant="lab").code == Code.DENY
+    found = asked("audit", "directive", "letter", key="auditor").json
+    assert [one["status"] for one in found["closed"]] == ["erased"]
+
+
 def test_a_use_outside_a_licence_ends_with_6(asked: Shell, tmp_path: Path) -> None:
     """An entry that names a licence which did not cover it is listed with what did not."""
     (tmp_path / "licence.toml").write_text(LICENCE)
