@@ -7,7 +7,7 @@ shown. The language is that of `docs/questions.md`. Left to others: what is foun
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,9 @@ from policy_engine.cli.options import instant_of, once_each
 from policy_engine.cli.output import FormOption
 from policy_engine.cli.session import opened
 from policy_engine.errors import InputRefused
+
+if TYPE_CHECKING:
+    from policy_engine.services.questions import Question
 
 _COLUMNS: output.Columns = (
     ("entry", "entry"),
@@ -85,6 +88,7 @@ def query(
         if count:
             output.emit_record(output.plain(evidence.count(session.principal, filters.asked())), form)
             _note_lost(evidence.lost(filters.asked()))
+            _note_not_derived(filters.asked())
             return
         page = evidence.query(session.principal, filters)
         lost, older = evidence.lost(filters.asked()), evidence.older()
@@ -96,6 +100,7 @@ def query(
     elif older is None and not page.complete:
         output.note("Entries of the time asked about may still come; ask again in a moment.")
     _note_lost(lost)
+    _note_not_derived(filters.asked())
 
 
 @app.command("show")
@@ -121,6 +126,13 @@ def show(
 def _note_lost(lost: bool) -> None:
     if lost:
         output.note("Entries whose sealed part was erased or pruned are not found by what was sealed in them.")
+
+
+def _note_not_derived(question: Question) -> None:
+    from policy_engine.services.questions import NOT_DERIVED, asks_derived
+
+    if asks_derived(question):
+        output.note(NOT_DERIVED)
 
 
 def _decided(row: Mapping[str, Any]) -> bool:

@@ -236,6 +236,21 @@ def person_of(question: Question) -> str:
     return named.get("subject") or named.get("tenant") or ""
 
 
+def asks_derived(question: Question) -> bool:
+    """Return whether a question asks by what only a decision that looked at person and place has.
+
+    One that ended before, at a switch or an unknown subject, model or tenant, has no such tag, and is not found.
+    """
+    return any(term.facet not in ("subject", "tenant") for term in question.sealed)
+
+
+NOT_DERIVED: Final = (
+    "Requests that were denied before person and place were looked at (by a switch, or as of an unknown subject, "
+    "model or tenant) are found by subject alone."
+)
+"""What goes with an answer to such a question."""
+
+
 def one_of(column: str, value: str | None) -> tuple[PublicTerm, ...]:
     """Return the term that a column has one value; none without a value."""
     return () if value is None else (PublicTerm(column, (value,)),)

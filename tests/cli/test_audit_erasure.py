@@ -46,6 +46,22 @@ def test_showing_what_was_erased_says_by_what(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize("count", [(), ("--count",)], ids=["page", "count"])
+def test_an_answer_by_a_place_says_that_it_lacks_what_a_switch_denied(shell: Shell, count: tuple[str, ...]) -> None:
+    """A switch is checked before anybody looks where a request is from, so that no place finds what it denied."""
+    ran = shell("switch", "engage", "stop", "--scope", "model=open-1", "--reason", "drill", key="operator")
+    assert ran.code == Code.OK, ran.err
+    shell.asked("mina", model="open-1")
+    words = "denied before person and place were looked at"
+    for question, found in (("location:US order:stop", 0), ("subject:mina order:stop", 1), ("order:stop deny", 1)):
+        ran = shell("audit", "query", question, *count, key="auditor")
+        assert ran.json.get("count", len(ran.json.get("entries", ()))) == found
+        assert (words in ran.err) is question.startswith("location")
+    place = shell.database.with_name("us.csv")
+    ran = shell("audit", "export", "location:US", "--format", "csv", "--to", place, key="auditor")
+    assert any(words in note for note in ran.json["notes"])
+
+
+@pytest.mark.parametrize("count", [(), ("--count",)], ids=["page", "count"])
 def test_an_answer_by_what_is_sealed_says_that_it_may_lack_what_is_gone(shell: Shell, count: tuple[str, ...]) -> None:
     """Complete is about what may still come; a question by public columns, or about later, lacks nothing."""
     shell.asked("mina")

@@ -39,6 +39,7 @@ from policy_engine.services.exports.textfiles import write_csv, write_jsonl
 from policy_engine.services.exports.tree import TreeFacts, facts_of, proved_before, tree_facts
 from policy_engine.services.exports.unsealed import Allowed, Opener, Unsealing, write_opened
 from policy_engine.services.proposals import Proposal
+from policy_engine.services.questions import NOT_DERIVED, asks_derived
 from policy_engine.services.record import Recorder
 from policy_engine.services.releases import ReleaseLoader
 from policy_engine.store.interfaces import Store
@@ -327,6 +328,7 @@ class Exports:
             notes=[
                 *notes,
                 *(_ERASED if begun.asked.question.sealed else ()),
+                *((NOT_DERIVED,) if asks_derived(begun.asked.question) else ()),
                 *(_WAITING if facts.waiting and not final else ()),
                 *older,
             ],
