@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import psycopg
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from policy_engine.errors import StoreUnavailable
 from policy_engine.store.faults import NO_READER
+from policy_engine.store.pgdriver import psycopg
 
 ERRORS = (psycopg.Error, SQLAlchemyError)
 """What the driver raises, by itself or through SQLAlchemy."""

@@ -7,10 +7,10 @@ Left to others: what the migrations make (`migrations`), what a login may do (`p
 
 from __future__ import annotations
 
-import psycopg
 from sqlalchemy import Connection, Engine, NullPool, create_engine
 
 from policy_engine.errors import StartRefused, StoreUnavailable
+from policy_engine.store.pgdriver import psycopg
 from policy_engine.store.pgfaults import is_away, sentence, state_of
 from policy_engine.store.pgsessions import SCHEMA_NAME, connect
 

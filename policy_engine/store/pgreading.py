@@ -14,13 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
-import psycopg
-
 from policy_engine.errors import RollbackSuspected, StartRefused, StoreUnavailable, VerificationFailed
 from policy_engine.ledger.sealing import KeyVault
 from policy_engine.limits import Limits
 from policy_engine.store import entries, pgcalls, pgfaults, pgsafety, registers, statements
 from policy_engine.store.interfaces import Head, LogView, Row, State, StoredEntry
+from policy_engine.store.pgdriver import psycopg
 from policy_engine.store.pgindex import PostgresFinding
 from policy_engine.store.pgsessions import (
     Connection,

@@ -17,11 +17,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, LiteralString
 
-import psycopg
-
 from policy_engine.errors import StoreUnavailable
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.store import pgfaults, pgsafety
+from policy_engine.store.pgdriver import psycopg
 from policy_engine.store.pgsessions import Connection, Link, PostgresReader
 from policy_engine.store.replicainterfaces import Identity, Replica
 from policy_engine.store.replicatables import READ_REPLICAS

@@ -1,7 +1,6 @@
 """Connections to PostgreSQL, and reading on them with the same statements as on SQLite.
 
 Rules of the room:
-- psycopg 3 is the driver; without the extra `postgres` the start is refused with the command that installs it.
 - Table names are written with their schema, so that no search path, whoever set it, decides what is read.
 - A connection to a server in recovery (a read replica) is closed again: it may show commits late or in another order.
 - Waiting for a lock, and for the answer of a quick read, is bounded; a commit is not, because a commit that was given
@@ -21,17 +20,8 @@ from typing import Any, TypeVar, cast
 from sqlalchemy import Engine, QueuePool, create_engine
 
 from policy_engine.errors import InputRefused, StartRefused, StoreUnavailable
+from policy_engine.store.pgdriver import PGDialect_psycopg, PQGen, conninfo_to_dict, psycopg
 from policy_engine.store.sessions import READERS_COUNT, Query, Reader, Row
-
-try:
-    import psycopg
-    from psycopg.abc import PQGen
-    from psycopg.conninfo import conninfo_to_dict
-    from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-except ImportError:
-    raise StartRefused(
-        "PostgreSQL needs the extra `postgres`: pip install 'policy-engine[postgres]'", where="POLICY_ENGINE_DATABASE"
-    ) from None
 
 SCHEMA_NAME = "policy_engine"
 """The schema that holds everything of this engine."""

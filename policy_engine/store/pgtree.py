@@ -18,12 +18,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, LiteralString
 
-import psycopg
-
 from policy_engine.errors import StoreUnavailable
 from policy_engine.ledger.chain import LogTip, tip_at
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.store import pgfaults, pgsafety
+from policy_engine.store.pgdriver import psycopg
 from policy_engine.store.pgsessions import Connection, Link, PostgresReader
 from policy_engine.store.statements import READ_BATCH
 from policy_engine.store.tree import Opening, abandoning

@@ -22,8 +22,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
-import psycopg
-
 from policy_engine.errors import Conflict, NotPermitted, RollbackSuspected, StartRefused, StoreUnavailable
 from policy_engine.ledger.encoding import Place
 from policy_engine.ledger.sealing import KeyVault
@@ -32,6 +30,7 @@ from policy_engine.store import entries, pgcalls, pgfaults, pgsafety, registers
 from policy_engine.store.indexinterfaces import Backlog
 from policy_engine.store.interfaces import Change, Committed, Draft, Encoded, Head, Moved, Staged, State
 from policy_engine.store.pgcalls import Written
+from policy_engine.store.pgdriver import psycopg
 from policy_engine.store.pgreading import PostgresReading
 from policy_engine.store.pgrows import CollectedRows
 from policy_engine.store.pgsessions import Connection, Link, PostgresReader

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -18,6 +21,30 @@ from policy_engine.store.postgres import PostgresStore
 from tests.postgresql import Server, expendable, wait_until_up
 from tests.store.samples import VAULT, PostgresDatabase, genesis, put
 from tests.store.trees import append, sequencer
+
+ROOMS = sorted(room.stem for room in Path(pgsafety.__file__).parent.glob("p*g*.py"))
+"""Every module of the store for PostgreSQL, of which any may be the first that somebody asks for."""
+
+WITHOUT_DRIVER = """
+import importlib, sys
+sys.modules["psycopg"] = None  # as where the extra is not installed
+from policy_engine.errors import StartRefused
+for room in sys.argv[1:]:
+    for loaded in [name for name in sys.modules if name.startswith("policy_engine.store.p")]:
+        del sys.modules[loaded]
+    try:
+        importlib.import_module(f"policy_engine.store.{room}")
+    except (StartRefused, ImportError) as refused:
+        print(room, type(refused).__name__, refused)
+"""
+
+
+def test_a_missing_extra_is_said_clearly_whichever_room_is_asked_first() -> None:
+    """Without psycopg each module is loaded or refuses with the command that installs it; none fails otherwise."""
+    ran = subprocess.run([sys.executable, "-c", WITHOUT_DRIVER, *ROOMS], capture_output=True, text=True, check=True)
+    refused = ran.stdout.splitlines()
+    assert {line.split()[0] for line in refused} >= {"pgmigrate", "pgreading", "pgreplicas", "pgtree", "postgres"}
+    assert all("StartRefused" in line and "'policy-engine[postgres]'" in line for line in refused), refused
 
 
 @contextmanager
