@@ -72,7 +72,8 @@ def from_jwt(
     """Name the subject by a claim of a bearer token, and the tenant by another claim.
 
     `jwks` is a key set (a mapping, or the path of a file) that is pinned, or one https URL from which it is fetched
-    again when keys rotate. Raises `InputRefused` for settings that could verify nothing or anything.
+    again when keys rotate. Raises `InputRefused` for settings that could verify nothing or anything,
+    and `StartRefused` where the extra `jwt` is not installed.
     """
     tokens = Tokens(
         key_source(jwks),

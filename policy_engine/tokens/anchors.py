@@ -13,14 +13,13 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 from policy_engine.errors import InputRefused, StartRefused
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.tokens.identity import is_issuer
-from policy_engine.tokens.keysets import KeySource, key_source
+from policy_engine.tokens.keysets import KeySource, key_source, require_extra
 from policy_engine.tokens.verifying import ALGORITHMS, LEEWAY_SECONDS_MAX, TYPES
 
 MEMBERS: Final = ("issuer", "audience", "jwks", "algorithms", "claim", "types", "leeway_seconds")
@@ -52,8 +51,7 @@ def read_anchors(path: Path, limits: Limits = LIMITS) -> tuple[Anchor, ...]:
     Raises `StartRefused` with the anchor and member that is wrong, or the file when it is wrong as a whole.
     """
     where = str(path)
-    if find_spec("joserfc") is None:
-        raise StartRefused("tokens need the extra `jwt`: pip install 'policy-engine[jwt]'", where=where)
+    require_extra(where)
     try:
         with path.open("rb") as file:
             data = file.read(limits.document_bytes + 1)

@@ -22,13 +22,14 @@ from base64 import urlsafe_b64decode
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http.client import HTTPS_PORT, HTTPException, HTTPSConnection
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 import structlog
 
-from policy_engine.errors import InputRefused, PolicyEngineError
+from policy_engine.errors import InputRefused, PolicyEngineError, StartRefused
 from policy_engine.limits import LIMITS, Limits
 
 if TYPE_CHECKING:
@@ -291,11 +292,18 @@ def _shut(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
+def require_extra(where: str) -> None:
+    """Raise `StartRefused` where the library of tokens is missing: else the first token would find it out."""
+    if find_spec("joserfc") is None:
+        raise StartRefused("tokens need the extra `jwt`: pip install 'policy-engine[jwt]'", where=where)
+
+
 def key_source(jwks: str | Path | Mapping[str, Any], limits: Limits = LIMITS) -> KeySource:
     """Return where keys come from: a mapping, the path of a file, or a text that is one https URL.
 
-    Raises `InputRefused` for another URL and for a pinned set without a key.
+    Raises `InputRefused` for another URL and for a pinned set without a key, `StartRefused` without the extra `jwt`.
     """
+    require_extra("jwks")
     if isinstance(jwks, str) and "://" in jwks:
         return UrlKeys(jwks, limits=limits)
     return PinnedKeys(jwks, limits)

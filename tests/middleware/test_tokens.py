@@ -18,10 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from joserfc.jwk import ECKey, OKPKey
 
-from policy_engine.errors import InputRefused, IssuerUnavailable, NotAuthenticated
+from policy_engine.errors import InputRefused, IssuerUnavailable, NotAuthenticated, StartRefused
 from policy_engine.limits import LIMITS
 from policy_engine.middleware.head import Head
 from policy_engine.middleware.tokens import TokenSubjects, from_jwt
+from policy_engine.tokens import keysets
 from policy_engine.tokens.keysets import PinnedKeys, UrlKeys
 from policy_engine.tokens.verifying import Tokens
 from tests.middleware.doors import App, ask, guarded
@@ -54,6 +55,14 @@ def refused(bearer: str, **more: Any) -> str:
     with pytest.raises(NotAuthenticated) as found:
         subjects(**more).identify(head(bearer))
     return found.value.message
+
+
+@pytest.mark.parametrize("jwks", [key_set(RSA), "https://issuer.example/jwks.json", "missing.json"])
+def test_a_missing_extra_is_said_before_any_token_comes(jwks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sentence names how to get it, wherever the keys come from; a URL was taken, and failed at each token."""
+    monkeypatch.setattr(keysets, "find_spec", lambda name: None)
+    with pytest.raises(StartRefused, match=r"pip install 'policy-engine\[jwt\]'"):
+        subjects(jwks=jwks)
 
 
 @pytest.mark.parametrize(("by", "algorithm"), [(RSA, "RS256"), (EC, "ES256")])

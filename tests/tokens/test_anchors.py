@@ -12,7 +12,7 @@ from policy_engine.bootstrap import open_engine
 from policy_engine.errors import StartRefused
 from policy_engine.limits import LIMITS
 from policy_engine.settings import Settings
-from policy_engine.tokens import anchors
+from policy_engine.tokens import keysets
 from policy_engine.tokens.anchors import read_anchors
 from tests.conftest import POLICIES
 from tests.middleware.tokens import AUDIENCE, ISSUER, key, key_set
@@ -106,6 +106,6 @@ def test_a_file_that_is_not_there_refuses_the_start(tmp_path: Path) -> None:
 
 def test_a_missing_extra_is_said_clearly(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sentence names how to get it."""
-    monkeypatch.setattr(anchors, "find_spec", lambda name: None)
+    monkeypatch.setattr(keysets, "find_spec", lambda name: None)
     with pytest.raises(StartRefused, match=r"pip install 'policy-engine\[jwt\]'"):
         read_anchors(written(folder, [anchor("jwks.json")]))
