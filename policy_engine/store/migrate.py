@@ -31,6 +31,12 @@ BUSY_SECONDS = 1.0
 _OWN_TABLES = frozenset(("entries", "batches", "heads"))
 _FOREIGN = "the file holds another program's database; name another file"
 _NEWER = "a newer program migrated this database; use that program"
+_OLDER = (
+    "an older program made this database, and it is not migrated yet: keep a copy, open it once with this program "
+    "(`policy-engine policy list` does), and ask again"
+)
+_MADE_BY = {"0003": "tree", "0004": "labels", "0005": "erased_keys"}
+"""Of each migration that made tables which everybody who looks at a file reads, one of them."""
 
 _FOLDERS = (Path(__file__).parent / "migrations", Path(__file__).parents[2] / "migrations")
 
@@ -77,16 +83,20 @@ def prepare(database: str | Path) -> bool:
 
 
 def require_known(path: Path) -> None:
-    """Raise `StartRefused` for an SQLite file of another program, or one that a newer program migrated; write nothing.
+    """Raise `StartRefused` for an SQLite file of another program, or of a newer or much older one; write nothing.
 
-    For whoever looks at a file without opening the engine. What somebody took out of a file of ours is said elsewhere.
+    For whoever looks at a file without opening the engine. What somebody took out of a file of ours is said elsewhere,
+    and what an older program never made is not what somebody took out.
     """
     with _connect(path, look=True) as connection:
         tables = _tables(connection)
         if tables and not tables & _OWN_TABLES:
             raise StartRefused(_FOREIGN, where="database")
         if "alembic_version" in tables:
-            _version(connection)
+            version = _version(connection)
+            later = {made for migration, made in _MADE_BY.items() if version is not None and migration > version}
+            if later and not tables & later:  # where some are there, others were taken out
+                raise StartRefused(_OLDER, where="database")
 
 
 def install(database: str) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pysqlite3.dbapi2 as dbapi
 import pytest
+from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from policy_engine.errors import InputRefused, StartRefused
-from policy_engine.store.migrate import SCHEMA, copy_template, migrations_folder, prepare
+from policy_engine.store.migrate import SCHEMA, copy_template, migrations_folder, prepare, require_known
 from policy_engine.store.sessions import database_path, has_wal_fix, journal_mode
 from policy_engine.store.sqlite import SqliteStore
 from policy_engine.store.tables import metadata
@@ -295,3 +296,37 @@ def test_the_standard_library_never_opens_the_database() -> None:
         if "import sqlite3" in path.read_text() or "from sqlite3" in path.read_text()
     ]
     assert found == []
+
+
+@pytest.mark.parametrize("version", ["0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008"])
+def test_a_file_of_an_older_program_is_not_called_changed_by_hand(tmp_path: Path, version: str) -> None:
+    """Who looks at it without opening it is told to migrate it, or sees it whole; once it is opened it is whole."""
+    path = tmp_path / "older.db"
+    engine = create_engine(f"sqlite:///{path}", module=dbapi)
+    with engine.connect() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(migrations_folder()))
+        config.attributes["connection"] = connection
+        command.upgrade(config, version)
+        connection.commit()
+    engine.dispose()
+    if version < "0005":
+        with pytest.raises(StartRefused, match="an older program made this database"):
+            require_known(path)
+    else:
+        require_known(path)
+        assert set(tables_of(path)) >= {"tree", "labels", "erased_keys", "pruned_ranges"}
+    prepare(path)
+    require_known(path)
+
+
+def test_a_file_that_calls_itself_older_than_its_tables_is_looked_at(tmp_path: Path) -> None:
+    """What was taken out of it is a finding, and not the work of an older program."""
+    path = tmp_path / "claimed.db"
+    prepare(path)
+    connection = dbapi.connect(str(path))
+    connection.execute("UPDATE alembic_version SET version_num = '0004'")
+    connection.execute("DROP TABLE tree")
+    connection.commit()
+    connection.close()
+    require_known(path)
