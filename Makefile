@@ -12,7 +12,8 @@ POLICIES ?= policies
 UV_VERSION := 0.13.8
 # Many tests wait for servers of their own, so three share even two processors.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(max(3, len(os.sched_getaffinity(0))), 8))' 2>/dev/null || echo 3)
-ENV := $(CURDIR)/.venv
+# Never by its whole path: one with a space in it would be two, of which `clean` removes the first.
+ENV := .venv
 BIN := $(ENV)/bin
 READY := $(ENV)/.ready
 

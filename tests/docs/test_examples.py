@@ -56,7 +56,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     first = pages.commands(pages.blocks(README, "sh")[0])
     assert first == ["make run"]
     # The environment is there already (these tests run in it): -o keeps make from looking at it again.
-    command = ["make", "-s", "-o", str(pages.ROOT / ".venv" / ".ready"), "run", f"PORT={port}"]
+    command = ["make", "-s", "-o", ".venv/.ready", "run", f"PORT={port}"]
     command.append(f"DATABASE=sqlite:///{folder / 'engine.db'}")
     said, logged = folder / "stdout.txt", folder / "stderr.txt"
     settings = {name: value for name, value in os.environ.items() if not name.startswith("POLICY_ENGINE_")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,3 +42,23 @@ def test_a_python_that_is_named_is_taken(tmp_path: Path) -> None:
     """Whatever is on the PATH; and without any Python there, the name is what the sentence of the refusal says."""
     assert taken(os.environ["PATH"], "PYTHON=python3.12") == "python3.12"
     assert taken(pretending(tmp_path, "")) == "python3"
+
+
+def test_a_folder_whose_path_has_a_space_is_one_folder(tmp_path: Path) -> None:
+    """`make clean` removes what is in it, and nothing of a neighbour that is called as its path begins."""
+    neighbour, folder = tmp_path / "my", tmp_path / "my clone"
+    for each in (neighbour, folder / ".venv", folder / ".venv-other"):
+        each.mkdir(parents=True)
+    shutil.copy(ROOT / "Makefile", folder)
+    environment = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
+    planned = subprocess.run(
+        ["make", "-n", "clean", "setup", "run", "test", "demo", "check", "bench"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "rm -rf" in planned.stdout and str(tmp_path) not in planned.stdout + planned.stderr
+    subprocess.run(["make", "-s", "clean"], cwd=folder, env=environment, check=True)
+    assert neighbour.exists() and sorted(each.name for each in folder.iterdir()) == ["Makefile"]
