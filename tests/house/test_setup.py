@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -62,3 +63,11 @@ def test_a_folder_whose_path_has_a_space_is_one_folder(tmp_path: Path) -> None:
     assert "rm -rf" in planned.stdout and str(tmp_path) not in planned.stdout + planned.stderr
     subprocess.run(["make", "-s", "clean"], cwd=folder, env=environment, check=True)
     assert neighbour.exists() and sorted(each.name for each in folder.iterdir()) == ["Makefile"]
+
+
+def test_each_distribution_carries_the_licence() -> None:
+    """Whoever is given one of the three alone has the text that its licence says they must be given."""
+    for folder in (ROOT, ROOT / "verifier", ROOT / "witness"):
+        project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        assert project["license"] == "Apache-2.0" and project["license-files"] == ["LICENSE"]
+        assert (folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
