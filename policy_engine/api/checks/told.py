@@ -15,7 +15,7 @@ Left to others: the key (`checking`), the scan of a body (`core.bodymodel`), wha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import unquote
@@ -57,8 +57,11 @@ READ: Final = frozenset((KEY_HEADER, "content-type", "content-encoding", PARTIAL
 
 _JSON_IN_UTF8: Final = re.compile(r'application/(?:[a-z0-9.+-]+\+)?json\s*(?:;\s*charset\s*=\s*"?utf-?8"?\s*)?', re.I)
 _DEPLOYED: Final = re.compile(r"/(?:deployments|engines)/+(?=[^/])", re.I)
-_CALLED: Final = re.compile(r"/models/+(.+):[^/:]+/*$|/model/+(.+?)/+(?:invoke|converse)", re.I)
-"""Where Azure, Gemini and Bedrock, and those who speak like them, take a model from the path."""
+_MODELS: Final = re.compile(r"/models/", re.I)
+_INVOKED: Final = re.compile(r"/model/+", re.I)
+_VERB: Final = re.compile(r"/(?:invoke|converse)", re.I)
+"""Where Azure, Gemini and Bedrock, and those who speak like them, take a model from the path. A client writes it as
+long as it likes, so no expression has two pieces that may share the same text: it would be tried in every way."""
 _YES_OR_NO: Final = {"true": True, "false": False}
 
 
@@ -162,9 +165,24 @@ def _model(told: Told, limits: Limits) -> str:
 
 def _names_another(path: str, model: str) -> bool:
     """Say whether a path names a model, as some interfaces do, and not this one."""
-    behind = [f"{path[found.end() :]}/" for found in _DEPLOYED.finditer(path)]
-    called = [one or other for one, other in _CALLED.findall(path)]
-    return not all(rest.startswith(f"{model}/") for rest in behind) or any(name != model for name in called)
+    whole, begun = f"{path}/", f"{model}/"
+    deployed = all(whole.startswith(begun, found.end()) for found in _DEPLOYED.finditer(path))
+    return not deployed or any(name != model for name in _called(path))
+
+
+def _called(path: str) -> Iterator[str]:
+    """Yield the models that a path calls by a verb, as `/models/NAME:verb` and `/model/NAME/verb` do, in one pass."""
+    before, _, verb = path.rstrip("/").rpartition(":")
+    listed = _MODELS.search(before)
+    if listed is not None and verb and "/" not in verb and listed.end() < len(before):
+        yield before[listed.end() :].lstrip("/")
+    begun = _INVOKED.search(path)
+    while begun is not None:
+        ended = _VERB.search(path, begun.end())
+        if ended is None:
+            return
+        yield path[begun.end() : ended.start()].rstrip("/")
+        begun = _INVOKED.search(path, ended.end())
 
 
 def _model_of_body(told: Told, limits: Limits) -> str | None:
