@@ -23,6 +23,7 @@ class Limits:
     list_items_count: int = 1_000
     document_bytes: int = 1_048_576
     pack_bytes: int = 4_194_304
+    toml_key_parts_count: int = 16
     table_bytes: int = 33_554_432
     remembered_bytes: int = 16_777_216
     policy_bytes: int = 33_554_432

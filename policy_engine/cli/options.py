@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time
 from enum import StrEnum
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from policy_engine.core.instants import format_instant, of_datetime, parse_instant
+from policy_engine.core.tomltext import NotToml, loads_toml
 from policy_engine.errors import InputRefused, TooLarge
 from policy_engine.limits import LIMITS
 
@@ -106,12 +106,10 @@ def toml_of(file: Path) -> dict[str, Any]:
     if text.startswith(BYTE_ORDER_MARK):
         raise InputRefused("begins with a byte order mark; save it as UTF-8 without one", where=str(file))
     try:
-        return {name: _json(item, f"{file}: {name}") for name, item in tomllib.loads(text).items()}
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        reason, _, place = str(error).partition(" (at ")
-        line = place.partition(",")[0].removeprefix("line ")
-        where = f"{file}:{line}" if line.isdecimal() else str(file)
-        raise InputRefused(f"is not TOML ({reason.lower()}); texts stand in quotes", where=where) from None
+        return {name: _json(item, f"{file}: {name}") for name, item in loads_toml(text).items()}
+    except NotToml as error:
+        where = f"{file}:{error.line}" if error.line is not None else str(file)
+        raise InputRefused(f"is not TOML ({error}); texts stand in quotes", where=where) from None
 
 
 def _json(value: Any, where: str) -> Any:

@@ -12,17 +12,16 @@ import hashlib
 import json
 import re
 import stat
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from policy_engine.core.tomltext import NotToml, loads_toml
 from policy_engine.errors import LoadRefused
 
-_LINE = re.compile(r"at line (\d+)")
-_HEADER = re.compile(r"^\s*\[\[?\s*([A-Za-z0-9_.\"' -]+?)\s*\]\]?\s*(#.*)?$")
+_HEADER = re.compile(r"^\s*\[\[?\s*+([A-Za-z0-9_.\"' -]*[A-Za-z0-9_.\"'-])\s*\]\]?\s*(#.*)?$")
 
 
 class Strict(BaseModel):
@@ -125,12 +124,11 @@ def read_toml(path: str, content: bytes, most_bytes: int) -> TomlFile:
     """Return the parsed file. Raises `LoadRefused` with the line of what is no TOML."""
     text = decode(path, content, most_bytes)
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        found = _LINE.search(str(error))
-        where = f"{path}:{found.group(1) if found else len(text.splitlines()) or 1}"  # no line: at the end
+        data = loads_toml(text)
+    except NotToml as error:
+        where = f"{path}:{error.line or len(text.splitlines()) or 1}"  # no line: at the end
         message = 'this is no TOML; every text stands in quotes (a bare NO is no word, "NO" is Norway)'
-        raise LoadRefused(f"{message}: {str(error).partition(' (at')[0].lower()}", where=where) from None
+        raise LoadRefused(f"{message}: {error}", where=where) from None
     return TomlFile(path, text, data)
 
 

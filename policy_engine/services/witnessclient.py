@@ -8,7 +8,6 @@ Left to others: what is said (`ledger.witnessing`), when, and what follows from 
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from policy_engine.core.tomltext import loads_toml
 from policy_engine.errors import PolicyEngineError, StartRefused
 from policy_engine.ledger.note import COSIGNATURE, VerifierKey, parse_key
 from policy_engine.ledger.refusals import EvidenceRefused
@@ -47,7 +47,7 @@ def read_witnesses(path: Path, limits: Limits = LIMITS) -> tuple[WitnessAddress,
     try:
         with path.open("rb") as file:
             data = file.read(limits.document_bytes + 1)
-        document = tomllib.loads(data.decode()) if len(data) <= limits.document_bytes else {}
+        document = loads_toml(data.decode()) if len(data) <= limits.document_bytes else {}
     except (OSError, ValueError):
         raise StartRefused("the file of witnesses cannot be read as TOML", where=where) from None
     tables = document.get("witness")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
+import tracemalloc
 from codecs import BOM_UTF8
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from policy_engine.errors import LoadRefused
-from policy_engine.limits import Limits
+from policy_engine.limits import LIMITS, Limits
 from policy_engine.rules.folder import read_folder as read_any_folder
 from policy_engine.rules.release import load_release, read_folder, with_catalogue
+from policy_engine.rules.sources import read_toml
 from tests.rules.sample import FOLDER, changed, files, refusal, release, rule
 
 MODEL = "model.conf"
@@ -242,6 +246,10 @@ FILES = {
     "no catalogue": ({path: text for path, text in files().items() if path != "models.toml"}, "models.toml", "missing"),
     "no rules": ({path: text for path, text in files().items() if not path.startswith("packs/")}, "packs/", "no rule"),
     "a pack that is no TOML": ({**files(), "packs/extra.toml": b"[pack]\nname = \n"}, "packs/extra.toml:2", "no TOML"),
+    "a pack that is nested": ({**files(), "packs/x.toml": b"a = " + b"[" * 3_000}, "packs/x.toml:1", "too deeply"),
+    "a long number": ({**files(), "packs/x.toml": b"a = " + b"1" * 5_000}, "packs/x.toml:1", "a number in it is too"),
+    "a long dotted key": ({**files(), "packs/x.toml": b"[x]\n" + b"a." * 16 + b"a = 1"}, "packs/x.toml:2", "16 parts"),
+    "a long key of a table": ({**files(), "packs/x.toml": b"[" + b"'a' . " * 16 + b"a]"}, "packs/x.toml:1", "16 parts"),
     "a pack without owner": (changed(P3, 'owner = "sanctions officer"\n', ""), f"{P3}:", "`pack.owner` is missing"),
 }
 
@@ -253,6 +261,32 @@ def test_a_file_that_says_this_is_refused(case: str) -> None:
     error = refusal(bad)
     assert (error.where or "").startswith(where)
     assert words in error.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a." * 20_000 + "a = 1",
+        "x = {" + "a . " * 20_000 + "a = 1}",
+        "x = '''\n[ a" + " " * 40_000 + "!\n'''",
+        "x = '''\n[ " + " " * 40_000 + "!\n'''",
+        "x = '''" + ',"' * 20_000 + "'''",
+        'x = "' + ',\\"' * 20_000 + '"',
+    ],
+    ids=["key", "inner", "header", "spaces", "quotes", "escapes"],
+)
+def test_reading_a_pack_costs_no_more_than_its_length(text: str) -> None:
+    """A key with `policy:write` sends such a text before anybody approves: one dotted key of 40 KB had taken 2 GB."""
+    tracemalloc.start()
+    begun = time.process_time()
+    try:
+        with suppress(LoadRefused):
+            read_toml("packs/x.toml", text.encode(), LIMITS.pack_bytes)
+    finally:
+        took, (_, most) = time.process_time() - begun, tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert took < 1
+    assert most < 20 * len(text) + 1_000_000
 
 
 MODELS = {

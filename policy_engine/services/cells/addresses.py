@@ -11,12 +11,12 @@ Left to others: speaking with a cell (`exchange`), what is said (`sending`, `sta
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from policy_engine.core.tomltext import NotToml, loads_toml
 from policy_engine.errors import StartRefused
 from policy_engine.limits import LIMITS, Limits
 
@@ -49,8 +49,8 @@ def parse_cells(text: str, where: str, limits: Limits = LIMITS) -> tuple[CellEnt
     Raises `StartRefused` with the table that is wrong, or the file when it is wrong as a whole.
     """
     try:
-        document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as refused:
+        document = loads_toml(text)
+    except NotToml as refused:
         raise StartRefused(f"the file of cells is not TOML ({_line_of(refused)})", where=where) from None
     tables = document.get("cell")
     if set(document) != {"cell"} or not isinstance(tables, list) or not tables:
@@ -119,7 +119,6 @@ def _key(path: Path, where: str) -> str:
     return key
 
 
-def _line_of(refused: Exception) -> str:
+def _line_of(refused: NotToml) -> str:
     """Return where a text stops being TOML, without repeating any of it."""
-    found = re.search(r"line \d+", str(refused))
-    return "its end" if found is None else found[0]
+    return "its end" if refused.line is None else f"line {refused.line}"
