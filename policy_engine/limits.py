@@ -120,6 +120,7 @@ class Limits:
     cell_ask_seconds: float = 1.0
     cell_unconfirmed_seconds: float = 10.0
     guarded_depth_levels: int = 256
+    guarded_members_count: int = 5_000
     guarded_prefix_bytes: int = 8_388_608
     hold_seconds: float = 0.1
     hold_recheck_seconds: float = 1.0
@@ -156,6 +157,7 @@ class Limits:
     token_issuers_count: int = 16
     token_subject_characters: int = 256
     token_waiting_count: int = 256
+    checked_path_characters: int = 65_536
     checked_body_bytes: int = 1_048_576
     grpc_connections_count: int = 256
     grpc_streams_count: int = 1_024

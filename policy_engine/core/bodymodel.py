@@ -7,6 +7,7 @@ Rules of the room:
 - A later `model` would win at most upstreams, so the scan goes on to the end of the body. Whoever has handed a
   beginning on must not hand on the piece in which `feed` raises: what went before is no whole object and no reader
   takes it for one.
+- Time is bounded by the length: of top-level members, each of which is looked at by itself, there may be only so many.
 - Memory is bounded whatever is sent: the scan keeps its place, open brackets, and the raw text of a name or of the
   model while it is short enough to matter.
 - The top level is checked whole. Inside nested values the scan checks what decides where they end: UTF-8, strings and
@@ -78,6 +79,7 @@ class ModelScan:
         "_kept",
         "_kept_max",
         "_limits",
+        "_members",
         "_name",
         "_open",
         "_refused",
@@ -100,6 +102,7 @@ class ModelScan:
         self._kept: str | None = None
         self._kept_max = SPELLED_CHARACTERS * max(len(each) for each in (name, *refused)) + SPELLED_CHARACTERS
         self._rest = self._scalar = ""
+        self._members = 0
 
     def feed(self, piece: bytes) -> None:
         """Take the next piece of the body. Raises `BodyRefused`; nothing of the piece may be handed on then."""
@@ -264,6 +267,9 @@ class ModelScan:
     def _named(self, raw: str) -> None:
         """Take a top-level name: is it the model's, or one that is refused?"""
         self._at, self._is_model = _At.COLON, False
+        self._members += 1
+        if self._members > self._limits.guarded_members_count:
+            raise BodyRefused(BodyProblem.TOO_MANY)
         if len(raw) == self._kept_max:  # too long to matter, but for readers that drop or stop at what is no character
             if _DROPPED.search(raw) is not None:
                 raise BodyRefused(BodyProblem.NAME_UNCLEAR)
@@ -331,6 +337,8 @@ def _plainly(body: bytes, name: str, refused: frozenset[str], limits: Limits) ->
         return None
     names = [key for key, _ in members]
     lowered, spelled = [key.lower() for key in names], "".join(names)
+    if len(names) > limits.guarded_members_count:
+        return None
     if name not in names or lowered.count(name.lower()) != 1 or not spelled.isascii() or not spelled.isprintable():
         return None
     if text[end:].strip(" \t\n\r") or (refused and not {each.lower() for each in refused}.isdisjoint(lowered)):

@@ -18,6 +18,7 @@ class BodyProblem(StrEnum):
     NOT_JSON = "not-json"
     NOT_AN_OBJECT = "not-an-object"
     TOO_DEEP = "too-deep"
+    TOO_MANY = "too-many"
     MODEL_MISSING = "model-missing"
     MODEL_TWICE = "model-twice"
     MODEL_NOT_TEXT = "model-not-text"
@@ -36,6 +37,7 @@ SENTENCES: Final = {
     BodyProblem.NOT_JSON: "the body is not valid JSON",
     BodyProblem.NOT_AN_OBJECT: "the body must be a JSON object, in braces",
     BodyProblem.TOO_DEEP: "the body is nested too deeply",
+    BodyProblem.TOO_MANY: "the body has too many members at its top; send fewer",
     BodyProblem.MODEL_MISSING: "the body names no model; name one",
     BodyProblem.MODEL_TWICE: "the body names its model twice; name it once",
     BodyProblem.MODEL_NOT_TEXT: "the model must be a string",

@@ -154,6 +154,8 @@ def _model(told: Told, limits: Limits) -> str:
     if named is not None and found is not None and named != found:
         raise InputRefused("the proxy and the body name different models", where=PREFIX + "model")
     model = named if named is not None else found
+    if len(told.path) > limits.checked_path_characters:
+        raise InputRefused(f"is longer than {limits.checked_path_characters} characters", where="path")
     path, _, query = told.path.partition("?")
     if named is None and _names_another(unquote(path), str(model)):
         raise InputRefused("the path names another model than the body", where="path")
