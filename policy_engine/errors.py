@@ -107,6 +107,12 @@ class StoreUnavailable(PolicyEngineError):
     code = "log.unavailable"
 
 
+class Busy(PolicyEngineError):
+    """So many others are being answered that this is not begun: ask again in a moment."""
+
+    code = "busy"
+
+
 class StoreDamaged(StoreUnavailable):
     """The database answers, and a table, a column, a row or a page of it that must be there is not as it must be."""
 

@@ -51,6 +51,7 @@ class Limits:
     search_candidates_count: int = 10_000
     search_page_candidates_count: int = 2_000
     search_page_count: int = 1_000
+    costly_requests_count: int = 4
     search_token_characters: int = 2_048
     searches_count: int = 16
     query_rows_count: int = 1_000

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from threading import Semaphore
 from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 from fastapi import Depends, Request
@@ -20,7 +21,8 @@ from pydantic import BaseModel
 from policy_engine.api.envelope import PRINCIPAL, UNTIL
 from policy_engine.api.problems import MEDIA_TYPE
 from policy_engine.core.decision import Principal
-from policy_engine.errors import NotPermitted
+from policy_engine.errors import Busy, NotPermitted
+from policy_engine.limits import LIMITS, Limits
 
 if TYPE_CHECKING:
     from policy_engine.bootstrap import Engine
@@ -106,6 +108,28 @@ def _engine(request: Request) -> Engine:
     return cast("Engine", request.app.state.engine)
 
 
+class Few:
+    """Lets few costly requests be answered at a time, and raises `Busy` in any other's turn.
+
+    Each holds a thread, and a connection for long reads, for as long as it takes; without this all of both would be
+    theirs, and neither a switch nor the news of one would pass.
+    """
+
+    def __init__(self, limits: Limits = LIMITS) -> None:
+        self._left = Semaphore(limits.costly_requests_count)
+
+    def __enter__(self) -> None:
+        if not self._left.acquire(blocking=False):
+            raise Busy("as many previews, queries and releases as may be are being answered; ask again in a moment")
+
+    def __exit__(self, *error: object) -> None:
+        self._left.release()
+
+
+def _few(request: Request) -> Few:
+    return cast(Few, request.app.state.few)
+
+
 def _needing(scopes: tuple[str, ...]) -> Callable[[Principal], None]:
     def need(principal: Caller) -> None:
         if principal.scopes.isdisjoint(scopes):
@@ -126,6 +150,7 @@ async def _each_once(request: Request) -> None:
 
 
 Caller = Annotated[Principal, Depends(_principal)]
+Costly = Annotated[Few, Depends(_few)]
 Until = Annotated[int | None, Depends(_until)]
 if TYPE_CHECKING:
     OpenEngine = Engine

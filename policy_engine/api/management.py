@@ -21,6 +21,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from policy_engine.api import problems
+from policy_engine.api.access import Few
 from policy_engine.api.condition import read_condition
 from policy_engine.api.discovery import discovery_router
 from policy_engine.api.metrics import Metrics
@@ -49,6 +50,7 @@ def management_app(engine: Engine, metrics: Metrics) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.engine = engine
+    app.state.few = Few()
     app.include_router(discovery_router(engine.settings.public_url, metrics, lambda: read_condition(engine)))
     for router in ROUTERS:
         app.include_router(router if engine.settings.may_change else only_reading(router))

@@ -18,6 +18,7 @@ import orjson
 
 from policy_engine.errors import (
     ApprovalNeeded,
+    Busy,
     Conflict,
     EngineUnavailable,
     Gone,
@@ -49,6 +50,7 @@ _SENTENCES: Final = {
 
 Headers = list[tuple[bytes, bytes]]
 
+BUSY: Final = "Too many requests are under way"
 _STATUS: Final[tuple[tuple[type[PolicyEngineError], int, str], ...]] = (
     # Leaves before their bases: the first line that fits is taken.
     (TooLarge, 413, "The input is too large"),
@@ -61,6 +63,7 @@ _STATUS: Final[tuple[tuple[type[PolicyEngineError], int, str], ...]] = (
     (Overtaken, 409, "The state has moved"),
     (Conflict, 409, "The state has moved"),
     (LoadRefused, 422, "The release is not accepted"),
+    (Busy, 503, BUSY),
     (LogForked, 503, "The log is unavailable"),
     (ReplicaCutOff, 503, "The replica is cut off"),
     (RollbackSuspected, 503, "The database is not believed"),
@@ -128,7 +131,7 @@ def method_not_allowed(allowed: str) -> Problem:
 def busy() -> Problem:
     """Return 503 for an exchange beyond those that may be under way at once."""
     headers = [(b"retry-after", str(RETRY_AFTER_SECONDS).encode("ascii"))]
-    return Problem(503, "busy", "Too many requests are under way", "Ask again in a moment.", headers=headers)
+    return Problem(503, Busy.code, BUSY, "Ask again in a moment.", headers=headers)
 
 
 def of_status(status: int) -> Problem:
@@ -149,6 +152,6 @@ def waiting(needed: ApprovalNeeded) -> dict[str, str]:
 def _headers(error: PolicyEngineError) -> Headers:
     if isinstance(error, NotAuthenticated):
         return [(b"www-authenticate", b'Bearer realm="policy_engine"')]
-    if isinstance(error, StoreUnavailable | IssuerUnavailable):
+    if isinstance(error, StoreUnavailable | IssuerUnavailable | Busy):
         return [(b"retry-after", str(RETRY_AFTER_SECONDS).encode("ascii"))]
     return []

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 
+from policy_engine.limits import LIMITS
+from policy_engine.services.preview.service import Previews
 from tests.api.served import ALICE, Served
 
 LETTER = {"id": "preview-letter", "models": ["fable-5"], "blocks": ["foreign_person"]}
@@ -65,3 +68,45 @@ def test_what_cannot_be_meant_is_refused(served: Served, path: str, body: dict[s
     answer = served.post(path, body, key="operator")
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_costly_requests_leave_room_for_a_switch_and_its_news(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a few the answer is 503 at once: eight previews had kept the revocations silent until they ended, and of
+    forty a switch had waited for the last."""
+    begun, go_on = threading.Semaphore(0), threading.Event()
+    engage = Previews.engage
+
+    def slow(own: Previews, *args: Any, **more: Any) -> Any:
+        begun.release()
+        assert go_on.wait(60)
+        return engage(own, *args, **more)
+
+    monkeypatch.setattr(Previews, "engage", slow)
+    body, statuses = {"scope": {"models": ["open-1"]}, "days": 0}, []
+
+    def preview() -> None:
+        statuses.append(served.post("/v1/switches/preview", body, key="operator").status_code)
+
+    threads = [threading.Thread(target=preview) for _ in range(LIMITS.costly_requests_count)]
+    try:
+        for each in threads:
+            each.start()
+        assert all(begun.acquire(timeout=60) for _ in threads)
+        order = {"kind": "directive", "document": LETTER}
+        beyond = [
+            served.post("/v1/switches/preview", body, key="operator"),
+            served.post("/v1/orders/preview", order, key="operator"),
+            served.get("/v1/decisions", key="auditor"),
+            served.post("/v1/decisions/query", {"q": "outcome:deny"}, key="auditor"),
+            served.post("/v1/releases", {"files": {"model.conf": ""}}, key="operator"),
+        ]
+        assert [(answer.status_code, answer.json()["code"]) for answer in beyond] == [(503, "busy")] * 5
+        assert all(answer.headers["retry-after"] for answer in beyond)
+        switch = {"id": "beside-previews", "scope": {"models": ["open-1"], "tenants": ["shellco"]}, "reason": "why"}
+        assert served.post("/v1/switches", switch, key="operator").status_code == 201
+    finally:
+        go_on.set()
+        for each in threads:
+            each.join()
+    assert statuses == [200] * len(threads)
+    assert served.get("/v1/decisions", key="auditor").status_code == 200

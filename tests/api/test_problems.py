@@ -17,6 +17,7 @@ STATUSES = {
     errors.LoadRefused: 422,
     errors.StartRefused: 500,
     errors.NotAuthenticated: 401,
+    errors.Busy: 503,
     errors.IssuerUnavailable: 503,
     errors.NotPermitted: 403,
     errors.NotFound: 404,

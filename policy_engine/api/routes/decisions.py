@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from policy_engine.api.access import READING, READING_ONE, Caller, OpenEngine, route_options
+from policy_engine.api.access import READING, READING_ONE, Caller, Costly, OpenEngine, route_options
 from policy_engine.api.documents import Id, Instant, Shown, Strict
 from policy_engine.core.instants import ENDLESS, format_instant, parse_instant
 from policy_engine.limits import LIMITS
@@ -74,18 +74,22 @@ class DecisionsShown(Shown):
 
 
 @router.get("", **route_options("audit:read", problems=READING))
-def list_decisions(engine: OpenEngine, principal: Caller, only: Annotated[OnlyDecisions, Query()]) -> DecisionsShown:
+def list_decisions(
+    engine: OpenEngine, principal: Caller, few: Costly, only: Annotated[OnlyDecisions, Query()]
+) -> DecisionsShown:
     """List decisions, newest first."""
-    return _shown(engine.evidence.query(principal, _filters(only, EVERYTHING)), lost=False)
+    with few:
+        return _shown(engine.evidence.query(principal, _filters(only, EVERYTHING)), lost=False)
 
 
 @router.post("/query", **route_options("audit:read", problems=(*READING, 413)))
-def query_decisions(engine: OpenEngine, principal: Caller, body: OnlyDecisionsAbout) -> DecisionsShown:
+def query_decisions(engine: OpenEngine, principal: Caller, few: Costly, body: OnlyDecisionsAbout) -> DecisionsShown:
     """List decisions, also by tenant, subject or question; looking by what is sealed is recorded before the answer."""
     question = EVERYTHING if body.q is None else parse_question(body.q, engine.store.now())
     sealed = {} if body.subject is None else {"subject": body.subject}
     filters = _filters(body, question, tenant=body.tenant, sealed=sealed)
-    return _shown(engine.evidence.query(principal, filters), lost=engine.evidence.lost(filters.asked()))
+    with few:
+        return _shown(engine.evidence.query(principal, filters), lost=engine.evidence.lost(filters.asked()))
 
 
 @router.get("/{id}", **route_options("audit:read", problems=READING_ONE))

@@ -12,17 +12,18 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter
 from pydantic import Field
 
-from policy_engine.api.access import CHANGING, Caller, OpenEngine, route_options
+from policy_engine.api.access import CHANGING, Caller, Costly, OpenEngine, route_options
 from policy_engine.api.documents import Id, Instant, Shown, Strict, plain
 from policy_engine.api.routes.orders import Kind
 from policy_engine.api.routes.switches import SwitchScope
+from policy_engine.core.decision import Principal
 from policy_engine.core.factparse import parse_location
 from policy_engine.core.instants import parse_instant
 from policy_engine.errors import InputRefused
 from policy_engine.limits import LIMITS
 from policy_engine.services.orders import READERS
 from policy_engine.services.preview.answer import Preview
-from policy_engine.services.preview.service import DAYS, SWITCH_SCOPES, Wanted
+from policy_engine.services.preview.service import DAYS, SWITCH_SCOPES, Previews, Wanted
 
 router = APIRouter(prefix="/v1", tags=["previews"])
 
@@ -75,28 +76,37 @@ class PreviewShown(Shown):
 
 
 @router.post("/switches/preview", **route_options(*SWITCH_SCOPES, problems=CHANGING))
-def preview_switch(engine: OpenEngine, principal: Caller, body: SwitchPreview) -> PreviewShown:
+def preview_switch(engine: OpenEngine, principal: Caller, few: Costly, body: SwitchPreview) -> PreviewShown:
     """Return what engaging or releasing a switch would do; change nothing."""
-    previews = engine.foresight.previews
+    with few:
+        return _shown(_of_switch(engine.foresight.previews, principal, body))
+
+
+def _of_switch(previews: Previews, principal: Principal, body: SwitchPreview) -> Preview:
     if (body.release is None) == (body.scope is None):
         raise InputRefused("give the scope of a new switch, or the switch to release", where="scope")
     if body.release is not None or body.scope is None:
-        return _shown(previews.release(principal, body.release or "", wanted=body.wanted()))
+        return previews.release(principal, body.release or "", wanted=body.wanted())
     until = None if body.until is None else parse_instant(body.until)
     scope = body.scope.model_dump(exclude_none=True)
-    return _shown(previews.engage(principal, "preview", scope, until=until, wanted=body.wanted()))
+    return previews.engage(principal, "preview", scope, until=until, wanted=body.wanted())
 
 
 @router.post("/orders/preview", **route_options(*READERS, problems=CHANGING))
-def preview_order(engine: OpenEngine, principal: Caller, body: OrderPreview) -> PreviewShown:
+def preview_order(engine: OpenEngine, principal: Caller, few: Costly, body: OrderPreview) -> PreviewShown:
     """Return what receiving, amending or ending an order would do; change nothing."""
-    previews, document = engine.foresight.previews, body.document
+    with few:
+        return _shown(_of_order(engine.foresight.previews, principal, body))
+
+
+def _of_order(previews: Previews, principal: Principal, body: OrderPreview) -> Preview:
+    document = body.document
     if body.end is not None and document is None and body.amend is None and body.kind is None:
-        return _shown(previews.end(principal, body.end, wanted=body.wanted()))
+        return previews.end(principal, body.end, wanted=body.wanted())
     if body.end is None and document is not None and body.amend is not None:
-        return _shown(previews.amend(principal, body.amend, document, kind=body.kind, wanted=body.wanted()))
+        return previews.amend(principal, body.amend, document, kind=body.kind, wanted=body.wanted())
     if body.end is None and document is not None and body.kind is not None:
-        return _shown(previews.receive(principal, body.kind, document, wanted=body.wanted()))
+        return previews.receive(principal, body.kind, document, wanted=body.wanted())
     raise InputRefused("give kind and document, amend and document, or end alone", where="document")
 
 

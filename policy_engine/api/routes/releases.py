@@ -11,7 +11,7 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 from pydantic import Field
 
-from policy_engine.api.access import CHANGING, READING, READING_ONE, Caller, OpenEngine, route_options
+from policy_engine.api.access import CHANGING, READING, READING_ONE, Caller, Costly, OpenEngine, route_options
 from policy_engine.api.documents import Done, Id, Shown, Strict, Words, done, plain
 from policy_engine.services.proposals import Proposal
 
@@ -64,10 +64,11 @@ def show_release(engine: OpenEngine, principal: Caller, hash: Id) -> ReleaseShow
 
 
 @router.post("", status_code=202, **route_options("policy:write", problems=CHANGING))
-def publish_release(engine: OpenEngine, principal: Caller, body: ReleaseFiles, response: Response) -> Done:
+def publish_release(engine: OpenEngine, principal: Caller, few: Costly, body: ReleaseFiles, response: Response) -> Done:
     """Store a release that loads, and propose to publish it."""
     files = {path: text.encode() for path, text in body.files.items()}
-    return _waiting(engine.publish.publish(principal, files, body.note), response)
+    with few:
+        return _waiting(engine.publish.publish(principal, files, body.note), response)
 
 
 @router.post("/{hash}/activate", status_code=202, **route_options("policy:write", problems=CHANGING))
