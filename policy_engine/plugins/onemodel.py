@@ -37,8 +37,11 @@ _TOOLS: Final = "tools"
 
 
 def names_another(body: Mapping[str, Any]) -> bool:
-    """Say whether a body could say beside its `model` which model answers, or where."""
-    return any(_says(name, value) for name, value in body.items() if name != MODEL)
+    """Say whether a body could say beside its `model` which model answers, or where; one nested too deeply could."""
+    try:
+        return any(_says(name, value) for name, value in body.items() if name != MODEL)
+    except RecursionError:
+        return True
 
 
 def _says(name: str, value: Any) -> bool:

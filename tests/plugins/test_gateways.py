@@ -308,3 +308,12 @@ def test_what_is_no_second_name_passes() -> None:
         {"fallbacks": ["a-model", {"a-model": ["b"]}, {"model": "b", "temperature": 0}], "disable_fallbacks": True},
     ):
         assert not names_another({"model": "fable-5", **more}), more
+
+
+@pytest.mark.parametrize("nest", [lambda inner: {"params": inner}, lambda inner: {"fallbacks": [inner]}])
+def test_what_is_nested_too_deeply_to_look_through_names_another(nest: Callable[[Any], Any]) -> None:
+    """It is refused as any other second name; it had left the hook as a `RecursionError`, a 500 with its traceback."""
+    body: Any = {}
+    for _ in range(2_000):
+        body = nest(body)
+    assert names_another({"model": "fable-5", **body})
