@@ -137,6 +137,7 @@ def bundle(
     outcome: str,
     reached: bool = True,
     listed: tuple[str, ...] = ("model.conf", "policy.csv"),
+    body: bytes = honest.canonical({"values": ["alice", "data1", "read"]}),
 ) -> tuple[Path, str]:
     """Return an unsealed bundle of one decision about one value, and the log's key. `listed`: the release's files."""
     files = {"model.conf": model.encode(), "policy.csv": policy.encode()}
@@ -146,9 +147,8 @@ def bundle(
     release = hashlib.sha256(text.encode()).hexdigest()
     made = honest.Maker(1, 1, 8)
     log = made.writers[0]
-    values = {"values": ["alice", "data1", "read"]}
-    text_of_body = honest.canonical({"body": values, "salt": "ab" * 32})
-    commit = hashlib.sha256(bytes.fromhex("ab" * 32) + honest.canonical(values)).hexdigest()
+    text_of_body = b'{"body":' + body + b',"salt":"' + b"ab" * 32 + b'"}'
+    commit = hashlib.sha256(bytes.fromhex("ab" * 32) + body).hexdigest()
     entry = made.decision("0" * 32)._replace(outcome=outcome, release=f"sha256:{release}", reached=reached)
     log.entries.append(honest.decision_public(entry, log.id, 0, made.at, commit, "cd" * 32))
     leaf = honest.leaf_hash(log.entries[0])
@@ -227,6 +227,17 @@ def test_a_decision_that_lacks_what_every_one_has(
     vouched = hashlib.sha256(PLAIN.encode()).hexdigest()
     code, found = replayed(capsys, folder, "--key", key, "--model-sha256", vouched)
     assert (code, found["differ"]) == (6, 1) and "cannot be read" in found["places"][0]
+
+
+@pytest.mark.parametrize(
+    "value", [b"[" * 20_000 + b"]" * 20_000, b'{"json":"' + b"[" * 20_000 + b'"}'], ids=["nested", "inner"]
+)
+def test_a_body_that_is_nested_too_deeply(tmp_path: Path, capsys: pytest.CaptureFixture[str], value: bytes) -> None:
+    """Whoever wrote the log wrote it, and the program goes on: it had ended in a traceback, and not by its code."""
+    folder, key = bundle(tmp_path / "b", PLAIN, POLICY, "allow", body=b'{"values":[' + value + b',"data1","read"]}')
+    vouched = hashlib.sha256(PLAIN.encode()).hexdigest()
+    code, found = replayed(capsys, folder, "--key", key, "--model-sha256", vouched)
+    assert (code, found["differ"]) == (6, 1)
 
 
 @pytest.mark.parametrize("name", ["model.conf", "files.json", "policy.csv"])

@@ -90,7 +90,7 @@ class _Run:
             if entry["kind"] == "decision":
                 try:
                     self._decision(entry, waits["texts"] if waits["seq"] == entry["seq"] else [None])
-                except (KeyError, TypeError, IndexError, ValueError, AttributeError):  # signed, and no decision of ours
+                except (LookupError, TypeError, ValueError, AttributeError, RecursionError):  # signed, and none of ours
                     self._differs(entry, "and what it says cannot be read")
 
     def _decision(self, entry: dict[str, Any], texts: list[str | None]) -> None:
