@@ -91,6 +91,7 @@ class PersonFacets:
     screening: str
     lab_employee: bool
     until: int
+    status_unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +165,7 @@ def derive_person(person: Person | None, at: int, reference: Reference) -> Perso
         screening="unscreened" if person.list_match is None else person.list_match.value,
         lab_employee=person.lab_employee,
         until=min(until, evidence_until),
+        status_unknown=person.us_status is UsStatus.UNKNOWN,
     )
 
 

@@ -94,12 +94,13 @@ class Parts(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The facets with what stands behind two of them: directives by block, and licences with the keys they give."""
+    """The facets with what stands behind them: directives by block, licences with the keys they give, all parts."""
 
     facets: dict[str, Any]
     directives: Mapping[str, tuple[str, ...]]
     given: Mapping[str, frozenset[str]]
     flags: tuple[str, ...]
+    parts: Parts
 
     @property
     def licences(self) -> tuple[str, ...]:
@@ -161,7 +162,7 @@ def assemble(parts: Parts) -> Found:
         "editions": editions.domains,
         "lifts": frozenset().union(*given.values()) if given else NO_LIFTS,
     }
-    return Found(facets, directives, given, _flags(editions.flags, affiliates, tenant))
+    return Found(facets, directives, given, _flags(editions.flags, affiliates, tenant), parts)
 
 
 def counted_for(model: Model, person: PersonFacets) -> tuple[Counted, frozenset[str]]:

@@ -34,8 +34,9 @@ class RuleMeta:
 
     `label` is the policy's name of the rule (`P7`), `code` the public reason, `lift` the key that an authorisation
     must name to remove it (empty: none). `requires` are names that an allow row needs to be known, `unknown` the
-    names whose being unknown the row tests, `directives` the blocks of directives that it reads. `pack` and `line`
-    say where it stands; `reason` is the reason it gives, made once.
+    names whose being unknown the row tests, `directives` the blocks of directives that it reads, `folded` its
+    conditions (derivation, value) behind which something unknown may stand (`lacking`). `pack` and `line` say where it
+    stands; `reason` is the reason it gives, made once.
     """
 
     id: str
@@ -50,6 +51,7 @@ class RuleMeta:
     line: int
     unknown: tuple[str, ...] = ()
     directives: tuple[str, ...] = ()
+    folded: tuple[tuple[str, str], ...] = ()
     reason: Reason = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

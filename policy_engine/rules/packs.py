@@ -22,6 +22,7 @@ from typing import Final
 
 from pydantic import Field
 
+from policy_engine.core.lacking import FOLDING
 from policy_engine.core.release import RuleMeta
 from policy_engine.errors import LoadRefused
 from policy_engine.limits import Limits
@@ -270,6 +271,7 @@ class _Expansion:
             line=self._line,
             unknown=_lacking(rule.effect, named),
             directives=tuple(value for source, value in named.items() if source == "derive:directive"),
+            folded=_folded(named),
         )
 
     def _where(self, key: str) -> str:
@@ -277,6 +279,12 @@ class _Expansion:
 
     def _refuse(self, key: str, message: str) -> LoadRefused:
         return LoadRefused(message, where=self._where(key))
+
+
+def _folded(named: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return the conditions, by derivation, behind which something unknown may stand as a value."""
+    found = ((source.removeprefix("derive:"), value) for source, value in named.items() if source.startswith("derive:"))
+    return tuple(each for each in found if each[0] in FOLDING)
 
 
 def _lacking(effect: str, named: Mapping[str, str]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from policy_engine.core.decision import Evaluation, Outcome, Reason, Request
 from policy_engine.core.facets import FACT_OF_UNKNOWN, Found
 from policy_engine.core.facts import Model, Tenant
 from policy_engine.core.instants import ENDLESS
+from policy_engine.core.lacking import lacking
 from policy_engine.core.release import Release, RuleMeta
 from policy_engine.services.factcache import Known
 from policy_engine.services.snapshot import Snapshot
@@ -149,7 +150,8 @@ def _missing(release: Release, verdict: Verdict, found: Found) -> tuple[str, ...
         names = [name for p in verdict.denies for name in release.rules[p].unknown]
     else:
         names = release.required & unknown
-    return tuple(sorted({FACT_OF_UNKNOWN.get(name, name) for name in names}))
+    folded = (each for p in verdict.denies for each in release.rules[p].folded)
+    return tuple(sorted({FACT_OF_UNKNOWN.get(name, name) for name in names} | lacking(folded, found.parts)))
 
 
 def _revisions(

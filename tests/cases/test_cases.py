@@ -306,6 +306,49 @@ def test_orders_of_one_id_are_all_in_force(other: str) -> None:
     assert (used.rules, stopped.rules) == (("P12",), ("P1",))
 
 
+NO_EVIDENCE = {"level": "declared", "verified_on": None, "expires_on": None}
+SHARE_UNKNOWN = [{"name": "Holding A", "country": "US", "percent": None, "list": "SDN"}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "missing"),
+    [
+        ({"given.person.nationality_evidence": NO_EVIDENCE}, "directive.foreign-person", "person.nationality_evidence"),
+        ({"given.person.us_status": "unknown"}, "directive.foreign-person", "person.us_status"),
+        ({"given.person": None}, "directive.foreign-person", "subject"),
+        ({"given.tenant.incorporated_in": None}, "directive.foreign-person", "tenant.incorporated_in"),
+        ({"given.tenant.type": None}, "directive.foreign-person", "tenant.type"),
+        ({"given.location": None}, "directive.destination", "location"),
+        ({"given.location.anonymiser": True}, "directive.destination", "location.anonymiser"),
+        ({"given.tenant.owners": SHARE_UNKNOWN}, "ownership.sdn-share-unknown", "tenant.owners"),
+        ({"given.tenant.type": None, "model.tier": 3}, "tenant.end-customer-unknown", "tenant.type"),
+        ({"given.tenant.type": None, "model.tier": 4, "action": "fine_tune"}, "fine-tuning.home", "tenant.type"),
+        ({"given.person.us_status": "unknown", "model.tier": 3}, "nationality.restricted", "person.us_status"),
+        ({"given.person.us_status": "none"}, "directive.foreign-person", None),
+        ({"given.tenant.incorporated_in": "DE"}, "directive.foreign-person", None),
+        ({"given.location.country": "DE"}, "directive.destination", None),
+    ],
+)
+def test_a_deny_for_want_of_a_fact_names_it(changes: dict[str, Any], code: str, missing: str | None) -> None:
+    """Law 1: an unknown that a rule takes for a value (no US person, a foreign entity) is named as any other is."""
+    made = copy.deepcopy(CASE)
+    made["model"] |= {"id": "harbor-3", "tier": 2}
+    made["state"] = {"directives": [{**made["state"]["directives"][0], "exempts": []}]}
+    made["state"]["directives"][0]["blocks"] = ["foreign_person", "destination_outside_us"]
+    made["given"]["tenant"] |= {"type": "enterprise", "end_customer": None}
+    for path, value in changes.items():
+        *way, name = path.split(".")
+        place = made
+        for step in way:
+            place = place[step]
+        place[name] = value
+    if changes.get("given.person.us_status"):
+        made["given"]["person"]["citizenships"] = [{"country": "CN", "acquired": "birth", "current": True}]
+    (result,) = run_cases([read_case(made, "here")], read_folder(POLICIES))
+    assert code in result.codes and not result.allowed
+    assert result.decision.missing == () if missing is None else missing in result.decision.missing
+
+
 def written(folder: Path, *lines: str) -> Path:
     """Return a file of these lines."""
     file = folder / "some.jsonl"

@@ -17,9 +17,7 @@ from dataclasses import dataclass, field
 
 from policy_engine.core.decision import Evaluation, Outcome, Principal, PrincipalKind, Request
 from policy_engine.core.derive import derive_place
-from policy_engine.core.facets import FACT_OF_UNKNOWN
 from policy_engine.core.facts import Location, Person
-from policy_engine.core.orders import DESTINATION, FOREIGN_PERSON
 from policy_engine.core.release import Release
 from policy_engine.core.switches import SwitchQuestion, read_kill_switch
 from policy_engine.limits import Limits
@@ -166,19 +164,7 @@ def lacking(found: Evaluation, asking: Asking, facts: FactCache) -> tuple[str, .
     if found.outcome is Outcome.ALLOW:
         return ()
     names = set(found.missing)
-    facets = found.facets
-    if facets is not None and facets["directive"]:
-        unknown: frozenset[str] = facets["unknown"]
-        wanted = {"location", "location-anonymised"} if DESTINATION in facets["directive"] else set()
-        if FOREIGN_PERSON in facets["directive"]:
-            wanted.add("incorporation")
-            if facets["evidence"] != "valid":
-                names.add(FACT_OF_UNKNOWN["evidence"])
-            question = _switch_question(found, asking, facts)
-            if question is not None and "unknown" in question.tenant_types:
-                names.add(_TENANT_TYPE)
-        names |= {FACT_OF_UNKNOWN[name] for name in unknown & wanted}
-    elif facets is None and any(reason.code == "switch.engaged" for reason in found.reasons):
+    if found.facets is None and any(reason.code == "switch.engaged" for reason in found.reasons):
         names |= _unknown_to_switch(found, asking, facts)
     return tuple(sorted(names))
 
