@@ -77,6 +77,20 @@ def covers(switch: KillSwitch, question: SwitchQuestion) -> bool:
     )
 
 
+def doubted(switch: KillSwitch, question: SwitchQuestion) -> frozenset[str]:
+    """Return the dimensions that a switch which covers the question names and the question does not know."""
+    unknown = {
+        "families": question.families is None,
+        "tenants": question.tenants is None,
+        "tenant_types": switch.tenant_types is not None
+        and "unknown" in question.tenant_types
+        and switch.tenant_types.isdisjoint(question.tenant_types),
+        "tiers": question.tier is None,
+        "regions": question.regions is None,
+    }
+    return frozenset(name for name, is_unknown in unknown.items() if is_unknown and getattr(switch, name) is not None)
+
+
 class Switchboard:
     """All switches, each filed under the values of the one dimension that it shares with the fewest others.
 
@@ -116,8 +130,20 @@ class Switchboard:
 
     def engaged(self, question: SwitchQuestion, at: int) -> tuple[str, ...]:
         """Return the ids of the switches in force that cover the question, in order, each once."""
-        found = {s.id for s in self._met(question) if s.start <= at < s.until and covers(s, question)}
-        return tuple(sorted(found))
+        return tuple(sorted({switch.id for switch in self._covering(question, at)}))
+
+    def doubts(self, question: SwitchQuestion, at: int) -> frozenset[str]:
+        """Return the dimensions that only a question which knew them could escape the switches in force by.
+
+        None where one of them covers the question for certain: then nothing that is unknown matters.
+        """
+        found = [doubted(switch, question) for switch in self._covering(question, at)]
+        return frozenset().union(*found) if all(found) else frozenset()
+
+    def _covering(self, question: SwitchQuestion, at: int) -> Iterator[KillSwitch]:
+        for switch in self._met(question):
+            if switch.start <= at < switch.until and covers(switch, question):
+                yield switch
 
     def _met(self, question: SwitchQuestion) -> Iterator[KillSwitch]:
         """Yield every switch that may cover the question; what the question does not know meets all that name it."""

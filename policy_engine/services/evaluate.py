@@ -188,9 +188,9 @@ class Evaluator:
         serving_region = request.serving_region
         until = min(person_facets.until, tenant_facets.until, snapshot.next_boundary(at))
         # 6. Kill switches are checked first, by code that shares nothing with the rules.
-        covered = switch_reasons(release, snapshot, request, model, tenant_facets, place, principal, at)
+        covered, lacks = switch_reasons(release, snapshot, request, model, tenant_facets, place, principal, at)
         if covered:
-            return refused(request, snapshot, at, covered, model, person, tenant, until)
+            return refused(request, snapshot, at, covered, model, person, tenant, until, lacks)
         if snapshot.orders is None:
             return refused(request, snapshot, at, [release.reason("orders.unreadable")], model, person, tenant, until)
         catalogue = release.catalogue

@@ -37,9 +37,10 @@ def refused(
     person: Known[Any, Any] | None = None,
     tenant: Known[Any, Any] | None = None,
     until: int = ENDLESS,
+    lacks: tuple[str, ...] = (),
 ) -> Evaluation:
-    """Return a deny that never reached the rules."""
-    missing = tuple(_MISSING_BY_CODE[r.code] for r in reasons if r.code in _MISSING_BY_CODE)
+    """Return a deny that never reached the rules. `lacks` are facts for want of which it denies."""
+    missing = lacks + tuple(_MISSING_BY_CODE[r.code] for r in reasons if r.code in _MISSING_BY_CODE)
     return Evaluation(
         request=request,
         outcome=Outcome.DENY,

@@ -14,7 +14,9 @@ from typing import Final
 
 from policy_engine.core.decision import Principal, Reason, Request
 from policy_engine.core.derive import PlaceFacets, TenantFacets
+from policy_engine.core.facets import FACT_OF_UNKNOWN
 from policy_engine.core.facts import Model
+from policy_engine.core.lacking import TENANT_TYPE
 from policy_engine.core.release import Release
 from policy_engine.core.switches import SwitchQuestion
 from policy_engine.services.permissions import is_drill
@@ -22,6 +24,15 @@ from policy_engine.services.snapshot import Snapshot
 
 SWITCHED: Final = "switch.engaged"
 """The code of the reason that names switches; every other one names directives."""
+
+_FACTS: Final = {
+    "families": "model.family",
+    "tenants": "context.tenant",
+    "tenant_types": TENANT_TYPE,
+    "tiers": FACT_OF_UNKNOWN["tier"],
+    "regions": FACT_OF_UNKNOWN["location"],
+}
+"""The fact to bring for a dimension in which a question is unknown."""
 
 
 def question_of(
@@ -62,13 +73,21 @@ def switch_reasons(
     place: PlaceFacets,
     principal: Principal,
     at: int,
-) -> list[Reason]:
-    """Return the reason of the kill switches in force that cover a request, none when none does."""
+) -> tuple[list[Reason], tuple[str, ...]]:
+    """Return the reason of the kill switches in force that cover a request, none when none does.
+
+    With it come the facts for want of which they do; none where one of them covers it whatever those are.
+    """
     if not snapshot.switches:
-        return []
+        return [], ()
     question = question_of(release, request, model, tenant, place, principal)
     ids = snapshot.switches.engaged(question, at)
-    return [replace(release.reason(SWITCHED), orders=ids)] if ids else []
+    if not ids:
+        return [], ()
+    facts = {_FACTS[name] for name in snapshot.switches.doubts(question, at)}
+    if "location" in facts and place.place.known:
+        facts = facts - {"location"} | {FACT_OF_UNKNOWN["location-anonymised"]}
+    return [replace(release.reason(SWITCHED), orders=ids)], tuple(sorted(facts))
 
 
 def ids_named(reasons: Iterable[tuple[str | None, str, Sequence[str]]], *, switches: bool) -> frozenset[str]:

@@ -349,6 +349,30 @@ def test_a_deny_for_want_of_a_fact_names_it(changes: dict[str, Any], code: str, 
     assert result.decision.missing == () if missing is None else missing in result.decision.missing
 
 
+@pytest.mark.parametrize(
+    ("switches", "changes", "missing"),
+    [
+        ([{"regions": ["CN"]}], {"location": None}, ("location",)),
+        ([{"regions": ["CN"]}], {"location": {"country": "US", "anonymiser": True}}, ("location.anonymiser",)),
+        ([{"regions": ["CN"], "tenant_types": ["lab"]}], {"location": None}, ("location", "tenant.type")),
+        ([{"regions": ["CN"]}, {"models": ["harbor-3"]}], {"location": None}, ()),
+        ([{"models": ["harbor-3"]}], {"location": None}, ()),
+    ],
+)
+def test_a_switch_that_covers_in_doubt_names_the_fact(
+    switches: list[dict[str, Any]], changes: dict[str, Any], missing: tuple[str, ...]
+) -> None:
+    """Law 1: whom a switch denies because a place or type is unknown is told so, unless another denies anyway."""
+    made = copy.deepcopy(CASE)
+    made["model"] |= {"id": "harbor-3", "tier": 2}
+    made["state"] = {"kill_switches": [{"id": f"k{place}", **scope} for place, scope in enumerate(switches)]}
+    made["given"] |= changes
+    if "tenant.type" in missing:
+        made["given"]["tenant"]["type"] = None
+    (result,) = run_cases([read_case(made, "here")], read_folder(POLICIES))
+    assert (result.codes, result.decision.missing) == (("switch.engaged",), missing)
+
+
 def written(folder: Path, *lines: str) -> Path:
     """Return a file of these lines."""
     file = folder / "some.jsonl"

@@ -16,21 +16,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from policy_engine.core.decision import Evaluation, Outcome, Principal, PrincipalKind, Request
-from policy_engine.core.derive import derive_place
 from policy_engine.core.facts import Location, Person
 from policy_engine.core.release import Release
-from policy_engine.core.switches import SwitchQuestion, read_kill_switch
 from policy_engine.limits import Limits
 from policy_engine.services.evaluate import Evaluator
 from policy_engine.services.factcache import FactCache, read_person
 from policy_engine.services.preview.changes import Pairs, Supposition
 from policy_engine.services.preview.tallies import INDIVIDUAL, LOSES, Tallies, effect_of
 from policy_engine.services.snapshot import Snapshot
-from policy_engine.services.switchreasons import question_of
 from policy_engine.store.registerinterfaces import RegisterReader
 
 _PAGE_COUNT = 500
-_TENANT_TYPE = "tenant.type"
 
 ASKER = Principal(
     "preview", PrincipalKind.SERVICE, frozenset(("decide",)), None, frozenset(("location", "serving_region"))
@@ -121,11 +117,11 @@ def stand(asking: Asking, moved: Moved) -> Standing:
         would_be = after.evaluate(request, ASKER, asking.after, asking.at)
         if was.outcome is Outcome.ALLOW and would_be.outcome is Outcome.DENY:  # only then are fallbacks asked for
             would_be = served.evaluate(request, ASKER, asking.after, asking.at)
-        _count(asking, found, facts, was, would_be)
+        _count(asking, found, was, would_be)
     return found
 
 
-def _count(asking: Asking, found: Standing, facts: FactCache, was: Evaluation, would_be: Evaluation) -> None:
+def _count(asking: Asking, found: Standing, was: Evaluation, would_be: Evaluation) -> None:
     request = would_be.request
     subject, tenant = request.subject_id, request.tenant or ""
     effect = effect_of(was.outcome is Outcome.ALLOW, would_be.outcome is Outcome.ALLOW)
@@ -135,7 +131,7 @@ def _count(asking: Asking, found: Standing, facts: FactCache, was: Evaluation, w
     values = {"tenant": named, "model": request.model, "tier": tier, "action": request.action, "region": region}
     found.tallies.add(effect, subject, values)
     most = asking.limits.preview_rows_count
-    lacks = lacking(would_be, asking, facts)
+    lacks = would_be.missing
     if lacks:
         key = (subject, tenant, lacks)
         if key in found.undetermined or len(found.undetermined) < most:
@@ -157,42 +153,6 @@ def _count(asking: Asking, found: Standing, facts: FactCache, was: Evaluation, w
     found.lines.append(
         Line(effect, subject, tenant, request.model, request.action, region, codes, orders, lacks, fallbacks)
     )
-
-
-def lacking(found: Evaluation, asking: Asking, facts: FactCache) -> tuple[str, ...]:
-    """Return the facts for want of which an evaluation denies, or cannot be told to mean this person."""
-    if found.outcome is Outcome.ALLOW:
-        return ()
-    names = set(found.missing)
-    if found.facets is None and any(reason.code == "switch.engaged" for reason in found.reasons):
-        names |= _unknown_to_switch(found, asking, facts)
-    return tuple(sorted(names))
-
-
-def _switch_question(found: Evaluation, asking: Asking, facts: FactCache) -> SwitchQuestion | None:
-    """Return what switches were compared with, which says what of it is unknown; `None` where that was not reached."""
-    release, request = asking.after.release, found.request
-    model = None if found.model is None or not isinstance(release, Release) else release.catalogue.find(found.model)
-    tenant = None if request.tenant is None else facts.tenant(request.tenant, asking.after.state.facts_revision)
-    if not isinstance(release, Release) or model is None or tenant is None or tenant.subject is None:
-        return None
-    place = derive_place(request.location, release.reference)
-    return question_of(release, request, model, tenant.at(asking.at, release.reference), place, ASKER)
-
-
-def _unknown_to_switch(found: Evaluation, asking: Asking, facts: FactCache) -> set[str]:
-    """Return what a switch asks for that is unknown of a request, so that it covers it in doubt."""
-    supposition, question = asking.supposition, _switch_question(found, asking, facts)
-    if supposition.register != "switches" or supposition.document is None or question is None:
-        return set()
-    switch = read_kill_switch(supposition.id, supposition.document)
-    doubts = {
-        "location": switch.regions is not None and question.regions is None,
-        "model.tier": switch.tiers is not None and question.tier is None,
-        "model.family": switch.families is not None and question.families is None,
-        _TENANT_TYPE: switch.tenant_types is not None and "unknown" in question.tenant_types,
-    }
-    return {name for name, doubted in doubts.items() if doubted}
 
 
 def _candidates(asking: Asking) -> Iterator[Request]:
