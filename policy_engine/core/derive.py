@@ -91,7 +91,7 @@ class PersonFacets:
     screening: str
     lab_employee: bool
     until: int
-    status_unknown: bool = False
+    unsaid: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +165,14 @@ def derive_person(person: Person | None, at: int, reference: Reference) -> Perso
         screening="unscreened" if person.list_match is None else person.list_match.value,
         lab_employee=person.lab_employee,
         until=min(until, evidence_until),
-        status_unknown=person.us_status is UsStatus.UNKNOWN,
+        unsaid=_unsaid(person),
     )
+
+
+def _unsaid(person: Person) -> frozenset[str]:
+    """Return the facts about the United States that nobody knows: they may read as a contradiction, or as foreign."""
+    facts = {"us_status": person.us_status is UsStatus.UNKNOWN, "citizenships": person.citizenships is None}
+    return frozenset(f"person.{name}" for name, unknown in facts.items() if unknown)
 
 
 def counted_countries(person: Person, test: NationalityTest, at: int, gazetteer: Gazetteer) -> Counted:

@@ -33,7 +33,7 @@ def _directive(block: str, parts: Parts) -> set[str]:
     if block != FOREIGN_PERSON:
         return set()
     person, tenant = parts.person, parts.tenant
-    found = _us_person("no", parts)
+    found = _us_person("yes" if person.us_person else "no", parts) | _evidence(person.evidence, parts)
     if person.evidence != "valid":
         found.add(FACT_OF_UNKNOWN["person" if person.evidence == "no-person" else "evidence"])
     if any(country is None for _, country in tenant.foreign):
@@ -42,7 +42,12 @@ def _directive(block: str, parts: Parts) -> set[str]:
 
 
 def _us_person(value: str, parts: Parts) -> set[str]:
-    return {US_STATUS} if value == "no" and parts.person.status_unknown else set()
+    return set(parts.person.unsaid & {US_STATUS}) if value == "no" else set()
+
+
+def _evidence(value: str, parts: Parts) -> set[str]:
+    """What is not known can contradict as well: a US citizen without a status, a citizen without citizenships."""
+    return set(parts.person.unsaid) if value == "contradictory" else set()
 
 
 def _ownership(value: str, parts: Parts) -> set[str]:
@@ -76,6 +81,7 @@ def _type(parts: Parts) -> set[str]:
 _BEHIND: Final[Mapping[str, Callable[[str, Parts], set[str]]]] = {
     "directive": _directive,
     "us_person": _us_person,
+    "evidence": _evidence,
     "ownership": _ownership,
     "in_us": _in_us,
     "home": _home,

@@ -324,6 +324,17 @@ SHARE_UNKNOWN = [{"name": "Holding A", "country": "US", "percent": None, "list":
         ({"given.tenant.type": None, "model.tier": 3}, "tenant.end-customer-unknown", "tenant.type"),
         ({"given.tenant.type": None, "model.tier": 4, "action": "fine_tune"}, "fine-tuning.home", "tenant.type"),
         ({"given.person.us_status": "unknown", "model.tier": 3}, "nationality.restricted", "person.us_status"),
+        (
+            {"given.person.us_status": None, "model.tier": 3, "state.directives": []},
+            "evidence.contradictory",
+            "person.us_status",
+        ),
+        ({"given.person.us_status": None}, "directive.foreign-person", "person.us_status"),
+        (
+            {"given.person.citizenships": None, "model.tier": 3, "state.directives": []},
+            "evidence.contradictory",
+            "person.citizenships",
+        ),
         ({"given.person.us_status": "none"}, "directive.foreign-person", None),
         ({"given.tenant.incorporated_in": "DE"}, "directive.foreign-person", None),
         ({"given.location.country": "DE"}, "directive.destination", None),
