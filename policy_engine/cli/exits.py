@@ -18,6 +18,7 @@ from policy_engine.cli import output
 from policy_engine.core.decision import DecisionDenied
 from policy_engine.errors import (
     ApprovalNeeded,
+    Busy,
     Conflict,
     InputRefused,
     IssuerUnavailable,
@@ -54,6 +55,7 @@ _CODES: Final[tuple[tuple[type[Exception], Code], ...]] = (
     (VerificationFailed, Code.VERIFICATION_FAILED),
     (StoreUnavailable, Code.UNREACHABLE),
     (IssuerUnavailable, Code.UNREACHABLE),
+    (Busy, Code.UNREACHABLE),
     (LoadRefused, Code.REFUSED),
     (StartRefused, Code.REFUSED),
     (InputRefused, Code.USAGE),

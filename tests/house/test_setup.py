@@ -51,7 +51,7 @@ def test_a_folder_whose_path_has_a_space_is_one_folder(tmp_path: Path) -> None:
     for each in (neighbour, folder / ".venv", folder / ".venv-other"):
         each.mkdir(parents=True)
     shutil.copy(ROOT / "Makefile", folder)
-    environment = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     planned = subprocess.run(
         ["make", "-n", "clean", "setup", "run", "test", "demo", "check", "bench"],
         cwd=folder,

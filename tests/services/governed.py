@@ -14,6 +14,8 @@ from policy_engine.core.decision import Principal, PrincipalKind
 from policy_engine.core.instants import parse_instant
 from policy_engine.core.places import Gazetteer
 from policy_engine.ledger.sealing import KeyVault
+from policy_engine.rules.release import read_folder
+from policy_engine.rules.sources import release_hash
 from policy_engine.services.approvals import Approvals
 from policy_engine.services.disposal import Disposal
 from policy_engine.services.evidence import Evidence
@@ -32,7 +34,9 @@ from policy_engine.store.migrate import copy_template
 from policy_engine.store.sqlite import SqliteStore
 
 START = parse_instant("2026-06-12T12:00:00Z")
-RELEASE = "sha256:" + "ab" * 32
+FILES = {**read_folder(Path(__file__).parents[2] / "policies"), "made-up.txt": b""}
+"""The files of the sample release and one more: decisions here are made up, and no release that is loaded has them."""
+RELEASE = release_hash(FILES)
 RETENTION_DAYS = 2
 VOCABULARY = Vocabulary(
     models=frozenset(("fable-5", "fable-5-1", "mythos-5", "summit-4")),

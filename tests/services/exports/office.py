@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from policy_engine.services.exports.service import Exports, Form, Target
 from policy_engine.services.proposals import Proposal
 from policy_engine.services.releases import ReleaseLoader
 from tests.services.evidencesamples import evaluation
-from tests.services.governed import House, open_house, person
+from tests.services.governed import FILES, House, open_house, person
 
 PEOPLE = {
     "paul": person("paul", "approve", "audit:read"),
@@ -41,11 +42,13 @@ RELEASE = ReleaseLoader().load(read_folder(Path(__file__).parents[3] / "policies
 
 
 class OneRelease(ReleaseLoader):
-    """Gives the sample release under the made-up hash of these tests."""
+    """Gives the sample release under the made-up hash of these tests, with the files that have it."""
 
     def stored(self, store, hash):
-        """Return the sample release."""
-        return RELEASE
+        """Return a copy that was never loaded, so that nobody asks stock Casbin about decisions that are made up."""
+        made = copy(RELEASE)
+        object.__setattr__(made, "files", FILES)
+        return made
 
 
 @dataclass(frozen=True, slots=True)
