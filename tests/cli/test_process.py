@@ -76,7 +76,8 @@ def test_a_signal_leaves_nothing_half_written(shell: Shell, tmp_path: Path, numb
     place = tmp_path / "out"
     place.mkdir()
     program = (
-        "import time, policy_engine.services.exports.service as service\n"
+        "import signal, time, policy_engine.services.exports.service as service\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # these tests may run where it is ignored
         "service.Exports._write = lambda *_, **__: time.sleep(60)\n" + PROGRAM
     )
     words = ["audit", "export", "--to", str(place / "all.jsonl")]
@@ -101,7 +102,8 @@ def test_an_end_that_the_collector_swallowed_comes_again(monkeypatch: pytest.Mon
     def interrupted(_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.getsignal(signal.SIGALRM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGINT)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # these tests may run where it is ignored
     monkeypatch.setattr(sys, "unraisablehook", process._end_again)
     thing = Thing()
     watched = weakref.ref(thing, interrupted)
@@ -111,7 +113,8 @@ def test_an_end_that_the_collector_swallowed_comes_again(monkeypatch: pytest.Mon
             gc.collect()
             time.sleep(5)
     finally:
-        signal.signal(signal.SIGALRM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert watched() is None and not re.search("Traceback|Exception ignored", capsys.readouterr().err)
 
 
