@@ -83,7 +83,12 @@ def _releases_loaded_once() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     """Fill one database with the sample release and world, by the first command that meets it."""
-    shell = Shell(tmp_path_factory.mktemp("filled") / "engine.db", {})
+    return new_shell(tmp_path_factory.mktemp("filled") / "engine.db")
+
+
+def new_shell(database: Path) -> Shell:
+    """Make a database of the sample release and world, and return a shell on it with the keys that were printed."""
+    shell = Shell(database, {})
     ran = shell("models", "list")
     assert ran.code == 0, ran.err
     for line in ran.err.splitlines():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from policy_engine.cli.exits import Code
-from tests.cli.conftest import Shell
+from tests.cli.conftest import Shell, new_shell
 from tests.docs import pages
 
 PAGE = pages.ROOT / "docs" / "audit-guide.md"
@@ -20,11 +20,7 @@ SECTION = "Check a decision against the law, not against us"
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     """A database of the sample world."""
-    made = Shell(tmp_path_factory.mktemp("guide") / "engine.db", {})
-    for line in made("models", "list").err.splitlines():
-        label, _, secret = line.partition(": ")
-        made.keys[label] = secret
-    return made
+    return new_shell(tmp_path_factory.mktemp("guide") / "engine.db")
 
 
 @pytest.mark.parametrize(("location", "said"), [("US", "allow True"), ("CU", "deny False")])

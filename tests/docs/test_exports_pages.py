@@ -17,7 +17,7 @@ from policy_engine.services.exports.columns import COLUMNS
 from policy_engine.services.exports.neutral import DANGEROUS
 from policy_engine.services.report.markup import Markup
 from policy_engine.services.report.page import _HEADING
-from tests.cli.conftest import Ran, Shell
+from tests.cli.conftest import Ran, Shell, new_shell
 from tests.docs import pages
 
 EXPORTS = pages.ROOT / "docs" / "exports.md"
@@ -29,10 +29,7 @@ PROPOSAL = "prop-1f0c9a3b5d7e"
 def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
     """Offer a shell in an empty folder, on a sample database with a few decisions."""
     monkeypatch.chdir(tmp_path)
-    opened = Shell(tmp_path / "engine.db", {})
-    for line in opened("models", "list").err.splitlines():
-        label, _, secret = line.partition(": ")
-        opened.keys[label] = secret
+    opened = new_shell(tmp_path / "engine.db")
     for person, model in (("alice", "fable-5"), ("eve", "fable-5"), ("mina", "mythos-5"), ("bruno", "fable-5")):
         opened.asked(person, model)
     return opened

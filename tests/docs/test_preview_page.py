@@ -12,7 +12,7 @@ import pytest
 from policy_engine.cli.exits import Code
 from policy_engine.services.preview.answer import ByRecord, ByRegisters, Preview
 from tests.api.served import serving
-from tests.cli.conftest import Ran, Shell
+from tests.cli.conftest import Ran, Shell, new_shell
 from tests.docs import pages
 
 PAGE = pages.ROOT / "docs" / "preview.md"
@@ -43,10 +43,7 @@ lifts = ["nat"]
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     """A database with decisions, a letter, a licence and a switch in force, and the files that the page names."""
     folder = tmp_path_factory.mktemp("previewed")
-    shell = Shell(folder / "engine.db", {})
-    for line in shell("models", "list").err.splitlines():
-        label, _, secret = line.partition(": ")
-        shell.keys[label] = secret
+    shell = new_shell(folder / "engine.db")
     assert shell.asked().code == shell.asked("greg", tenant="lab").code == Code.OK
     files = {"letter": LETTER.replace("commerce-letter", "second-letter") + EXEMPT, "eased": LETTER + EXEMPT}
     files |= {

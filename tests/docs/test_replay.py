@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from policy_engine.cli.exits import Code
-from tests.cli.conftest import Shell
+from tests.cli.conftest import Shell, new_shell
 from tests.docs import pages
 
 PAGE = pages.ROOT / "docs" / "replay.md"
@@ -23,10 +23,7 @@ ORDERS = {
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     """A database with decisions before and behind the directive and the licence that the page names."""
-    shell = Shell(tmp_path_factory.mktemp("told") / "engine.db", {})
-    for line in shell("models", "list").err.splitlines():
-        label, _, secret = line.partition(": ")
-        shell.keys[label] = secret
+    shell = new_shell(tmp_path_factory.mktemp("told") / "engine.db")
     assert shell.asked().code == Code.OK
     assert shell.asked("greg", tenant="lab").code == Code.OK
     for id, text in ORDERS.items():
