@@ -134,8 +134,6 @@ class RemoteEngine:
         self._lock = Lock()
         self._background.renew()
         self._heard.renew()
-        if self._holds is not None:
-            self._holds.renew()
 
     def _begin(self) -> None:
         """Make what lives on the loop; in a forked process anew."""
@@ -257,6 +255,7 @@ def _is_this_machine(host: str) -> bool:
 
 
 def _renew() -> None:
+    RemoteHold.renew()
     for each in list(_OPEN):
         each.renew()
 

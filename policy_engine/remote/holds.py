@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from threading import Lock
 from types import TracebackType
-from typing import Final
+from typing import ClassVar, Final
 
 from policy_engine.client.heard import Heard, Mark
 from policy_engine.client.permission import Permission
@@ -35,7 +35,9 @@ ASKED_TOGETHER_COUNT: Final = 64
 class RemoteHold:
     """One allow in use; see `core.enforcing.Hold`."""
 
-    __slots__ = ("_calls", "_closed", "_ended", "_lock", "asking", "permission", "request", "void", "void_at")
+    __slots__ = ("_calls", "_closed", "_ended", "asking", "permission", "request", "void", "void_at")
+    _lock: ClassVar[Lock] = Lock()
+    """One for all: nothing lasts under it, and a forked process has to find the lock of every hold, watched or not."""
 
     def __init__(self, request: Request, permission: Permission) -> None:
         self.request = request
@@ -44,7 +46,6 @@ class RemoteHold:
         self.void = False
         """Whether something was heard that may end it, since its answer; `void_at` is when, on the budget's clock."""
         self.void_at = 0.0
-        self._lock = Lock()
         self._calls: list[Callable[[], None]] = []
         self._ended: Decision | None = None
         self._closed = False
@@ -80,9 +81,10 @@ class RemoteHold:
             with suppress(Exception):  # one who cannot be told keeps nobody else from being told
                 call()
 
-    def renew(self) -> None:
-        """Take a lock of its own in a forked process: a thread that is not here may have the other."""
-        self._lock = Lock()
+    @classmethod
+    def renew(cls) -> None:
+        """Take another lock in a forked process: a thread that is not here may have this one."""
+        cls._lock = Lock()
 
     def close(self) -> None:
         """Say that the allow is in use no longer."""
@@ -122,11 +124,6 @@ class Holds:
         """End every hold: the engine is closed."""
         for hold in tuple(self._held):
             hold.end(unanswered(UNREACHABLE, hold.request))
-
-    def renew(self) -> None:
-        """Let whoever looks at a hold in a forked process wait for nobody; it ends with its budget there."""
-        for hold in tuple(self._held):
-            hold.renew()
 
     async def _look(self) -> None:
         while self._held:

@@ -189,8 +189,11 @@ FORKED_BUSY = """
 import os, sys, threading, policy_engine
 engine = policy_engine.PolicyEngine.connect(sys.argv[1], key=sys.argv[2])
 asked = dict(subject="alice", model="fable-5", action="infer", tenant="acme", location="US")
-held = engine.hold(engine.decide(**asked))
 own = engine._asked
+allowed = engine.decide(**asked)
+later = threading.Event()
+own._background.soon(later.wait)  # until then nobody watches what is held
+held = engine.hold(allowed)
 busy, done = threading.Event(), threading.Event()
 def work():
     with own._lock, own._background._lock, own._heard._lock, held._lock:
@@ -203,6 +206,7 @@ if child == 0:
     held.close()
     engine.hold(engine.decide(**asked)).close()
     os._exit(0 if engine.decide(**asked) else 1)
+later.set()
 done.set()
 until = threading.Timer(10, os.kill, (child, 9))
 until.start()
