@@ -7,7 +7,7 @@ Rules of the room:
 - A key, and the end of a token, is looked at with every event and heartbeat; the stream of one that ended says so and
   ends.
 - Everything but reading the database happens on the event loop that serves.
-Left to others: what an event says (`services.revocations`), its bytes (`eventstream`), the route.
+Left to others: what an event says (`services.revocations`), what readers missed (`missed`), bytes (`eventstream`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from functools import partial
 from random import SystemRandom
 from typing import Final
 
+from policy_engine.api.missed import Missed
 from policy_engine.core.decision import Principal
 from policy_engine.errors import PolicyEngineError
 from policy_engine.limits import LIMITS, Limits
@@ -30,6 +31,8 @@ _SPREAD = SystemRandom()  # of its own: whoever embeds this and seeds the module
 
 MISSED: Final = "missed"
 ROLLED_BACK: Final = "rolled-back"
+LOOKS_COUNT: Final = 4
+"""How often what a reader missed is looked for, while the epoch goes on, before it is too much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +173,7 @@ class Feed:
         self._limits = limits
         self._poll = EpochPoll(source.epoch, limits) if poll is None else poll
         self._streams: set[Stream] = set()
-        self._kept: deque[Announcement] = deque(maxlen=limits.revocation_missed_epochs_count)
+        self._missed = Missed(source.since, limits.revocation_missed_epochs_count)
         self._epoch: int | None = None
         self._read_at = 0.0
         self._turn = asyncio.Lock()
@@ -199,13 +202,19 @@ class Feed:
 
         Raises `TooManyStreams`, and `StoreUnavailable` when the epoch cannot be read. Whoever opens a stream closes it.
         """
-        self._require_room(principal)
-        async with self._turn:
-            epoch = await self._advance(await asyncio.to_thread(self._source.epoch))
-            first = await self._first(epoch, last)
-            self._require_room(principal)  # others opened, or all were ended, while the database was read
-            stream = Stream(self, principal, first, self._limits, until)
-            self._streams.add(stream)
+        for look in range(LOOKS_COUNT + 1):
+            self._require_room(principal)
+            async with self._turn:
+                epoch = await self._advance(await asyncio.to_thread(self._source.epoch))
+                first = self._first(epoch, last)
+                if first is None and look == LOOKS_COUNT:
+                    first = [Void(epoch, MISSED)]
+                if first is not None:
+                    self._require_room(principal)  # others opened, or all were ended, while the database was read
+                    stream = Stream(self, principal, first, self._limits, until)
+                    self._streams.add(stream)
+                    break
+            await self._missed.look(last or 0)  # not within: whoever is open hears of news meanwhile
         if self._listening is None:
             self._listening = asyncio.get_running_loop().create_task(self._listen())
         return stream
@@ -243,6 +252,7 @@ class Feed:
                 except PolicyEngineError:
                     continue  # the heartbeats stop, which is how readers learn of it
         finally:
+            self._missed.clear()
             self._poll.close()
             self._listening = None
 
@@ -250,7 +260,8 @@ class Feed:
         """Tell every stream what happened up to an epoch that was read, and return how far that is."""
         read_at, before = _now(), self._epoch
         if before is None or not self._streams:
-            self._kept.clear()
+            if epoch != before:
+                self._missed.clear()
             self._epoch = epoch
         elif epoch < before:
             self._begin_anew(epoch, ROLLED_BACK)
@@ -259,33 +270,33 @@ class Feed:
             if news is None:
                 self._begin_anew(epoch, MISSED)
             for each in news or ():
-                self._kept.append(each)
+                self._missed.add(each)
                 self._epoch = each.epoch
                 self._tell(each)
         self._read_at = read_at  # only now: a heartbeat beside an epoch that could not be told would hide it
         return epoch if self._epoch is None else self._epoch
 
     def _begin_anew(self, epoch: int, reason: str) -> None:
-        self._kept.clear()
+        self._missed.clear()
         self._epoch = epoch
         self._tell(Void(epoch, reason))
 
     def _tell(self, event: Event) -> None:
         self._streams = {stream for stream in self._streams if stream.put(event)}
 
-    async def _first(self, epoch: int, last: int | None) -> list[Event]:
-        """Return what a reader who knows everything up to `last` must hear to know everything up to `epoch`."""
+    def _first(self, epoch: int, last: int | None) -> list[Event] | None:
+        """Return what a reader who knows everything up to `last` must hear to know everything up to `epoch`; `None`
+        where what it missed must be read first."""
         if last is None or last == epoch:
             return [Standing(epoch)]
         if last > epoch:
             return [Void(epoch, ROLLED_BACK)]
-        missed: Sequence[Announcement] | None = [each for each in self._kept if each.epoch > last]
-        if not missed or missed[0].epoch != last + 1:
-            read = await asyncio.to_thread(self._source.since, last)
-            missed = None if read is None else [each for each in read if each.epoch <= epoch]
-        if missed is None or len(missed) >= self._limits.revocation_queue_events_count:
+        if self._missed.is_lost(last, epoch):
             return [Void(epoch, MISSED)]
-        return [Standing(last), *missed]
+        missed = self._missed.after(last, epoch)
+        if missed is not None and len(missed) >= self._limits.revocation_queue_events_count:
+            return [Void(epoch, MISSED)]
+        return None if missed is None else [Standing(last), *missed]
 
 
 def _now() -> float:
