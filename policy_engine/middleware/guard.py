@@ -32,8 +32,7 @@ from policy_engine.core.dialects import (
     unavailable,
 )
 from policy_engine.core.enforcing import Enforcing
-from policy_engine.core.factparse import parse_location
-from policy_engine.core.questions import Question
+from policy_engine.core.questions import ANY, Question, request_of
 from policy_engine.errors import InputRefused, NotAuthenticated, PolicyEngineError
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.middleware.head import Head, loosely
@@ -238,8 +237,16 @@ def _check_kinds(guard: Any) -> None:
         raise InputRefused("must be a mapping of names, or a function", where="resolve")
     if not isinstance(guard.wording, Wording) or not isinstance(guard.dialect, Dialect | None):
         raise InputRefused("must be a Wording and a Dialect", where="wording and dialect")
-    if not callable(guard.location):
-        parse_location(guard.location)
+    location = None if callable(guard.location) else guard.location
+    for action in (guard.action,) if isinstance(guard.action, str) else guard.action.values():
+        request_of(  # what every request has in common, asked about nobody
+            subject=ANY,
+            model=ANY,
+            action=action,
+            tenant=guard.tenant,
+            location=location,
+            serving_region=guard.serving_region,
+        )
 
 
 def _sentence(error: InputRefused) -> str:

@@ -125,7 +125,8 @@ class ModelSource:
 
 def from_body(name: str = "model", *, refused: frozenset[str] = frozenset(), forms: bool = False) -> ModelSource:
     """Take the model from a top-level member of a JSON body, or with `forms` also from a field of a form, as audio is
-    sent; `refused` are members and fields that no body may have."""
+    sent; `refused` are members and fields that no body may have. Raises `InputRefused` for no name."""
+    _check_text(name, "the member of the model")
     return ModelSource(body=name, refused=refused, forms=forms)
 
 
@@ -136,22 +137,32 @@ def from_model_header(name: str) -> ModelSource:
 
 
 def from_query(name: str = "model") -> ModelSource:
-    """Take the model from a parameter of the query, as WebSocket clients send it."""
+    """Take the model from a parameter of the query, as WebSocket clients send it. Raises `InputRefused` for no name."""
+    _check_text(name, "the parameter of the model")
     return ModelSource(query=name)
 
 
 def from_path(pattern: str) -> ModelSource:
-    """Take the model from the path, which matches as a whole; `{model}` stands for one segment and `*` for any text.
+    """Take the model from the path, which matches as a whole; `{model}` stands for one segment and `*`, of which there
+    may be one, for any text.
 
     Raises `InputRefused` for a pattern that no path could match that names a model.
     """
     if pattern.count("{model}") != 1 or not pattern.startswith("/"):
         raise InputRefused("must be a path with {model} in one place", where="the path of the model")
+    if pattern.count("*") > 1:  # or a path could name two models, and be looked at as often as it has pairs of letters
+        raise InputRefused("must have one * at most", where="the path of the model")
     if not is_plain(pattern):
         raise InputRefused("must be written as it is decoded, and stay so", where="the path of the model")
     return ModelSource(path=PathPattern(_compiled(pattern), _compiled(loosely(pattern))))
 
 
 def constant(model: str) -> ModelSource:
-    """Say that every guarded request is for this model, whatever it says."""
+    """Say that every guarded request is for this model, whatever it says. Raises `InputRefused` for no model."""
+    _check_text(model, "the model")
     return ModelSource(constant=model)
+
+
+def _check_text(value: object, where: str) -> None:
+    if not isinstance(value, str) or not 0 < len(value) <= LIMITS.id_characters:
+        raise InputRefused(f"must be a text of 1 to {LIMITS.id_characters} characters", where=where)

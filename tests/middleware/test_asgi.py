@@ -117,9 +117,15 @@ def test_the_model_may_be_named_in_the_path_the_query_or_nowhere(engine: Any) ->
     assert ask(guarded(asked, App(), model=from_query()), query=b"model=opus-4-8&model=fable-5").status == 400
     assert ask(guarded(asked, App(), model=constant("open-1")), b"whatever").status == 200
     assert [request.model for request in asked.asked] == ["fable-5", "opus-4-8", "open-1"]
-    for build in (lambda: from_body() & from_body("id"), lambda: from_path("/no-model"), lambda: from_path("{model}")):
-        with pytest.raises(InputRefused):
-            build()
+    with pytest.raises(InputRefused, match="two sources"):
+        from_body() & from_body("id")
+    for path in ("/no-model", "{model}", "/*/{model}/*", "/{model}/{model}"):
+        with pytest.raises(InputRefused, match="the path of the model"):
+            from_path(path)
+    for source in (constant, from_query, from_body):
+        for name in ("", None, 7, "m" * 1_000):
+            with pytest.raises(InputRefused, match="must be a text"):
+                source(name)  # type: ignore[arg-type]  # no names
 
 
 @pytest.mark.parametrize(
@@ -273,6 +279,11 @@ def test_settings_that_guard_nothing_are_refused(engine: Any) -> None:
         {"action": None},
         {"resolve": [("a", "b")]},
         {"location": {"zip": 1}},
+        {"tenant": 5},
+        {"tenant": ""},
+        {"serving_region": ("eu-west-1",)},
+        {"action": ""},
+        {"action": {"/v1/embeddings": 7, "*": "infer"}},
         {"dialect": "gemini"},
         {"wording": {}},
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from typing import Any
 
@@ -305,15 +306,21 @@ def test_two_hundred_streams_are_cut_on_one_switch(running: Any) -> None:
 def test_a_fallback_is_held_as_well(running: Any, withdrawn: str) -> None:
     """An answer that asked for a fallback ends when the allow of either model does, and both holds are let go."""
     engine, keys = running
+    asked = threading.Event()
 
     async def fall_back(scope: Any, receive: Any, send: Any) -> None:
         assert (await scope["policy_engine"].ask("opus-4-8")).allowed
         assert not (await scope["policy_engine"].ask("mythos-5")).allowed
         assert engine.uses.count == 2
+        asked.set()
         await hang(scope, receive, send)
 
+    def withdraw() -> None:
+        assert asked.wait(10)
+        engage(engine, keys["operator"], withdrawn)
+
     async def main() -> Answered:
-        async with later(0.1, lambda: engage(engine, keys["operator"], withdrawn)):
+        async with later(0.0, withdraw):
             return await exchange(guarded(engine, App(fall_back)))
 
     answered = asyncio.run(main())

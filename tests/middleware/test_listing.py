@@ -15,6 +15,7 @@ from policy_engine.core.wording import Wording
 from policy_engine.limits import LIMITS
 from policy_engine.middleware.listing import Listed, NotUnderstood, models_of, shown_to
 from policy_engine.middleware.models import from_body, from_query
+from policy_engine.middleware.subjects import Subject
 from policy_engine.middleware.wsgi import PolicyEngineWSGI
 from tests.laws.sample import decisions
 from tests.middleware.doors import App, Local, ask, by_proxy, guarded, headers, say
@@ -251,7 +252,8 @@ def listed_by(engine: Any, document: Any, method: str = "GET", **settings: Any) 
         start_response("200 OK", [("Content-Type", "application/json")])
         return [body]
 
-    wsgi = PolicyEngineWSGI(other, engine=engine, subject=by_proxy(), serving_region="US", **settings)
+    settings = {"subject": by_proxy(), **settings}
+    wsgi = PolicyEngineWSGI(other, engine=engine, serving_region="US", **settings)
     return (
         ask(guarded(engine, App(app), **settings), b"", path="/v1/models", method=method),
         call(wsgi, b"", path="/v1/models", method=method),
@@ -270,11 +272,23 @@ def test_the_models_of_a_listing_are_asked_about_together(engine: Any) -> None:
     assert len(asked.batches) == 2
 
 
+class Nameless:
+    """Names a caller whose tenant has a name that nobody can ask about."""
+
+    def identify(self, head: Any) -> Subject:
+        """Return it."""
+        return Subject("alice", tenant="x" * 257)
+
+    async def identify_async(self, head: Any) -> Subject:
+        """Return it."""
+        return self.identify(head)
+
+
 def test_a_name_that_could_not_be_asked_for_is_hidden(engine: Any) -> None:
     """It is refused when it is called, and hides no other; what is wrong of the caller itself is said."""
     odd = {"data": [{"id": "x" * 257}, {"id": ""}, {"id": "a\nb"}, {"id": "open-1"}]}
     assert [found.json() for found in listed_by(Counting(engine), odd)] == [{"data": [{"id": "open-1"}]}] * 2
-    assert [found.status for found in listed_by(Counting(engine), odd, action="x" * 257)] == [400] * 2
+    assert [found.status for found in listed_by(Counting(engine), odd, subject=Nameless())] == [400] * 2
 
 
 def test_a_listing_that_nobody_could_decide_on_is_an_outage(engine: Any) -> None:
