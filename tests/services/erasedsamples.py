@@ -28,7 +28,7 @@ from policy_engine.store.interfaces import Change, StoredEntry, Write
 from policy_engine.store.scrubbing import scrub
 from tests.services.evidencesamples import PEP, evaluation
 from tests.services.governed import RELEASE, known_words, person
-from tests.store.samples import VAULT, AnyStore, Database, SqliteDatabase
+from tests.store.samples import PATIENT, VAULT, AnyStore, Database, SqliteDatabase
 
 START = parse_instant("2026-06-12T12:00:00Z")
 RETENTION_DAYS = 3_653
@@ -61,7 +61,7 @@ class Office:
 
     def __post_init__(self) -> None:
         self.store: AnyStore = self.database.open(self.clock)
-        self.recorder = Recorder(self.store, VAULT)
+        self.recorder = Recorder(self.store, VAULT, PATIENT)
         self.approvals = Approvals(self.store)
         self.keys = Keys(self.store, self.approvals)
         self.facts = Facts(self.store, self.recorder, known_words)

@@ -23,7 +23,7 @@ from policy_engine.store.interfaces import Change, Write
 from policy_engine.store.pgtree import PostgresSequencing
 from tests.rules.sample import release
 from tests.services.evidencesamples import AUDITOR, PEP, evaluation, key_document
-from tests.store.samples import VAULT, Clock, Database
+from tests.store.samples import PATIENT, VAULT, Clock, Database
 
 COUNTRIES = ("IR", "CN", "GB", "AE", "KH", "US")
 SUBJECTS = ("user-1", "user-2", "user-3", "user-4")
@@ -59,7 +59,7 @@ class Scene:
         self.random = random.Random(seed)
         self.said = [self._say() for _ in range(40)]
         self.stores = [database.open(self.clock) for _ in range(1 if database.one_log else 2)]
-        self.recorders = [Recorder(store, VAULT) for store in self.stores]
+        self.recorders = [Recorder(store, VAULT, PATIENT) for store in self.stores]
         self.evidence = Evidence(self.stores[0], self.recorders[0], VAULT, load=lambda hash: release())
         if database.one_log:
             tree: Any = self.stores[0]

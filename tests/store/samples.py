@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from policy_engine.store.sqlite import SqliteStore
 from tests import postgresql
 
 VAULT = FileVault(b"m" * 32, b"i" * 32, b"t" * 32)
+PATIENT = replace(LIMITS, answer_seconds=30.0)
+"""For whoever makes a log to look at: a slow machine is no failure of what is tried then."""
 NOON = 1_780_315_200_000_000
 """2026-06-01T12:00:00Z, where set clocks begin."""
 
