@@ -47,28 +47,22 @@ _ALMIGHTY: LiteralString = (
     " OR (r.rolcreaterole AND current_setting('server_version_num')::int < 160000))"
     " FROM pg_roles r WHERE pg_has_role(r.oid, 'MEMBER')"
 )
-_WRITABLE: LiteralString = (
-    "SELECT min(c.relname::text) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN pg_roles r"
-    " WHERE n.nspname = %s AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND pg_has_role(r.oid, 'MEMBER')"
-    " AND (has_table_privilege(r.oid, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')"
-    " OR has_any_column_privilege(r.oid, c.oid, 'INSERT, UPDATE, REFERENCES'))"
-)
-_MAKING: LiteralString = (
-    "SELECT bool_or(has_schema_privilege(r.oid, %s, 'CREATE')) FROM pg_roles r WHERE pg_has_role(r.oid, 'MEMBER')"
-)
-_FUNCTIONS: LiteralString = " FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
-_ITSELF: LiteralString = (
-    "SELECT bool_or(has_function_privilege(p.oid, 'EXECUTE'))" + _FUNCTIONS + " WHERE n.nspname = %s AND p.proname = %s"
-)
-_BECOME: LiteralString = (
-    "SELECT bool_or(has_function_privilege(r.oid, p.oid, 'EXECUTE'))"
-    + _FUNCTIONS
-    + " CROSS JOIN pg_roles r WHERE n.nspname = %s AND p.proname = %s AND pg_has_role(r.oid, 'MEMBER')"
-)
-_BESIDE: LiteralString = (
-    "SELECT min(p.proname::text)" + _FUNCTIONS + " CROSS JOIN pg_roles r WHERE n.nspname = %s"
-    " AND pg_has_role(r.oid, 'MEMBER') AND has_function_privilege(r.oid, p.oid, 'EXECUTE')"
-    " AND NOT has_function_privilege(%s, p.oid, 'EXECUTE')"
+_FORBIDDEN: LiteralString = (
+    # Each is read once: a new session reads slowly of what a database holds, and everybody waits for it.
+    "WITH roles AS MATERIALIZED (SELECT oid FROM pg_roles WHERE pg_has_role(oid, 'MEMBER')),"
+    " relations AS MATERIALIZED (SELECT oid, relname FROM pg_class"
+    " WHERE relnamespace = to_regnamespace(%(schema)s) AND relkind IN ('r', 'p', 'v', 'm', 'f')),"
+    " functions AS MATERIALIZED (SELECT oid, proname FROM pg_proc WHERE pronamespace = to_regnamespace(%(schema)s)),"
+    " callable AS MATERIALIZED (SELECT f.oid, f.proname FROM functions f CROSS JOIN roles r"
+    " WHERE has_function_privilege(r.oid, f.oid, 'EXECUTE'))"
+    " SELECT has_schema_privilege(%(schema)s, 'USAGE'),"
+    " (SELECT min(c.relname::text) FROM relations c CROSS JOIN roles r"
+    " WHERE has_table_privilege(r.oid, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')"
+    " OR has_any_column_privilege(r.oid, c.oid, 'INSERT, UPDATE, REFERENCES')),"
+    " (SELECT bool_or(has_schema_privilege(r.oid, %(schema)s, 'CREATE')) FROM roles r),"
+    " (SELECT bool_or(has_function_privilege(oid, 'EXECUTE')) FROM functions WHERE proname = %(own)s),"
+    " (SELECT coalesce(array_agg(DISTINCT proname::text), '{}') FROM callable),"
+    " (SELECT min(proname::text) FROM callable WHERE NOT has_function_privilege(%(role)s::name, oid, 'EXECUTE'))"
 )
 
 
@@ -127,58 +121,56 @@ def check_role(connection: Connection, role: str) -> None:
             f"the login is a member of policy_engine_owner, who may edit the log; grant it {role} instead",
             where=setting,
         )
-    lacking = StartRefused(f"the login lacks the role it is for; GRANT {role} TO it", where=setting)
-    if not _one(connection, "SELECT has_schema_privilege(%s, 'USAGE')", (SCHEMA_NAME,)):
-        raise lacking
-    writable = _one(connection, _WRITABLE, (SCHEMA_NAME,))
+    names = {"schema": SCHEMA_NAME, "own": own, "role": role}
+    row = connection.execute(_FORBIDDEN, names).fetchone()
+    enters, writable, makes, may_own, callable_, beside = row or (False, None, None, False, (), None)
+    if not enters:
+        raise _lacking(role, setting)
     if writable:
         raise StartRefused(
             f"the login may write to the table {writable} past the functions; revoke everything but SELECT from it",
             where=setting,
         )
-    if _one(connection, _MAKING, (SCHEMA_NAME,)):
+    if makes:
         raise StartRefused(
             f"the login may make objects in the schema {SCHEMA_NAME}; revoke CREATE on it", where=setting
         )
-    if not _one(connection, _ITSELF, (SCHEMA_NAME, own)):
-        raise lacking
-    _check_functions(connection, role, setting)
-
-
-def _check_functions(connection: Connection, role: str, setting: str) -> None:
-    """Raise `StartRefused` when the login may call what its role may not."""
-    may_append, may_change = _may(connection, "append"), _may(connection, "change")
-    may_integrate = _may(connection, "integrate")
-    if may_integrate and (role != SEQUENCER or may_append or may_change):
-        raise StartRefused(
-            "the login may integrate the tree and write to the log; keep policy_engine_sequencer for the login in "
-            "POLICY_ENGINE_SEQUENCER_DATABASE, and grant that one nothing else",
-            where=setting,
-        )
-    if role == WRITER and may_change:
-        raise StartRefused(
-            "the login may also change orders, facts and keys; keep policy_engine_operator for the login in "
-            "POLICY_ENGINE_OPERATOR_DATABASE",
-            where=setting,
-        )
-    if role == OPERATOR and may_append:
-        raise StartRefused(
-            "the login may also append decisions; keep policy_engine_writer for the login in POLICY_ENGINE_DATABASE",
-            where=setting,
-        )
-    beside = _one(connection, _BESIDE, (SCHEMA_NAME, role))
+    if not may_own:
+        raise _lacking(role, setting)
+    _check_functions(frozenset(callable_), role, setting)
     if beside:
         raise StartRefused(
             f"the login may call {SCHEMA_NAME}.{beside}, which {role} may not; revoke EXECUTE on it", where=setting
         )
 
 
-def _may(connection: Connection, function: str) -> bool:
-    return bool(_one(connection, _BECOME, (SCHEMA_NAME, function)))
+def _check_functions(may: frozenset[str], role: str, setting: str) -> None:
+    """Raise `StartRefused` when the login may call what only another role is for."""
+    if "integrate" in may and (role != SEQUENCER or "append" in may or "change" in may):
+        raise StartRefused(
+            "the login may integrate the tree and write to the log; keep policy_engine_sequencer for the login in "
+            "POLICY_ENGINE_SEQUENCER_DATABASE, and grant that one nothing else",
+            where=setting,
+        )
+    if role == WRITER and "change" in may:
+        raise StartRefused(
+            "the login may also change orders, facts and keys; keep policy_engine_operator for the login in "
+            "POLICY_ENGINE_OPERATOR_DATABASE",
+            where=setting,
+        )
+    if role == OPERATOR and "append" in may:
+        raise StartRefused(
+            "the login may also append decisions; keep policy_engine_writer for the login in POLICY_ENGINE_DATABASE",
+            where=setting,
+        )
 
 
-def _one(connection: Connection, query: LiteralString, parameters: tuple[Any, ...] = ()) -> Any:
-    row = connection.execute(query, parameters or None).fetchone()
+def _lacking(role: str, setting: str) -> StartRefused:
+    return StartRefused(f"the login lacks the role it is for; GRANT {role} TO it", where=setting)
+
+
+def _one(connection: Connection, query: LiteralString) -> Any:
+    row = connection.execute(query).fetchone()
     return None if row is None else row[0]
 
 
