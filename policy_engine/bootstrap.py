@@ -60,8 +60,8 @@ from policy_engine.services.witness import OwnLog, Witnesses
 from policy_engine.services.witnessclient import WitnessAddress, read_witnesses
 from policy_engine.settings import Settings
 from policy_engine.startchecks import check_fillable, check_served, check_world
+from policy_engine.store import migrate
 from policy_engine.store.interfaces import Store
-from policy_engine.store.migrate import prepare
 from policy_engine.stores import open_replicas, open_sequencer, open_store, replica_label, scrub_of
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def _opened(
     cells = read_cells(settings.cells) if asked and settings.cells is not None else ()
     if genesis is None and not settings.on_postgres and not settings.database_path.exists():
         releases.load(read_folder(settings.policies))  # a folder that cannot be served leaves no new database behind
-    empty = prepare(settings.database if settings.on_postgres else settings.database_path)
+    empty = migrate.prepare(settings.database if settings.on_postgres else settings.database_path)
     if empty and settings.on_postgres:
         check_fillable(settings)
     now = clock() if clock is not None else 0
@@ -254,7 +254,7 @@ class Template:
     def create(cls, place: Path) -> Template:
         """Write the database, once for as many engines as will be filled from it."""
         check_distribution()
-        prepare(place)
+        migrate.copy_template(place)
         return cls(place, new_vault())
 
     def open_copy(
