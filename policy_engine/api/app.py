@@ -147,11 +147,15 @@ class Loaded:
 
 
 def _load_management(engine: Engine, metrics: Metrics, feed: Feed) -> FastAPI:
+    from fastapi.routing import iter_route_contexts
+
     from policy_engine.api.management import management_app
 
     app = management_app(engine, metrics)
     app.state.feed = feed
-    app.openapi()  # builds each route, which would otherwise wait for a first request and hold the loop up
+    app.openapi()
+    for _ in iter_route_contexts(app.routes):  # builds each route, which would otherwise hold up a first request's loop
+        pass
     return app
 
 

@@ -34,6 +34,10 @@ from policy_engine.errors import ApprovalNeeded, PolicyEngineError
 if TYPE_CHECKING:
     from policy_engine.bootstrap import Engine
 
+_DOCUMENTS: Final[dict[tuple[bool, str], dict[str, Any]]] = {}
+"""The description of the routes, which takes longer to make than all the rest: one for all who may do the same under
+the same address."""
+
 DESCRIPTION: Final = "Decides who may use which restricted AI model, records each decision, and withdraws models."
 
 
@@ -58,12 +62,12 @@ def management_app(engine: Engine, metrics: Metrics) -> FastAPI:
     app.add_exception_handler(HTTPException, _framework_error)
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(Exception, _fault)
-    described: dict[str, Any] = {}
+    own = engine.settings.may_change, engine.settings.public_url
 
     def openapi() -> dict[str, Any]:
-        if not described:
-            described.update(describe(app))
-        return described
+        if own not in _DOCUMENTS:
+            _DOCUMENTS[own] = describe(app)
+        return _DOCUMENTS[own]
 
     app.openapi = openapi  # type: ignore[method-assign]  # the documented way to replace it
     return app

@@ -117,7 +117,8 @@ def serving(folder: Path, policies: Path = POLICIES, *, replica: bool = False, *
         running.door.management  # noqa: B018  it loads under warning filters of its own, which are the process's
         port = running.servers[0].sockets[0].getsockname()[1]
         keys = {NAMES.get(key.label, key.label): key.secret for key in engine.sample_keys}
-        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        in_clear: Any = {"base_url": f"http://127.0.0.1:{port}", "verify": False}  # to load authorities takes longest
+        with httpx2.Client(**in_clear, timeout=30) as client:
             yield Served(engine, port, client, keys, running)
     finally:
         running.should_exit = True
