@@ -23,10 +23,13 @@ from policy_engine.api.server import server
 from policy_engine.bootstrap import open_engine
 from policy_engine.core.decision import PrincipalKind
 from policy_engine.services.keys import KeyRequest
+from policy_engine.services.releases import ReleaseLoader
 from policy_engine.settings import Settings
 
 POLICIES = Path(__file__).resolve().parents[2] / "policies"
 NAMES = {"enforcement point": "gateway"}
+_RELEASES = ReleaseLoader()
+"""Of the few folders that are served over and over."""
 
 
 def request(subject: str, tenant: str, location: Any, model: str, action: str = "infer") -> dict[str, Any]:
@@ -105,7 +108,8 @@ def serving(folder: Path, policies: Path = POLICIES, *, replica: bool = False, *
     """
     logs.configure(level="info", stream=io.StringIO())  # the suite keeps each line at its source
     database = f"sqlite:///{folder / 'engine.db'}"
-    engine = open_engine(Settings(database=database, policies=policies, port=0, **settings), serving=replica)
+    chosen = Settings(database=database, policies=policies, port=0, **settings)
+    engine = open_engine(chosen, serving=replica, releases=_RELEASES)
     running = server(engine, host="127.0.0.1", port=0)
     thread = threading.Thread(target=running.run, name="server")
     thread.start()
