@@ -156,14 +156,17 @@ class Use(NamedTuple):
     """How the matcher uses one of a request's ids, whichever tokens hold it.
 
     `columns` are those that it holds the id against and those named like its tokens, `roles` the definitions that it
-    asks about the id, `words` the texts that it compares it with. `bound`: no row allows an id that neither these
-    columns nor a line of these roles name, unless one of the columns says `*`.
+    asks about the id, `domains` those that it asks in the id as a domain, `words` the texts that it compares it with.
+    `bound`: no row allows an id that neither these columns nor a line of these roles name, unless one of the columns
+    says `*`. `read`: it reads the id, however it does.
     """
 
     columns: frozenset[str] = frozenset()
     roles: frozenset[str] = frozenset()
+    domains: frozenset[str] = frozenset()
     words: frozenset[str] = frozenset()
     bound: bool = False
+    read: bool = False
 
 
 class FlatTuple(NamedTuple):

@@ -25,7 +25,7 @@ from policy_engine.core.release import Token
 from policy_engine.errors import InputRefused, LoadRefused
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.rules import models
-from policy_engine.rules.binding import uses_of
+from policy_engine.rules.binding import Uses
 from policy_engine.rules.enforcer import CompiledEnforcer
 from policy_engine.rules.entities import ENTITIES_FILE, read_entities
 from policy_engine.rules.facets import PATH as FACETS_FILE
@@ -100,7 +100,7 @@ def load_plain(
         models=None if catalogue is None else models.read_models(catalogue, limits),
         entities={} if entities is None else read_entities(entities, limits),
         named=_named(tokens, policy.rows, change, previous),
-        uses=uses_of(model, tokens),
+        uses=Uses(model, tokens, policy.rows),
         files=dict(files),
         engine_reasons=reasons,
         advise=lambda: warnings_of(model, policy.rows),

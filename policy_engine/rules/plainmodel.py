@@ -77,6 +77,10 @@ class PlainModel:
         """Return a fresh Casbin model without rows."""
         return read_model(self.text, MODEL_FILE)
 
+    def expression(self, text: str) -> ast.expr:
+        """Return a text that the matcher evaluates, already checked, as an expression."""
+        return _parsed(escape_assertion(text), MODEL_FILE, "the rule that `eval()` reads")
+
     def check_expression(self, text: str, where: str) -> None:
         """Raise `LoadRefused` for a text of a policy row that the matcher evaluates and that is no expression."""
         names = _names(self.tokens, self.columns)

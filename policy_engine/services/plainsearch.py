@@ -113,7 +113,7 @@ def _leaves(release: PlainRelease, roles: str, path: str) -> set[str]:
     """
     use = _use(release, path)
     groups = list(_lines(release, use.roles or {roles}))
-    found = _column(release, path) | use.words | {row[1] for row in groups}
+    found = _column(release, path) | use.words | _domains(release, use) | {row[1] for row in groups}
     return found - {row[2] for row in groups} - {_ANY}
 
 
@@ -185,8 +185,7 @@ def _resources(release: PlainRelease) -> list[Entity]:
 
 
 def _reads_tenant(release: PlainRelease) -> bool:
-    use = _use(release, _TENANT)
-    return bool(use.columns or use.words) or any(token.source == _TENANT for token in release.tokens)
+    return _use(release, _TENANT).read or any(token.source == _TENANT for token in release.tokens)
 
 
 def _all_named(release: PlainRelease, path: str) -> bool:
@@ -198,7 +197,12 @@ def _names(release: PlainRelease, path: str) -> set[str]:
     """Return the ids that the matcher and the rows name: in their columns and in lines of their roles."""
     use = _use(release, path)
     roles = {name for row in _lines(release, use.roles) for name in row[1:3]} if use.roles else set()
-    return (_column(release, path) | use.words | roles) - {_ANY}
+    return (_column(release, path) | use.words | _domains(release, use) | roles) - {_ANY}
+
+
+def _domains(release: PlainRelease, use: Use) -> set[str]:
+    """Return the domains of the roles that the matcher asks in an id as a domain."""
+    return {row[3] for row in _lines(release, use.domains) if len(row) > 3} if use.domains else set()
 
 
 def _lines(release: PlainRelease, kinds: Collection[str]) -> Iterator[Row]:

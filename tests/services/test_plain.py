@@ -398,6 +398,20 @@ def test_a_search_finds_what_it_could_ask_or_is_not_complete(
     assert whole is any((hit.tenant, hit.model, hit.action) == ("acme", "doc", "read") for hit in found.hits)
 
 
+@pytest.mark.parametrize(
+    "reading", ['r.ctx["tenant"] == p.dom', "keyMatch(p.dom, r.ctx.tenant)", "r.ctx.tenant in (p.dom, p.dom)"]
+)
+def test_a_search_tries_the_tenants_however_the_matcher_reads_one(opened: Opened, reading: str) -> None:
+    """By a key of the context, or in any place of a function: the tenant of a row is tried, or said to be left out."""
+    model = IN_DOMAINS.replace("r = sub, dom", "r = sub, ctx") + EQUAL.replace("r.dom == p.dom", reading) + "\n"
+    facets = '[tokens]\nctx = { from = "context", kind = "object" }\n'
+    entities = '{"type": "person", "id": "alice"}\n'
+    engine = opened(folder("p, alice, acme, doc, read\n", model, entities_jsonl=entities, facets_toml=facets))
+    found = engine.search.what_can(GATEWAY, Query(subject="alice"))
+    assert [(hit.tenant, hit.model) for hit in found.hits] == [("acme", "doc")]
+    assert found.complete is ("==" in reading)
+
+
 def test_a_search_asks_about_the_models_of_a_catalogue(opened: Opened) -> None:
     """With models.toml its entries are the resources, also those that no row names."""
     rows = "p, alice, *, read, allow\np, alice, gone, read, allow\n"

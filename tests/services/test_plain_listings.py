@@ -177,6 +177,48 @@ def test_what_a_matcher_allows_beyond_a_column_is_listed_or_said_to_be_left_out(
     assert there in found.found or not found.complete
 
 
+READ = """[request_definition]
+r = sub, obj, act
+[policy_definition]
+p = owner, deputy, rule
+[role_definition]
+g = _, _, _
+[policy_effect]
+e = some(where (p.eft == allow))
+[matchers]
+m = """
+OBJECTS = """[tokens]
+sub = { from = "subject", kind = "object" }
+obj = { from = "resource", kind = "object" }
+"""
+
+
+@pytest.mark.parametrize(
+    ("matcher", "rows", "sought", "there", "whole"),
+    [
+        ('r.sub["id"] == p.owner', "p, zoe, -, True\n", Sought.SUBJECT, "zoe", True),
+        ("r.sub.id in (p.owner, p.deputy)", "p, bob, zoe, True\n", Sought.SUBJECT, "zoe", False),
+        ("keyMatch(p.owner, r.sub.id)", "p, zoe, -, True\n", Sought.SUBJECT, "zoe", False),
+        ("r.sub.id.startswith(p.owner)", "p, zo, -, True\n", Sought.SUBJECT, "zoe", False),
+        ("eval(p.rule)", "p, -, -, r.sub.id == 'zoe'\n", Sought.SUBJECT, "zoe", False),
+        ("eval(p.rule)", 'p, zoe, -, r.sub["id"] == p.owner\n', Sought.SUBJECT, "zoe", False),
+        ("eval(p.rule)", 'p, -, -, "team" in r.sub || True\n', Sought.SUBJECT, "alice", True),
+        ("g(r.sub.id, p.owner, r.obj.id)", "p, crew, -, True\ng, bob, crew, memo\n", Sought.RESOURCE, "memo", False),
+        ("eval(p.rule) && r.sub.id == p.owner", "p, bob, -, r.act == 'fly'\n", Sought.ACTION, "fly", False),
+    ],
+)
+def test_however_a_matcher_reads_an_id_what_rows_name_is_listed_or_said_to_be_left_out(
+    opened: Opened, matcher: str, rows: str, sought: Sought, there: str, whole: bool
+) -> None:
+    """By a key of an object, in a tuple, in another place of a function, in a text of a row, as a domain of roles."""
+    engine = opened(folder(rows, f"{READ}{matcher}\n", entities_jsonl=ENTITIES, facets_toml=OBJECTS))
+    request = replace(ask("bob"), raw={"subject": {"type": "user", "id": "bob"}})
+    assert is_allowed(engine, sought, request, there)
+    found = page(engine, sought, request)
+    assert found.complete is whole
+    assert there in found.found or not found.complete
+
+
 ELSEWHERE = """[request_definition]
 r = sub, who, obj, act
 [policy_definition]
