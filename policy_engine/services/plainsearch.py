@@ -43,7 +43,7 @@ def plain_candidates(release: PlainRelease, query: Query) -> Iterator[Request]:
         raise InputRefused("the policy names no action in a column of its own; name one", where="--action")
     tenants = [query.tenant] if query.tenant is not None else _tenants(release)
     subjects = _entities(release, query.subject, SUBJECT_TYPE, _subjects(release))
-    resources = _resources(release) if query.model is None else _entities(release, query.model, RESOURCE_TYPE, ())
+    resources = _resources(release) if query.model is None else _meant(release, query.model)
     for (kind, subject), tenant, (type_, id), action in product(subjects, tenants, resources, actions):
         yield Request(
             subject, action, id, tenant, query.location, query.serving_region, subject_type=kind, resource_type=type_
@@ -182,6 +182,13 @@ def _resources(release: PlainRelease) -> list[Entity]:
     described = {id for _, id in release.entities}
     named = sorted(_names(release, _RESOURCE) - described)
     return [*sorted(release.entities), *((RESOURCE_TYPE, id) for id in named)]
+
+
+def _meant(release: PlainRelease, name: str) -> list[Entity]:
+    """Return the resources that a name means, under that name: an alias has the types of its entry."""
+    found = release.find(name)
+    id = name if found is None else found[0]
+    return [(kind, name) for kind, _ in _entities(release, id, RESOURCE_TYPE, ())]
 
 
 def _reads_tenant(release: PlainRelease) -> bool:

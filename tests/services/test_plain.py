@@ -423,6 +423,20 @@ def test_a_search_asks_about_the_models_of_a_catalogue(opened: Opened) -> None:
     assert ([hit.model for hit in found.hits], found.complete) == (["doc", "memo"], True)
 
 
+def test_a_search_asks_about_an_alias_as_about_its_entry(opened: Opened) -> None:
+    """Whoever may use an entity of the catalogue is found under its alias too: an alias has the type of its entry."""
+    model = MODEL.replace("r.obj == p.obj", "r.obj.id == p.obj && r.obj.owner == 'alice'")
+    facets = '[tokens]\nobj = { from = "resource", kind = "object" }\n'
+    owned = '{"type": "user", "id": "alice"}\n{"type": "document", "id": "doc", "properties": {"owner": "alice"}}\n'
+    catalogue = '[[model]]\nid = "doc"\naliases = ["the-doc"]\n'
+    engine = opened(folder(model=model, facets_toml=facets, entities_jsonl=owned, models_toml=catalogue))
+    for name in ("doc", "the-doc"):
+        found = engine.search.who_can(LOCAL, Query(model=name))
+        assert [(hit.subject, hit.resource_type, hit.model) for hit in found.hits] == [("alice", "document", name)]
+        request = Request("alice", "read", name, subject_type="user", resource_type="document")
+        assert asked(engine, request, LOCAL).allowed
+
+
 def test_a_search_is_one_entry_without_words_of_the_caller(opened: Opened) -> None:
     """A search writes one entry; what only the caller named is not in its public part."""
     engine = opened(folder())
