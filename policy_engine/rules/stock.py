@@ -18,7 +18,7 @@ from casbin.util.log import DEFAULT_LOGGING
 
 from policy_engine.errors import LoadRefused, StartRefused
 from policy_engine.rules.functions import add_functions
-from policy_engine.rules.stumbles import definition_among, refuse_missing
+from policy_engine.rules.stumbles import definition_among, refuse_missing, refuse_unread
 
 LEGACY_DISTRIBUTION: Final = "casbin"
 _RETURN_ALONE: Final = re.compile(r"\r(?!\n)")
@@ -70,6 +70,7 @@ def read_model(text: str, where: str) -> Any:
         message = f"Casbin cannot read this model ({type(error).__name__}); compare it with the sample's model.conf"
         raise LoadRefused(message, where=where) from None
     refuse_missing(model, where, lambda title, key: definition_among(text.split("\n"), where, title, key))
+    refuse_unread(model, text, where)
     return model
 
 

@@ -93,6 +93,34 @@ def refuse_missing(model: Any, where: str, place: Callable[[str, str], str]) -> 
         raise LoadRefused(f"the section [{title}] is missing; add it with a line `{section} = ...`", where=where)
 
 
+def refuse_unread(model: Any, text: str, where: str) -> None:
+    """Raise `LoadRefused` for a line of a model that Casbin drops without a word, and the rule with it.
+
+    It joins a definition's lines before it takes all behind `#` for a comment, and reads numbered definitions only as
+    far as none is left out.
+    """
+    title, goes_on, behind = "", False, False
+    letters = {name: letter for letter, name in {**NEEDED_SECTIONS, "g": "role_definition"}.items()}
+    for number, raw in enumerate(text.split("\n"), 1):
+        line = raw.strip()
+        if not line or line[0] in "#;":
+            goes_on = False
+        elif line[0] == "[" and line[-1] == "]":
+            title, goes_on = line[1:-1], False
+        else:
+            if goes_on and behind:
+                message = "Casbin takes this line for a part of the comment that begins with `#` in a line before it; "
+                raise LoadRefused(f"{message}write comments above the definition", where=f"{where}:{number}")
+            key, letter = line.partition("=")[0].strip(), letters.get(title, "")
+            if not goes_on and re.fullmatch(rf"{letter}[0-9]+", key) and letter and key not in (model[letter] or {}):
+                message = (
+                    f"Casbin does not read `{key}`: numbers go on from `{letter}`, `{letter}2`, each with a value; "
+                )
+                raise LoadRefused(f"{message}correct or remove the line", where=f"{where}:{number}")
+            behind = "#" in line or (goes_on and behind)
+            goes_on = line[-1] == "\\"
+
+
 def row_unread(error: UnicodeDecodeError | IndexError, where: str) -> LoadRefused:
     """Return the refusal for a line of a policy file that Casbin cannot split into cells."""
     if isinstance(error, UnicodeDecodeError):
