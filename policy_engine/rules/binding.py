@@ -12,6 +12,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
+from unicodedata import normalize
 
 from policy_engine.core.plain import PolicyRows, Use
 from policy_engine.core.release import Token
@@ -56,7 +57,7 @@ class Uses(Mapping[str, Use]):
         read = re.compile("|".join(rf"\br[._]{name}\b{others[name]}" for name in names))
         places = [self._rows.columns.index(name) + 1 for name in self._model.evaluated]
         for text in {row[place] for row in self._rows.lines for place in places} if places else ():
-            if read.search(text):
+            if read.search(normalize("NFKC", text)):  # as Python reads names
                 yield self._model.expression(text)
 
 

@@ -201,6 +201,7 @@ obj = { from = "resource", kind = "object" }
         ("keyMatch(p.owner, r.sub.id)", "p, zoe, -, True\n", Sought.SUBJECT, "zoe", False),
         ("r.sub.id.startswith(p.owner)", "p, zo, -, True\n", Sought.SUBJECT, "zoe", False),
         ("eval(p.rule)", "p, -, -, r.sub.id == 'zoe'\n", Sought.SUBJECT, "zoe", False),
+        ("eval(p.rule)", "p, -, -, r.\uff53ub.id == 'zoe'\n", Sought.SUBJECT, "zoe", False),
         ("eval(p.rule)", 'p, zoe, -, r.sub["id"] == p.owner\n', Sought.SUBJECT, "zoe", False),
         ("eval(p.rule)", 'p, -, -, "team" in r.sub || True\n', Sought.SUBJECT, "alice", True),
         ("g(r.sub.id, p.owner, r.obj.id)", "p, crew, -, True\ng, bob, crew, memo\n", Sought.RESOURCE, "memo", False),
