@@ -18,6 +18,7 @@ from policy_engine.rules.plainmodel import ALLOW_OVERRIDE, PlainModel
 SHOWN_COUNT = 20
 """Warnings of one kind that are shown; the others are counted."""
 _ANY = frozenset(("*", ""))
+_COMMENT = re.compile(r"\s#|^#")
 
 
 def warnings_of(model: PlainModel, rows: PolicyRows, spoken: frozenset[int] = frozenset()) -> tuple[str, ...]:
@@ -29,6 +30,7 @@ def warnings_of(model: PlainModel, rows: PolicyRows, spoken: frozenset[int] = fr
         *_shown(_repeated(numbered, spoken), "lines that repeat another"),
         *_shown(_unconditional(rules, rows), "allow rules without a condition"),
         *_shown(_quoted(numbered, model), "values in quotes"),
+        *_shown(_commented(numbered), "lines with a comment in a value"),
         *_shown(_broken(rules, model), "patterns that are no regular expressions"),
         *_shown(_without_effect(rules, model, rows, spoken), "rules that change nothing"),
     )
@@ -68,6 +70,13 @@ def _quoted(rows: Iterable[tuple[int, Row]], model: PlainModel) -> Iterator[str]
         # An expression may begin and end with two texts of its own.
         if any(row[0] != "p" or at not in read or '"' not in row[at][1:-1] for at in quoted):
             yield f"{POLICY_FILE}:{number}: Casbin's policy file knows no quotes; they are part of the value"
+
+
+def _commented(rows: Iterable[tuple[int, Row]]) -> Iterator[str]:
+    for number, row in rows:
+        if any(_COMMENT.search(cell) for cell in row):
+            what = "comments on lines of their own only; this one is a part of the value"
+            yield f"{POLICY_FILE}:{number}: Casbin's policy file has {what}"
 
 
 def _broken(rules: Iterable[tuple[int, Row]], model: PlainModel) -> Iterator[str]:

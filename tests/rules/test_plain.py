@@ -273,6 +273,7 @@ def with_effect_text(name: str) -> str:
         (with_line("g, alice, reader"), "policy.csv:9: repeats line 6 and adds nothing"),
         (with_line("p, *, *, *, allow"), "policy.csv:9: an allow rule with nothing but `*`"),
         (with_line('p, "bob", doc, read, allow'), "policy.csv:9: Casbin's policy file knows no quotes"),
+        (with_line("g, mallory, banned # since May"), "policy.csv:9: Casbin's policy file has comments on lines of"),
         (folder("p, a, doc, read, deny\n"), "policy.csv: no rule allows, so everything is denied"),
         (
             with_matcher("regexMatch(r.sub, p.sub)", "p, a.*, x, y, allow\np, *a, x, y, allow\n"),
