@@ -35,8 +35,8 @@ NOT_GUARDED: Final = (
 )
 ANOTHER_MODEL: Final = (
     "Policy, not login: beside `model` this request has a member that could say which model answers, or where, so "
-    "nothing can be allowed. Leave it out: deployment_id, model_id, models, custom_llm_provider, aws_region_name, a "
-    "`model` within extra_body or a tool, and the like."
+    "nothing can be allowed. Leave it out: deployment_id, model_id, models, custom_llm_provider, aws_region_name, "
+    "api_base, user_config, provider, inference_geo, a `model` within extra_body or a tool, and the like."
 )
 NOT_ASKABLE: Final = "The model or the place of this request is malformed, so nothing can be allowed."
 

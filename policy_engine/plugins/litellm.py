@@ -53,6 +53,8 @@ GUARDED: Final = frozenset({"anthropic_messages", *_KINDS, *(f"a{kind}" for kind
 COOLING: Final = frozenset({401, 402, 404, 408, 429})
 """Statuses for which LiteLLM takes a deployment away from everybody for a while."""
 
+_NOT_KEPT: Final = ("headers", "provider_specific_header")
+"""Members of a body that LiteLLM leaves out of what it keeps of one, for they may hold keys."""
 _ASSISTANTS: Final = "assistants"
 _THROUGH: Final = "_pass_through_assistants_endpoint_factory"
 
@@ -276,12 +278,14 @@ def _record(kwargs: Mapping[str, Any]) -> UserAPIKeyAuth | None:
 
 
 def _sent(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return of a request what its caller sent: beside it lies what the operator wrote down for the key or the team."""
+    """Return of a request what its caller sent: beside it lies what the operator wrote down for the key or the team.
+    What LiteLLM has changed is as it is now, and what it has taken out is as it was: it may lie elsewhere by now."""
     kept = data.get("proxy_server_request")
     sent = kept.get("body") if isinstance(kept, Mapping) else None
     if not isinstance(sent, Mapping):
         return data
-    return {name: data[name] for name in (*sent, "headers") if name in data}  # which LiteLLM leaves out there
+    unkept = {name: data[name] for name in _NOT_KEPT if name in data}
+    return {**unkept, **{name: data.get(name, value) for name, value in sent.items()}}
 
 
 def _dialect(record: Any) -> Dialect:

@@ -2,7 +2,7 @@
 
 LiteLLM lays the members of a body over what the operator wrote down for a deployment, and providers read members of
 their own: `deployment_id`, `model_id`, `extra_body: {"model": …}`. That happens behind the last hook, so no hook sees
-what comes of it.
+what comes of it. With `user_config` a caller even writes down deployments, and which model each of them is.
 
 Rules of the room: pure. A name is judged by its letters and digits, whatever its case, and by its kind where it has
 one: a new version of LiteLLM brings new names. What a model is to read (messages, input, the schema of a tool) is not
@@ -21,17 +21,27 @@ _MARKS: Final = re.compile(r"[\W_]+")
 _KINDS: Final = re.compile(r"model|deployment|region|router|adapter|residency|^vertex\w*location$")
 """What names a model, whatever leads to one, and where it is served."""
 _NAMES: Final = frozenset(
-    ("azure", "contextwindowfallbackdict", "customllmprovider", "engine", "engineid", "promptid", "uselitellmproxy")
+    (
+        *("azure", "contextwindowfallbackdict", "customllmprovider", "engine", "engineid", "promptid"),
+        *("uselitellmproxy", "userconfig", "apibase", "baseurl", "litellmcredentialname"),
+        *("preset", "provider", "gateway", "inferencegeo", "lora", "loraid", "loraname", "lorapath"),
+    )
 )
 _HARMLESS: Final = frozenset(
     ("additionalmodelrequestfields", "additionalmodelresponsefieldpaths", "allowedmodelregion")
 )
 """Names by which Bedrock is told what its models read, and one by which LiteLLM takes deployments away."""
 _LAID_OVER: Final = frozenset(
-    ("extrabody", "extraquery", "extraheaders", "headers", "litellmparams", "optionalparams", "params", "request")
+    (
+        *("extrabody", "extraquery", "extraheaders", "headers", "litellmparams", "optionalparams", "params"),
+        *("provideroptions", "request"),
+    )
 )
 """Members whose own members are laid over a request, or are sent beside it."""
 _FALLBACKS: Final = frozenset(("fallbacks", "contextwindowfallbacks", "contentpolicyfallbacks"))
+_SCOPED: Final = "providerspecificheader"
+"""Headers with the providers that get them, one such or several; LiteLLM puts those of Anthropic's clients there."""
+_PROVIDERS: Final = "custom_llm_provider"
 _TOOLS: Final = "tools"
 """A tool of a provider's own may have a model of its own; what a function takes lies deeper."""
 
@@ -52,6 +62,8 @@ def _says(name: str, value: Any) -> bool:
         return value is not None
     if letters in _LAID_OVER:
         return value is not None and not (isinstance(value, Mapping) and _plain(value))
+    if letters == _SCOPED:
+        return value is not None and not all(map(_is_scoped, value if isinstance(value, list) else [value]))
     if letters in _FALLBACKS:
         return _in_fallbacks(value)
     if letters == _TOOLS and isinstance(value, list):
@@ -61,6 +73,10 @@ def _says(name: str, value: Any) -> bool:
 
 def _plain(members: Mapping[str, Any]) -> bool:
     return not any(name == MODEL or _says(name, value) for name, value in members.items())
+
+
+def _is_scoped(headers: Any) -> bool:
+    return isinstance(headers, Mapping) and _plain({name: headers[name] for name in headers if name != _PROVIDERS})
 
 
 def _in_fallbacks(value: Any) -> bool:

@@ -74,7 +74,11 @@ def configuration(models: list[dict[str, Any]], settings: Mapping[str, Any]) -> 
     mine = {
         "include": [str(SNIPPET)],
         "model_list": models,
-        "general_settings": {"master_key": MASTER_KEY, "custom_auth": "litellm_auth.authenticate"},
+        "general_settings": {
+            "master_key": MASTER_KEY,
+            "custom_auth": "litellm_auth.authenticate",
+            "allow_client_side_credentials": True,  # or LiteLLM itself refuses some of what the plugin must refuse
+        },
         **settings,
     }
     return json.dumps(mine, indent=1)  # which is YAML too

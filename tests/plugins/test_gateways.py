@@ -284,9 +284,28 @@ def test_an_end_that_nobody_told_is_seen_when_it_is_asked_for() -> None:
 
 
 @given(
-    name=st.sampled_from(["model_id", "deployment_id", "Models", "aws-region-name", "vertex_location", "prompt_id"]),
+    name=st.sampled_from(
+        [
+            *("model_id", "deployment_id", "Models", "aws-region-name", "vertex_location", "prompt_id"),
+            *(
+                "user_config",
+                "api_base",
+                "baseURL",
+                "litellm_credential_name",
+                "inference_geo",
+                "provider",
+                "lora_path",
+            ),
+        ]
+    ),
     around=st.lists(
-        st.sampled_from(["extra_body", "extra_headers", "litellm_params", "tools", "fallbacks"]), max_size=4
+        st.sampled_from(
+            [
+                *("extra_body", "extra_headers", "litellm_params", "providerOptions", "provider_specific_header"),
+                *("tools", "fallbacks"),
+            ]
+        ),
+        max_size=4,
     ),
 )
 def test_a_second_name_is_seen_wherever_it_is_laid_over_a_request(name: str, around: list[str]) -> None:
@@ -305,6 +324,8 @@ def test_what_is_no_second_name_passes() -> None:
         {"tools": [{"type": "function", "function": schema}, "odd"], "tool_choice": {"model": "x"}},
         {"metadata": {"model": "x"}, "modalities": ["text"], "additionalModelRequestFields": {"top_k": 1}},
         {"deployment_id": None, "extra_body": None, "extra_headers": {"anthropic-beta": "x"}},
+        {"provider_specific_header": {"custom_llm_provider": "anthropic", "extra_headers": {"anthropic-beta": "x"}}},
+        {"provider_specific_header": [{"custom_llm_provider": "anthropic"}], "providerOptions": {"openai": {"n": 1}}},
         {"fallbacks": ["a-model", {"a-model": ["b"]}, {"model": "b", "temperature": 0}], "disable_fallbacks": True},
     ):
         assert not names_another({"model": "fable-5", **more}), more

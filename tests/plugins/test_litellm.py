@@ -221,16 +221,30 @@ def test_fallbacks_of_the_caller_are_decided_too(place: Place) -> None:
 
 
 MYTHOS = {"model": "mythos-5"}
+OWN = {
+    "model_name": "fable-5",
+    "litellm_params": {"model": "openai/mythos-5", "mock_response": "from mythos-5"},
+    "model_info": {"policy_engine_model": "fable-5"},
+}
+"""A deployment that a caller writes down, with the claim that it is the model that they may use."""
 BESIDE: tuple[dict[str, Any], ...] = (
     {"extra_body": MYTHOS},
     {"extra_body": {"extra_body": MYTHOS}},
     {"extra_headers": {"x-model": "mythos-5"}},
+    {"provider_specific_header": {"custom_llm_provider": "openai,anthropic", "extra_headers": {"x-model": "mythos-5"}}},
     {"deployment_id": "mythos-5"},
     {"model_id": "mythos-5"},
     {"models": ["mythos-5"]},
     {"Model": "mythos-5"},
     {"azure": True},
     {"custom_llm_provider": "groq"},
+    {"inference_geo": "us"},
+    {"litellm_credential_name": "elsewhere"},
+    {"api_base": "http://127.0.0.1:9"},
+    {"user_config": {"model_list": [OWN]}},
+    {"preset": "mythos-5"},
+    {"provider": {"only": ["elsewhere"]}},
+    {"providerOptions": {"gateway": {"models": ["mythos-5"]}}},
     {"aws_region_name": "eu-west-1"},
     {"tools": [{"type": "image_generation", **MYTHOS}]},
     {"fallbacks": [{"model": "fable-5", "extra_body": MYTHOS}]},
