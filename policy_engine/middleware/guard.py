@@ -32,10 +32,11 @@ from policy_engine.core.dialects import (
     unavailable,
 )
 from policy_engine.core.enforcing import Enforcing
+from policy_engine.core.pathreading import loosely
 from policy_engine.core.questions import ANY, Question, request_of
 from policy_engine.errors import InputRefused, NotAuthenticated, PolicyEngineError
 from policy_engine.limits import LIMITS, Limits
-from policy_engine.middleware.head import Head, loosely
+from policy_engine.middleware.head import Head
 from policy_engine.middleware.models import ModelSource, from_body
 from policy_engine.middleware.subjects import Subject, Subjects
 

@@ -13,16 +13,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from posixpath import normpath
 from typing import Any, Final
 from urllib.parse import unquote
 
+from policy_engine.core.pathreading import is_plain
 from policy_engine.core.querymodel import named_in_query
 from policy_engine.errors import InputRefused
-
-_UNCLEAR_PATH = re.compile(r"(?:^|/)\.{1,2}(?:/|\Z)|//|%[0-9a-fA-F]{2}|[\\;?#\s\x00-\x1f\x7f-\x9f\ufffd]")
-"""What upstreams write otherwise before they read a path: dots, empty segments, backslashes, a second decoding,
-parameters, white space, what is no text in UTF-8, and what ends a path."""
 
 _CUT_PATH = re.compile(r"[?#%\x00-\x1f\x7f](?:(?<!%)|(?:25)*(?:3[fF]|23|[01][0-9a-fA-F]|7[fF]))")
 """What ends a path in an address that is made of it, however often it is decoded before. It begins with one class of
@@ -32,9 +28,6 @@ _JOINED = re.compile(r"%(?:2f|5c)", re.IGNORECASE)
 """A slash that is part of a segment to whoever splits a path before it is decoded."""
 
 _HOST = re.compile(r"\A[a-z][a-z0-9+.-]*://[^/?]*", re.IGNORECASE)
-
-_LEFT_OUT = re.compile(r"[;?#\x00][^/]*|[\s\x00-\x1f\x7f]")
-"""What of a segment of a path some upstreams do not read."""
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PRINTABLE = bytes(range(0x20, 0x7F))
@@ -170,18 +163,6 @@ def check_header_name(name: str, where: str) -> None:
     """Raise `InputRefused` for a setting that names no header: no request could ever have it."""
     if _HEADER_NAME.fullmatch(name) is None:
         raise InputRefused("must be the name of a header, such as x-user", where=where)
-
-
-def is_plain(path: str) -> bool:
-    """Return whether a path stays what it is, whoever writes an address of it."""
-    return _UNCLEAR_PATH.search(path) is None
-
-
-def loosely(path: str) -> str:
-    """Return a path as the least strict of upstreams may read it: decoded once more, without regard to case, without
-    parameters, dot and empty segments."""
-    read = _LEFT_OUT.sub("", unquote(path).replace("\\", "/")).casefold()
-    return normpath("/" + read.lstrip("/"))
 
 
 def _kept(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes | None]:

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 
 from policy_engine.core.bodymodel import BodyProblem, BodyRefused, ModelScan, find_model
 from policy_engine.core.formmodel import boundary_of, find_form_model
+from policy_engine.core.pathreading import is_plain, loosely
 from policy_engine.errors import InputRefused
 from policy_engine.limits import LIMITS, Limits
-from policy_engine.middleware.head import Head, check_header_name, is_plain, loosely
+from policy_engine.middleware.head import Head, check_header_name
 
 _JSON = re.compile(r'application/json(?:\s*;\s*charset="?utf-8"?)?', re.IGNORECASE)
 NO_MODEL = "the request names no model, and this route is guarded; name one"

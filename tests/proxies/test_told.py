@@ -71,6 +71,10 @@ IN_PATHS = {
     "/openai/deployments/{}": "org/fable-5",
     "/v1beta/models/{}:generateContent": "fable-5",
     "/model/{}/converse-stream": "anthropic.fable-5:1",
+    "/v1beta/tunedModels/{}:generateContent": "fable-5",
+    "/hf/models/{}/v1/chat/completions": "org/fable-5",
+    "/v2/models/{}/infer": "Fable 5",
+    "/serving-endpoints/{}/invocations": "fable-5",
 }
 
 
@@ -87,7 +91,33 @@ def test_a_model_in_the_path_agrees_with_the_body_where_the_proxy_names_none(pat
     assert question(told(named, body, path.format("our-deployment"))).model == model
 
 
-@pytest.mark.parametrize("path", ["/models/chat/completions", "/v1/models", "/model/v1/messages", "/deployments/"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/openai/deployments/fable-5/../mythos-5/chat/completions",
+        "/openai/deployments/fable-5%2f..%2fmythos-5/chat/completions",
+        "/openai/deployments;x=1/mythos-5/chat/completions",
+        "/openai\\deployments\\mythos-5\\chat/completions",
+        "/openai/deploy%09ments/mythos-5/chat/completions",
+        "/openai/./%2564eployments/mythos-5/chat/completions",
+        "/model/./mythos-5/x/../converse",
+    ],
+)
+def test_a_path_that_an_upstream_reads_otherwise_agrees_in_that_reading_too(path: str) -> None:
+    """An upstream, or a proxy before it, that takes dots, parameters or escapes out of a path had found another model
+    there than the one that was decided."""
+    facts = {name: value for name, value in FACTS.items() if "model" not in name}
+    with pytest.raises(InputRefused, match="the path"):
+        question(told(facts, BODY, path))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/models/chat/completions", "/v1/models", "/model/v1/messages", "/deployments/"),
+        *("/v1/./chat//completions;x", "/x/../openai/deployments/fable-5/chat", "/endpoints/openapi/chat/completions"),
+    ],
+)
 def test_a_path_that_names_no_model_is_none_of_ours(path: str) -> None:
     """A prefix that only speaks of models refuses nobody."""
     facts = {name: value for name, value in FACTS.items() if "model" not in name}
@@ -103,8 +133,9 @@ def test_a_path_that_names_no_model_is_none_of_ours(path: str) -> None:
         "/models/" + ":a/" * 20_000,
         "/engines/fable-5" * 4_000,
         "/model/fable-5/invoke" * 3_000,
+        "/engines/fable-5/." * 3_500,
     ],
-    ids=["slashes", "invoked", "listed", "verbs", "deployed", "twice"],
+    ids=["slashes", "invoked", "listed", "verbs", "deployed", "twice", "dots"],
 )
 def test_a_long_path_costs_no_more_than_its_length(path: str) -> None:
     """A client writes the path, and all others wait meanwhile: of slashes 500 had cost six seconds, and of deployments

@@ -23,6 +23,7 @@ from urllib.parse import unquote
 from policy_engine.api.authzen import read_evaluation
 from policy_engine.core.bodymodel import BodyProblem, BodyRefused, find_model
 from policy_engine.core.decision import Request
+from policy_engine.core.pathreading import is_plain, loosely
 from policy_engine.core.querymodel import named_in_query
 from policy_engine.errors import InputRefused
 from policy_engine.limits import LIMITS, Limits
@@ -57,11 +58,12 @@ READ: Final = frozenset((KEY_HEADER, "content-type", "content-encoding", PARTIAL
 
 _JSON_IN_UTF8: Final = re.compile(r'application/(?:[a-z0-9.+-]+\+)?json\s*(?:;\s*charset\s*=\s*"?utf-?8"?\s*)?', re.I)
 _DEPLOYED: Final = re.compile(r"/(?:deployments|engines)/+(?=[^/])", re.I)
-_MODELS: Final = re.compile(r"/models/", re.I)
-_INVOKED: Final = re.compile(r"/model/+", re.I)
-_VERB: Final = re.compile(r"/(?:invoke|converse)", re.I)
-"""Where Azure, Gemini and Bedrock, and those who speak like them, take a model from the path. A client writes it as
-long as it likes, so no expression has two pieces that may share the same text: it would be tried in every way."""
+_MODELS: Final = re.compile(r"/(?:tuned)?models/", re.I)
+_INVOKED: Final = re.compile(r"/(?:models?|(?:serving-)?endpoints)/+", re.I)
+_VERB: Final = re.compile(r"/(?:invoke|invocations|converse|infer|generate|predict|v1/)", re.I)
+"""Where Azure, Gemini, Bedrock and servers of one model a path, and those who speak like them, take a model from the
+path. A client writes it as long as it likes, so no expression has two pieces that may share the same text: it would be
+tried in every way."""
 _YES_OR_NO: Final = {"true": True, "false": False}
 
 
@@ -157,12 +159,19 @@ def _model(told: Told, limits: Limits) -> str:
     if len(told.path) > limits.checked_path_characters:
         raise InputRefused(f"is longer than {limits.checked_path_characters} characters", where="path")
     path, _, query = told.path.partition("?")
-    if named is None and _names_another(unquote(path), str(model)):
+    if named is None and _names_another_somewhere(unquote(path), str(model)):
         raise InputRefused("the path names another model than the body", where="path")
     for asked in named_in_query(query):
         if asked != model:
             raise InputRefused("the query names another model", where="query")
     return str(model)
+
+
+def _names_another_somewhere(path: str, model: str) -> bool:
+    """Say whether a path names another model as it stands, or to whoever reads paths least strictly."""
+    return _names_another(path, model) or (
+        not is_plain(path) and _names_another(loosely(path), loosely(model).removeprefix("/"))
+    )
 
 
 def _names_another(path: str, model: str) -> bool:
