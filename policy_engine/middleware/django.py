@@ -22,7 +22,7 @@ from policy_engine.middleware.exchange import CutOff
 from policy_engine.middleware.guard import Guard
 from policy_engine.middleware.head import Head
 from policy_engine.middleware.listing import UNASKED, UNSENT, Listed, NotUnderstood
-from policy_engine.middleware.waiting import OF_A_BODY, check_length, decided, filtered
+from policy_engine.middleware.waiting import OF_A_BODY, check_length, decided, declared_length, filtered
 
 OUR_OWN = UNASKED | UNSENT
 
@@ -97,6 +97,7 @@ class PolicyEngineMiddleware:
     def _body(self, request: Any) -> bytes:
         from django.core.exceptions import RequestDataTooBig
 
+        declared_length(request.META.get("CONTENT_LENGTH") or "")  # where it is none Django fails, or reads nothing
         try:
             body = bytes(request.body)
         except RequestDataTooBig:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from policy_engine.core.bodymodel import BodyProblem, BodyRefused
 from policy_engine.core.decision import Decision
 from policy_engine.errors import TooLarge
 from policy_engine.middleware.guard import Guard
@@ -25,6 +26,8 @@ from policy_engine.middleware.listing import (
 
 OF_A_BODY = frozenset(("CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_TRANSFER_ENCODING"))
 """What an environ says of a body, which a door that asks for one more page of a listing does not send again."""
+
+LENGTH_DIGITS = 20
 
 
 def decided(guard: Guard, head: Head, read: Callable[[], bytes]) -> Decision:
@@ -59,6 +62,13 @@ def filtered(guard: Guard, head: Head, listed_for: Callable[[str | None], Listed
         if query is None:
             return found
     raise pages_exceeded(guard.limits)
+
+
+def declared_length(sent: str) -> int:
+    """Return what a `Content-Length` says, 0 where there is none. Raises `BodyRefused` for what is no length."""
+    if sent and not (sent.isascii() and sent.isdigit() and len(sent) <= LENGTH_DIGITS):
+        raise BodyRefused(BodyProblem.INCOMPLETE)
+    return int(sent or 0)
 
 
 def check_length(length: int, guard: Guard) -> None:

@@ -25,13 +25,12 @@ from policy_engine.middleware.exchange import CutOff
 from policy_engine.middleware.guard import Guard, Settings
 from policy_engine.middleware.head import Head
 from policy_engine.middleware.listing import UNASKED, Listed, NotUnderstood
-from policy_engine.middleware.waiting import OF_A_BODY, check_length, decided, filtered
+from policy_engine.middleware.waiting import OF_A_BODY, check_length, decided, declared_length, filtered
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Callable[[bytes], object]]
 WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 DECISION = "policy_engine.decision"
-LENGTH_DIGITS = 20
 
 
 class PolicyEngineWSGI:
@@ -178,7 +177,7 @@ class _Exchange:
 
 def read_body(environ: Environ, guard: Guard) -> bytes:
     """Return the whole body, and put it back for the application. Raises `BodyRefused`, `TooLarge`."""
-    sent, bytes_max = environ.get("CONTENT_LENGTH") or "", guard.limits.guarded_prefix_bytes
+    bytes_max = guard.limits.guarded_prefix_bytes
     if environ.get("HTTP_TRANSFER_ENCODING"):
         if not environ.get("wsgi.input_terminated"):
             raise BodyRefused(BodyProblem.INCOMPLETE)
@@ -186,11 +185,10 @@ def read_body(environ: Environ, guard: Guard) -> bytes:
         check_length(len(body), guard)
         del environ["HTTP_TRANSFER_ENCODING"]
     else:
-        if sent and not (sent.isascii() and sent.isdigit() and len(sent) <= LENGTH_DIGITS):
-            raise BodyRefused(BodyProblem.INCOMPLETE)
-        check_length(int(sent or 0), guard)
-        body = environ["wsgi.input"].read(int(sent)) if sent else b""
-        if len(body) != int(sent or 0):
+        length = declared_length(environ.get("CONTENT_LENGTH") or "")
+        check_length(length, guard)
+        body = environ["wsgi.input"].read(length) if length else b""
+        if len(body) != length:
             raise BodyRefused(BodyProblem.INCOMPLETE)
     environ["CONTENT_LENGTH"] = str(len(body))
     environ["wsgi.input"] = BytesIO(body)

@@ -6,8 +6,12 @@ import asyncio
 import threading
 from typing import Any
 
+import pytest
+
 from tests.middleware.djangosite import configured
 from tests.middleware.doors import Answered, Local, by_proxy, engage, exchange
+from tests.middleware.test_paths import of_django
+from tests.middleware.test_wsgi import call
 
 
 def served(running: Any, path: str) -> Answered:
@@ -41,3 +45,13 @@ def test_a_path_is_the_one_that_the_view_sees(engine: Any) -> None:
         asyncio.run(exchange(app, path=path, sent=[])).status for path in ("/\u00e8", "/\u00c3\u00a8", "/\u65e5")
     ]
     assert statuses == [404, 401, 401]
+
+
+@pytest.mark.parametrize("length", ["x", "-1", "1_9", "1e3", "9" * 5_000])
+def test_a_length_that_is_none_is_refused_as_such(engine: Any, length: str) -> None:
+    """Under WSGI Django hands on what the client wrote: the answer was 503, as if nobody could decide, and a fault in
+    the log; and `1_9` was taken for 19."""
+    site = of_django(engine, {})
+    refused = call(site, CONTENT_LENGTH=length)
+    assert (refused.status, refused.json()["error"]["type"]) == (400, "invalid_request_error"), refused.body
+    assert call(site, path="/v1/chat/completions").status == 200
