@@ -38,12 +38,13 @@ UNKNOWN_MODEL = (
 )
 OTHER_MODEL = (
     "Policy, not login: a parameter of this chat could make another model answer, so nothing is allowed. "
-    "Take it out of the advanced parameters: models, fallbacks, deployment_id, model_id, a model within extra_body."
+    "Take it out of the advanced parameters: models, fallbacks, deployment_id, model_id, preset, a model in extra_body."
 )
 OTHER_MODELS = frozenset(
     [
         *("models", "fallbacks", "fallback_models", "context_window_fallbacks", "content_policy_fallbacks"),
         *("deployment_id", "model_id", "model_list"),
+        *("preset", "router_settings_override", "user_config"),
     ]
 )
 """Members by which providers and the gateways before them take another model than that of `model`."""

@@ -48,6 +48,7 @@ OTHER_MODELS: Final = frozenset(
     (
         *("models", "fallbacks", "fallback_models", "context_window_fallbacks", "content_policy_fallbacks"),
         *("deployment_id", "model_id", "model_list", "extra_body"),
+        *("preset", "router_settings_override", "user_config"),
     )
 )
 """Members of a body by which gateways behind a proxy are told of further models, or of another one than `model`; nobody
