@@ -53,7 +53,7 @@ class Body:
         """
         first = await self._receive_in(limits.guarded_body_seconds)
         self._messages.append(first)
-        piece = first.get("body", b"")
+        piece = _piece(first)
         if not first.get("more_body", False):
             self.absent = not piece
             if piece:
@@ -76,7 +76,7 @@ class Body:
                 raise TooLarge(f"the form is longer than {limits.guarded_prefix_bytes} bytes")
             message = await self._receive_in(deadline - asyncio.get_running_loop().time())
             self._messages.append(message)
-            pieces.append(message.get("body", b""))
+            pieces.append(_piece(message))
             length += len(pieces[-1])
             if not message.get("more_body", False):
                 return b"".join(pieces)
@@ -88,8 +88,9 @@ class Body:
                 raise BodyRefused(BodyProblem.MODEL_NOT_REACHED)
             message = await self._receive_in(deadline - asyncio.get_running_loop().time())
             self._messages.append(message)
-            length += len(message.get("body", b""))
-            scan.feed(message.get("body", b""))
+            piece = _piece(message)
+            length += len(piece)
+            scan.feed(piece)
             if not message.get("more_body", False):
                 self.model = scan.end()
                 return
@@ -120,7 +121,7 @@ class Body:
         if scan is None or message["type"] != "http.request":
             return message
         try:
-            scan.feed(message.get("body", b""))
+            scan.feed(_piece(message))
             if not message.get("more_body", False):
                 scan.end()
                 self._scan = None
@@ -130,3 +131,8 @@ class Body:
                 self._on_refused(refused)
             return {"type": "http.disconnect"}
         return message
+
+
+def _piece(message: Message) -> bytes:
+    """Return the piece of a message, which what stands before this door may have made a view of other memory."""
+    return bytes(message.get("body") or b"")

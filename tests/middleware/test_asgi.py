@@ -32,6 +32,17 @@ def test_what_is_allowed_reaches_the_application_unchanged(engine: Any) -> None:
     assert engine.uses.count == 0
 
 
+@pytest.mark.parametrize("kind", [memoryview, bytearray])
+def test_pieces_may_be_views_of_other_memory(engine: Any, kind: Any) -> None:
+    """What stands before the door may hand on views: it was 503, and behind the model a fault in the application."""
+    body = b'{"model":"fable-5","n":1}'
+    for pieces in ([kind(body)], [kind(body[:9]), kind(body[9:])], [kind(body[:20]), kind(body[20:])]):
+        app = App()
+        assert ask(guarded(engine, app), pieces).status == 200
+    second = [kind(body[:20]), kind(b',"model":"mythos-5"}')]
+    assert ask(guarded(engine, App()), second).status == 400
+
+
 def test_a_deny_never_reaches_the_application(engine: Any) -> None:
     """A denied caller gets the refusal in the words of its client, with the decision's id, and nothing is stored."""
     app = App()
