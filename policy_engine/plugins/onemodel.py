@@ -42,8 +42,10 @@ _FALLBACKS: Final = frozenset(("fallbacks", "contextwindowfallbacks", "contentpo
 _SCOPED: Final = "providerspecificheader"
 """Headers with the providers that get them, one such or several; LiteLLM puts those of Anthropic's clients there."""
 _PROVIDERS: Final = "custom_llm_provider"
-_TOOLS: Final = "tools"
-"""A tool of a provider's own may have a model of its own; what a function takes lies deeper."""
+_TOOLS: Final = frozenset(("plugins", "tools"))
+"""A tool of a provider's own may have a model of its own, or choose one; what a function takes lies deeper."""
+_SEARCHED: Final = "engine"
+"""Among tools the name of what searches the web."""
 
 
 def names_another(body: Mapping[str, Any]) -> bool:
@@ -66,13 +68,18 @@ def _says(name: str, value: Any) -> bool:
         return value is not None and not all(map(_is_scoped, value if isinstance(value, list) else [value]))
     if letters in _FALLBACKS:
         return _in_fallbacks(value)
-    if letters == _TOOLS and isinstance(value, list):
-        return not all(_plain(tool) for tool in value if isinstance(tool, Mapping))
+    if letters in _TOOLS:
+        tools = value if isinstance(value, list) else [value]
+        return not all(_is_tool(tool) for tool in tools if isinstance(tool, Mapping))
     return False
 
 
 def _plain(members: Mapping[str, Any]) -> bool:
     return not any(name == MODEL or _says(name, value) for name, value in members.items())
+
+
+def _is_tool(tool: Mapping[str, Any]) -> bool:
+    return _plain({name: tool[name] for name in tool if name != _SEARCHED})
 
 
 def _is_scoped(headers: Any) -> bool:

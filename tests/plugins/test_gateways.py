@@ -316,6 +316,14 @@ def test_a_second_name_is_seen_wherever_it_is_laid_over_a_request(name: str, aro
     assert names_another({"model": "fable-5", **body})
 
 
+def test_a_tool_that_chooses_a_model_is_a_second_name() -> None:
+    """OpenRouter's plugins choose among models or name one, as tools elsewhere; what they search by is none."""
+    for chooses in ({"id": "auto-router", "allowed_models": ["a"]}, {"id": "fusion", "model": "a"}):
+        assert names_another({"model": "fable-5", "plugins": [chooses]})
+        assert names_another({"model": "fable-5", "tools": chooses})
+    assert not names_another({"model": "fable-5", "plugins": [{"id": "web", "engine": "exa"}], "tools": None})
+
+
 def test_what_is_no_second_name_passes() -> None:
     """What a model reads may speak of models, null says nothing, and fallbacks are decided hop by hop."""
     schema = {"parameters": {"properties": {"model": {}, "region": {}}}}
