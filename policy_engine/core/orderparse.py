@@ -32,6 +32,7 @@ _LICENCE = frozenset(
         "nationalities",
         "destinations",
         "lifts",
+        "conditions",
     )
 )
 _GRANT = frozenset(("id", "person_id", "tenant_id", "models", "actions", "by", "from", "until"))
@@ -98,6 +99,7 @@ def parse_licence(value: Any, where: str = "licence", *, strict: bool = True) ->
         nationalities=_texts(known, "nationalities", where),
         destinations=_texts(known, "destinations", where),
         lifts=lifts,
+        conditions=_texts(known, "conditions", where),
     )
 
 

@@ -58,7 +58,10 @@ class Directive:
 
 @dataclass(frozen=True, slots=True)
 class Licence:
-    """An authorisation for a person, a tenant, or both, on named models and actions."""
+    """An authorisation for a person, a tenant, or both, on named models and actions.
+
+    `conditions` are its terms in words: recorded and shown, and no decision looks at them.
+    """
 
     id: str
     start: int | None
@@ -71,6 +74,7 @@ class Licence:
     nationalities: frozenset[str]
     destinations: frozenset[str]
     lifts: frozenset[str]
+    conditions: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

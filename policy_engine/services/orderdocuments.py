@@ -167,11 +167,12 @@ def read_order(row: Row, at: int) -> Order:
 
 
 def _widens(old: Licence, new: Licence) -> bool:
-    """Whether the new licence could match, or lift, anything that the old one does not."""
+    """Whether the new licence could match, or lift, anything that the old one does not, or lacks a condition of it."""
     sets = ("models", "actions", "nationalities", "destinations", "lifts")
     starts = [ENDLESS if licence.start is None else licence.start for licence in (old, new)]
     return (
         any(not getattr(new, name) <= getattr(old, name) for name in sets)
+        or not old.conditions <= new.conditions
         or (old.person_id is not None and new.person_id != old.person_id)
         or (old.tenant_id is not None and new.tenant_id != old.tenant_id)
         or (old.person_id is None and old.tenant_id is None)

@@ -59,7 +59,13 @@ def test_malformed_orders_are_always_refused(kind: str, change: dict[str, Any], 
 @pytest.mark.parametrize("value", [0, False, "", {}])
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [("directive", "exempts"), ("directive", "blocks"), ("licence", "nationalities"), ("licence", "lifts")],
+    [
+        ("directive", "exempts"),
+        ("directive", "blocks"),
+        ("licence", "nationalities"),
+        ("licence", "lifts"),
+        ("licence", "conditions"),
+    ],
 )
 def test_what_is_no_list_is_never_taken_for_an_empty_one(kind: str, name: str, value: Any, strict: bool) -> None:
     """Absent and null are empty; an empty text, false, 0 or an object is a mistake, on receipt and when read back."""

@@ -53,6 +53,7 @@ LICENCE: dict[str, Any] = {
     "nationalities": ["IN", "GB"],
     "destinations": ["US", "US-CA"],
     "lifts": ["nat", "dest"],
+    "conditions": ["no re-export"],
 }
 GRANT: dict[str, Any] = {"id": "g1", "person_id": "ines", "models": ["fable-5"], "actions": ["infer"], "by": "sales"}
 OVERRIDE: dict[str, Any] = {"id": "o1", "by": "ada", "approved_by": "ben", "reason": "drill"}
@@ -259,6 +260,9 @@ def test_a_split_amendment_loosens_nothing_at_once(old: dict[str, Any], new: dic
         ({"tenant_id": "acme"}, False),
         ({"until": "2026-06-30T00:00:00Z"}, False),
         ({"from": "2026-02-01T00:00:00Z"}, False),
+        ({"conditions": ["a report each year", "no re-export"]}, False),
+        ({"conditions": ["a report each year"]}, True),
+        ({"conditions": None}, True),
         ({"models": ["fable-5", "mythos-5"]}, True),
         ({"actions": ["infer", "download_weights"]}, True),
         ({"nationalities": ["CN"]}, True),
@@ -271,7 +275,7 @@ def test_a_split_amendment_loosens_nothing_at_once(old: dict[str, Any], new: dic
     ],
 )
 def test_what_an_amendment_of_a_licence_may_do_alone(house: House, change: dict[str, Any], waits: bool) -> None:
-    """What only narrows a licence takes effect at once; anything that might match or lift more waits."""
+    """What only narrows a licence takes effect at once; what might match or lift more, or drops a condition, waits."""
     approved(house, house.orders.receive(house["olga"], "licence", LICENCE).proposal)
     receipt = house.orders.amend(house["olga"], "lic-1", {**LICENCE, **change})
     assert (receipt.proposal is not None) == waits
