@@ -12,7 +12,19 @@ from typing import Any
 
 from policy_engine.core.factparse import items, members, optional_instant, optional_text, text, texts
 from policy_engine.core.instants import ENDLESS
-from policy_engine.core.orders import ANNEX, BLOCKS, EXEMPT_WHO, LIFT_KEYS, Directive, Exempt, Grant, Licence, Override
+from policy_engine.core.orders import (
+    ANNEX,
+    BLOCKS,
+    EXEMPT_WHO,
+    FOREIGN_PERSON,
+    LAB_EMPLOYEES,
+    LIFT_KEYS,
+    Directive,
+    Exempt,
+    Grant,
+    Licence,
+    Override,
+)
 from policy_engine.core.switches import DIMENSIONS
 from policy_engine.errors import InputRefused
 from policy_engine.limits import LIMITS
@@ -54,7 +66,7 @@ def parse_directive(value: Any, where: str = "directive", *, strict: bool = True
         _require_coming(known, start, until, f"{where}.reconfirm_by")
     given = known.get("exempts")
     exempts = items(() if given is None else given, lambda item, at: _exempt(item, at, strict), f"{where}.exempts")
-    return Directive(
+    directive = Directive(
         id=text(known.get("id"), f"{where}.id"),
         start=start,
         until=until,
@@ -62,6 +74,20 @@ def parse_directive(value: Any, where: str = "directive", *, strict: bool = True
         blocks=blocks,
         exempts=exempts,
     )
+    if strict:
+        _require_easing(directive, f"{where}.exempts")
+    return directive
+
+
+def _require_easing(directive: Directive, where: str) -> None:
+    """Refuse an exemption that contradicts its directive, so that nobody approves one that can ease nothing."""
+    for place, exempt in enumerate(directive.exempts):
+        if exempt.until <= directive.start or directive.until <= exempt.start:
+            raise InputRefused("is never in force while the directive is; mend its dates", where=f"{where}[{place}]")
+        if exempt.who == LAB_EMPLOYEES and FOREIGN_PERSON not in directive.blocks:
+            raise InputRefused(
+                f"lifts {FOREIGN_PERSON} alone, which the directive does not block", where=f"{where}[{place}].who"
+            )
 
 
 def _require_coming(known: Mapping[str, Any], start: int, until: int, where: str) -> None:

@@ -18,6 +18,7 @@ from policy_engine.errors import InputRefused, TooLarge
 from policy_engine.limits import LIMITS
 
 EXEMPT = {"models": ["m"], "who": "annex_a_entities_and_their_employees", "annex_a": ["t1"]}
+LAB = {"who": "lab_foreign_national_employees", "annex_a": None}
 DIRECTIVE = {"id": "d1", "models": ["m"], "blocks": ["foreign_person"], "exempts": [EXEMPT]}
 LICENCE = {"id": "l1", "from": "2026-01-01", "person_id": "p1", "models": ["m"], "actions": ["infer"], "lifts": ["nat"]}
 GRANT = {"id": "g1", "person_id": "p1", "tenant_id": None, "models": ["m"], "actions": ["infer"], "by": "an account"}
@@ -105,6 +106,30 @@ def test_a_directive_without_blocks_or_with_an_unknown_one_is_refused_on_receipt
     body = {**DIRECTIVE, "blocks": blocks}
     assert refused(parse_directive, body) == "directive.blocks"
     assert parse_directive(body, strict=False).blocks == frozenset(blocks or ())
+
+
+@pytest.mark.parametrize(
+    ("directive", "exempt", "place"),
+    [
+        ({"until": "2026-07-01"}, {"from": "2026-07-01"}, "directive.exempts[1]"),
+        ({"until": "2026-07-01"}, {"from": "2026-06-30T23:59:59.999999Z"}, None),
+        ({"from": "2026-06-12"}, {"until": "2026-06-12"}, "directive.exempts[1]"),
+        ({"from": "2026-06-12"}, {"until": "2026-06-12T00:00:00.000001Z"}, None),
+        ({"blocks": ["destination_outside_us"]}, {}, None),
+        ({"blocks": ["destination_outside_us"]}, LAB, "directive.exempts[1].who"),
+        ({"blocks": ["destination_outside_us", "foreign_person"]}, LAB, None),
+    ],
+)
+def test_an_exemption_that_contradicts_its_directive_is_refused_on_receipt(
+    directive: dict[str, Any], exempt: dict[str, Any], place: str | None
+) -> None:
+    """One that is in force at no instant of the directive, or lifts nothing that it blocks; read back, it stays."""
+    body = {**DIRECTIVE, **directive, "exempts": [EXEMPT, {**EXEMPT, **exempt}]}
+    assert len(parse_directive(body, strict=False).exempts) == 2
+    if place is None:
+        assert parse_directive(body) == parse_directive(body, strict=False)
+    else:
+        assert refused(parse_directive, body) == place
 
 
 @pytest.mark.parametrize("models", [None, []])

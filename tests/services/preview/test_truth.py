@@ -63,6 +63,7 @@ def test_who_loses_and_gains_is_who_really_does(case: tuple[World, Plan], live: 
 
 
 TOMORROW = format_instant(NOW + DAY)
+LATER = format_instant(NOW + 2 * DAY)
 LETTER = {"models": ["fable-5"], "blocks": ["foreign_person"]}
 LAB = {"models": ["fable-5"], "who": "lab_foreign_national_employees"}
 LICENCE = {
@@ -101,10 +102,12 @@ EARNEST: dict[str, tuple[World, Plan, set[str]]] = {
         Plan("amend d", {**LETTER, "from": TOMORROW}, "approved"),
         {GAINS},
     ),
-    "a directive whose exemption begins after its end": (
+    "a directive whose exemption ends before another begins": (
         World([]),
-        Plan("receive directive", {**LETTER, "until": TOMORROW, "exempts": [{**LAB, "from": TOMORROW}]}, "approved"),
-        {LOSES},
+        Plan(
+            "receive directive", {**LETTER, "exempts": [{**LAB, "until": TOMORROW}, {**LAB, "from": LATER}]}, "approved"
+        ),
+        set(),
     ),
     "an end": (World([], directive=LETTER), Plan("end d", {}, "approved"), {GAINS}),
     "a licence": (World([]), Plan("receive licence", LICENCE, "approved"), {GAINS}),
