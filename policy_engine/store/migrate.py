@@ -92,11 +92,14 @@ def require_known(path: Path) -> None:
         tables = _tables(connection)
         if tables and not tables & _OWN_TABLES:
             raise StartRefused(_FOREIGN, where="database")
-        if "alembic_version" in tables:
-            version = _version(connection)
-            later = {made for migration, made in _MADE_BY.items() if version is not None and migration > version}
-            if later and not tables & later:  # where some are there, others were taken out
-                raise StartRefused(_OLDER, where="database")
+        if "alembic_version" in tables and lacks_tables(tables, _version(connection)):
+            raise StartRefused(_OLDER, where="database")
+
+
+def lacks_tables(tables: set[str], version: str | None) -> bool:
+    """Return whether tables that everybody looks at are not there because the database is at an older migration."""
+    later = {made for migration, made in _MADE_BY.items() if version is not None and migration > version}
+    return bool(later) and not tables & later  # where some are there, others were taken out
 
 
 def install(database: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, Engine, NullPool, create_engine
 
 from policy_engine.errors import StartRefused, StoreUnavailable
+from policy_engine.store.migrate import SCHEMA, lacks_tables
 from policy_engine.store.pgdriver import psycopg
 from policy_engine.store.pgfaults import is_away, sentence, state_of
 from policy_engine.store.pgsessions import SCHEMA_NAME, connect
@@ -89,6 +90,20 @@ def check_not_newer(driver: psycopg.Connection[tuple[object, ...]], newest: str)
     if version > newest:
         raise StartRefused("a newer program migrated this database; use that program", where="database")
     return version
+
+
+def require_known(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    """Raise `StartRefused` for a database of a newer or much older program; write nothing.
+
+    For whoever looks at it without opening a store. What somebody took out of it is said elsewhere.
+    """
+    found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", (SCHEMA_NAME,)).fetchall()
+    tables = {str(name) for (name,) in found}
+    if "alembic_version" in tables and lacks_tables(tables, check_not_newer(connection, SCHEMA)):
+        raise StartRefused(
+            f"an older program made this database, and it is not migrated yet; its owner does: {INSTALL}",
+            where="database",
+        )
 
 
 def refusal(error: Exception) -> StartRefused:

@@ -21,6 +21,7 @@ from policy_engine.store import entries, pgcalls, pgfaults, pgsafety, registers,
 from policy_engine.store.interfaces import Head, LogView, Row, State, StoredEntry
 from policy_engine.store.pgdriver import psycopg
 from policy_engine.store.pgindex import PostgresFinding
+from policy_engine.store.pgmigrate import require_known
 from policy_engine.store.pgsessions import (
     Connection,
     Link,
@@ -235,10 +236,14 @@ def _read_clock(connection: Connection) -> int:
 
 @contextmanager
 def looked_at(database: str) -> Iterator[tuple[LogView, Reader]]:
-    """Offer everything in a database as of one moment, without opening a store on it."""
+    """Offer everything in a database as of one moment, without opening a store on it.
+
+    Raises `StartRefused` when a newer program migrated it, or an older one made it and it is not migrated yet.
+    """
     with pgfaults.reported():
         connection = connect(database, 1.0)
         try:
+            require_known(connection)
             reader = PostgresReader(connection)
             with reader.at_one_moment():
                 yield StoreView(reader, one_log=False), reader

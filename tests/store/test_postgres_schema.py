@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command as alembic
+from alembic.config import Config
 from sqlalchemy import inspect, text
 
 from policy_engine.errors import InputRefused, StartRefused
-from policy_engine.store.migrate import SCHEMA, install, prepare
-from policy_engine.store.pgmigrate import make_engine
+from policy_engine.store.migrate import SCHEMA, install, migrations_folder, prepare
+from policy_engine.store.pgmigrate import enter_schema, make_engine
+from policy_engine.store.pgreading import looked_at
 from policy_engine.store.tables import metadata
 from tests.postgresql import Server
 from tests.store.samples import Clock, PostgresDatabase, genesis
@@ -135,3 +139,28 @@ def test_a_database_is_told_by_its_migration(postgres_database: PostgresDatabase
                 with pytest.raises(StartRefused, match=words):
                     install(postgres_database.server.url(postgres_database.name))
         connection.execute("UPDATE policy_engine.alembic_version SET version_num = %s", (SCHEMA,))
+
+
+@pytest.mark.parametrize(("version", "words"), [("0004", "older program made"), ("9999", "newer program"), ("", "")])
+def test_a_database_of_another_program_is_not_called_whole_or_changed(server: Server, version: str, words: str) -> None:
+    """Who looks at it without opening it is told which program it is for, and not what its tables seem to say."""
+    name = server.new_database("template1")
+    engine = make_engine(server.url(name))
+    try:
+        with engine.connect() as connection:
+            enter_schema(connection)
+            config = Config()
+            config.set_main_option("script_location", str(migrations_folder()))
+            config.attributes["connection"] = connection
+            alembic.upgrade(config, "0004" if version == "0004" else "head")
+            connection.commit()
+        with server.admin(name) as admin:
+            if version == "9999":
+                admin.execute("UPDATE policy_engine.alembic_version SET version_num = '9999'")
+        for login in ("pe_writer", "pe_auditor"):
+            refused = pytest.raises(StartRefused, match=words) if words else nullcontext()
+            with refused, looked_at(server.url(name, login)) as (view, _):
+                assert list(view.heads()) == []
+    finally:
+        engine.dispose()
+        server.drop_database(name)
