@@ -39,6 +39,7 @@ from policy_engine.services.orderdocuments import (
 from policy_engine.services.permissions import Caller, acting_person, require_unbounded
 from policy_engine.services.proposals import Proposal
 from policy_engine.services.snapshot import parse_order
+from policy_engine.services.traces import is_individual
 from policy_engine.services.vocabulary import VocabularyOf, words
 from policy_engine.store.interfaces import Change, Committed, Row, Store, Write
 
@@ -148,7 +149,8 @@ class Orders:
         """Replace an order's body by a new one: at once where that only tightens, else as a proposal.
 
         Of a directive's amendment that tightens and loosens, what loosens alone waits. Raises `Conflict` for an order
-        that has ended, `InputRefused` as `receive` does.
+        that has ended, `InputRefused` as `receive` does and for a licence or grant of one person that would be
+        another's.
         """
         caller, release = self._writer(principal)
         drafted, row = self.amending(release, id, document, text=text, reference=reference, reason=reason)
@@ -177,6 +179,7 @@ class Orders:
         if body["id"] != id:
             raise InputRefused("is not the id of the order to amend", where="document.id")
         self._require_meant(kind, id, body, release)
+        self._require_same_person(kind, row.document["body"], body)
         now, later = split_amendment(kind, id, row.document["body"], body)
         return Drafted(id, kind, now, later, paper, row.document["body"]), row
 
@@ -243,6 +246,19 @@ class Orders:
             vocabulary.require_reached(words(exempt, "models"), body.get("models"), where)
         if body.get("revoked_at") is not None:
             raise InputRefused("is set by ending the licence, not by its document", where=f"{kind}.revoked_at")
+
+    def _require_same_person(self, kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+        """Refuse to give one person's licence or grant to another: an erasure takes all revisions or none."""
+        name = "tenant_id" if old.get("person_id") is None else "person_id"
+        whom = old.get(name)
+        if kind not in ("licence", "grant") or whom is None or new.get(name) == whom:
+            return
+        if name == "person_id" or is_individual(self._store.row("tenants", whom)):
+            raise InputRefused(
+                "is another person's: what is kept of one person goes with their erasure; end this order, and enter "
+                "the new one under an id of its own",
+                where=f"{kind}.{name}",
+            )
 
     def _wait(self, caller: Caller, proposed: str, body: Mapping[str, Any], paper: Paper, *, expect: int) -> Receipt:
         id = body["id"]

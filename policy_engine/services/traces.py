@@ -127,7 +127,7 @@ def _own_tenants(store: ReadStore, subject: str) -> frozenset[str]:
     """Return the individual tenants that are the subject, and nobody else's."""
     person = store.row("persons", subject)
     named = {subject} if person is None else {subject, *members_of(person.document)}
-    own = {id for id in named if _is_individual(store.row("tenants", id))}
+    own = {id for id in named if is_individual(store.row("tenants", id))}
     if own:
         for row in _all(store, "persons"):
             if row.id != subject:
@@ -135,7 +135,8 @@ def _own_tenants(store: ReadStore, subject: str) -> frozenset[str]:
     return frozenset(own)
 
 
-def _is_individual(row: Row | None) -> bool:
+def is_individual(row: Row | None) -> bool:
+    """Return whether a row of `tenants` is a person's own."""
     facts = {} if row is None else row.document.get("facts", {})
     return bool(facts.get("type", {}).get("value") == TenantType.INDIVIDUAL)
 

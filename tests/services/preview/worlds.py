@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -305,4 +305,6 @@ def cases(draw: st.DrawFn) -> tuple[World, Plan]:
     switch = draw(SCOPES_OF_SWITCHES) if kind == "release" else None
     directive = draw(DIRECTIVES) if kind.endswith(" d") else draw(st.none() | DIRECTIVES)
     licence = draw(LICENCES) if kind.endswith(" l") else None
+    if kind == "amend l" and licence is not None and "person_id" in licence:  # it never becomes another person's
+        plan = replace(plan, with_what={**plan.with_what, "person_id": licence["person_id"]})
     return World(draw(PERSONS), switch, directive, licence), plan
