@@ -21,13 +21,17 @@ KIND: Final = "hold"
 
 @dataclass(frozen=True, slots=True)
 class Cover:
-    """What a hold covers: `None` is any. Instants in microseconds, `until` exclusive."""
+    """What a hold covers: `None` is any. Instants in microseconds, `until` exclusive.
+
+    `alias_of` is the model that `model` was an alias of when the hold was placed: it is covered by either name.
+    """
 
     subject: str | None = None
     tenant: str | None = None
     model: str | None = None
     since: int | None = None
     until: int | None = None
+    alias_of: str | None = None
 
     @property
     def names_something(self) -> bool:
@@ -41,6 +45,7 @@ class Cover:
             "subject": self.subject,
             "tenant": self.tenant,
             "model": self.model,
+            "alias_of": self.alias_of,
             "from": None if self.since is None else format_instant(self.since),
             "until": None if self.until is None else format_instant(self.until),
         }
@@ -49,10 +54,11 @@ class Cover:
     def covers(self, public: Mapping[str, Any], *, subject: bool, tenant: bool) -> bool:
         """Return whether it covers an entry; the caller says whether subject and tenant are those that it names."""
         at = public["at"]
+        names = {public.get("model"), public.get("asked")} - {None}
         return (
             (self.subject is None or subject)
             and (self.tenant is None or tenant)
-            and (self.model is None or self.model in (public.get("model"), public.get("asked")))
+            and (self.model is None or not names.isdisjoint((self.model, self.alias_of)))
             and (-ENDLESS if self.since is None else self.since) <= at
             and at < (ENDLESS if self.until is None else self.until)
         )
@@ -115,6 +121,7 @@ def _cover(body: Any) -> Cover:
             subject=body.get("subject"),
             tenant=body.get("tenant"),
             model=body.get("model"),
+            alias_of=body.get("alias_of"),
             since=None if since is None else parse_instant(since),
             until=None if until is None else parse_instant(until),
         )

@@ -11,10 +11,12 @@ Left to others: what a hold covers (`holdrules`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from policy_engine.core.decision import Principal
 from policy_engine.core.plain import AnyRelease
+from policy_engine.core.release import Catalogue
 from policy_engine.errors import Conflict, InputRefused, LoadRefused, NotFound, TooLarge
 from policy_engine.limits import LIMITS, Limits
 from policy_engine.services.approvals import Approvals, Effect
@@ -65,6 +67,7 @@ class Holds:
         self._require_words(reason, reference)
         if self._store.row("orders", id) is not None:
             raise Conflict(f"the order {id} exists already; give the hold an id of its own")
+        cover = replace(cover, alias_of=self._alias_of(cover.model))
         paper = Paper("", reference, reason)
         document = first_document(KIND, cover.body(id), paper, caller.person, caller.at)
         return self._store.change(
@@ -90,12 +93,21 @@ class Holds:
 
     def _knows_model(self, name: str) -> bool:
         """Return whether a name is one that decisions are recorded under. Without a catalogue any id is a model."""
+        catalogue = self._catalogue()  # none: the hold stands already, and whoever placed it is told to look once more
+        return catalogue is not None and (not catalogue.models or catalogue.find(name) is not None)
+
+    def _alias_of(self, name: str | None) -> str | None:
+        """Return the model that a name is an alias of in the active release, `None` where it is no alias."""
+        catalogue = None if name is None else self._catalogue()
+        return None if catalogue is None or name is None else catalogue.aliases.get(name)
+
+    def _catalogue(self) -> Catalogue | None:
+        """Return the catalogue of the active release, `None` where no release is active or it does not load."""
         active = self._store.state().release
         try:
-            catalogue = None if active is None else self._load(active).catalogue
-        except LoadRefused:  # the hold stands already, and whoever placed it is told to look at it once more
-            return False
-        return catalogue is not None and (not catalogue.models or catalogue.find(name) is not None)
+            return None if active is None else self._load(active).catalogue
+        except LoadRefused:
+            return None
 
     def release(self, principal: Principal, id: str, reason: str) -> Proposal:
         """Propose to release a hold; it stays in force until another person has approved."""

@@ -77,7 +77,7 @@ class Office:
     def _lay_genesis(self) -> None:
         writes, issued = self.keys.genesis(PEOPLE)
         tenants = [Write("tenants", id, {"facts": {"type": {"value": kind}}}, 0) for id, kind in TENANTS.items()]
-        release = Write("releases", RELEASE, {"hash": RELEASE, "status": "published"}, 0)
+        release = Write("releases", RELEASE, {"hash": RELEASE, "status": "published", "files": []}, 0)
         self.store.change(Change("genesis", {}, (*writes, *tenants, release), raises_epoch=True, activate=RELEASE))
         self.people |= {key.id: self.keys.authenticate(key.secret or "", self.clock()) for key in issued}
 

@@ -12,9 +12,10 @@ from policy_engine.bootstrap import Engine
 from policy_engine.core.decision import Principal, Request
 from policy_engine.core.facts import Location
 from policy_engine.core.instants import SECOND, format_instant
-from policy_engine.errors import Gone, InputRefused, NotFound
+from policy_engine.errors import Conflict, Gone, InputRefused, NotFound
 from policy_engine.services.asof import AsOf
 from policy_engine.services.evidence import Filters
+from policy_engine.services.holdrules import Cover, shown
 from policy_engine.services.permissions import LOCAL
 from policy_engine.services.questions import Question
 from policy_engine.services.questiontext import parse_question
@@ -73,6 +74,19 @@ def test_a_read_that_named_the_subject_is_erased(house: House, what: str) -> Non
     with pytest.raises(Gone, match="erased by entry"):
         engine.evidence.read_body(keys["auditor"], 2)
     assert engine.evidence.verify().ok
+
+
+def test_a_hold_on_an_alias_covers_the_model_by_either_name(house: House) -> None:
+    """Whoever holds a model by its alias means the model: what was asked for by its own name is not erased."""
+    engine, keys = house
+    engine.decider.decide(Request("eve", "infer", "fable-5", "acme", Location("US"), "US"), LOCAL)
+    engine.decider.decide(Request("frank", "infer", "opus-4-8", "acme", Location("US"), "US"), LOCAL)
+    engine.disposal.holds.place(keys["operator"], "h", Cover(model="fable-latest"), "an inquiry")
+    (hold,) = engine.disposal.holds.list(keys["operator"])
+    assert shown(hold)["alias_of"] == "fable-5"
+    with pytest.raises(Conflict, match="hold h covers"):
+        erase(engine, keys, "eve")
+    erase(engine, keys, "frank")
 
 
 def test_decisions_that_were_erased_are_named_where_a_fact_is_corrected(house: House) -> None:

@@ -72,13 +72,17 @@ class Placed(Done):
 
 
 class HoldShown(Shown):
-    """A legal hold as it stands; `status` is `in_force` or `released`."""
+    """A legal hold as it stands; `status` is `in_force` or `released`.
+
+    `alias_of` is the model that `model` was an alias of when the hold was placed: both names are covered.
+    """
 
     id: str
     status: str
     subject: str | None = None
     tenant: str | None = None
     model: str | None = None
+    alias_of: str | None = None
     since: str | None = None
     until: str | None = None
     reason: str
