@@ -109,6 +109,8 @@ class History:
         )[b]
         self.office.holds.place(self.office.people["nina"], f"h-{self.placed}", cover, "why")
         self.holds[f"h-{self.placed}"] = cover
+        if cover.subject is not None:  # a hold on somebody who was erased writes the name anew
+            self.erased.discard(subject)
 
     def unhold(self, subject: str, b: int) -> None:
         """Release the oldest hold, by two persons."""
