@@ -72,7 +72,9 @@ class Recorder:
         self._tags = Tags(vault)
         self._queue: deque[Job] = deque()
         self._queued = 0
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        """Entered as `_lock`: an interrupt within the `Condition`'s own entering leaves the lock taken for ever."""
         self._gap = Gap()
         self._unindexed = 1  # unknown at the start, so looked after once
         self._pending = False
@@ -158,7 +160,7 @@ class Recorder:
         waker = ThreadWaker()
         job = Job(drafts, state, waker)
         self._submit(job)
-        if not waker.done.wait(self._limits.answer_seconds):
+        if not waker.wait(self._limits.answer_seconds):
             job.given_up = True
         return job.outcome()
 
@@ -190,7 +192,7 @@ class Recorder:
 
     def missed(self, code: str) -> None:
         """Count a deny that was answered without an entry, by its reason code."""
-        with self._changed:
+        with self._lock:
             self._gap.count(code, self._store.now())
             if self._idle:
                 self._changed.notify()
@@ -204,7 +206,7 @@ class Recorder:
 
     def close(self) -> None:
         """Write what is queued, report the gap if the log allows, and stop. Closing twice is no error."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._changed.notify()
         self._commits.close()
@@ -241,7 +243,7 @@ class Recorder:
 
     def _count_unindexed(self, count: int) -> None:
         """Remember that so many entries are not in the index of tags yet, and wake the thread that puts them there."""
-        with self._changed:
+        with self._lock:
             self._written_at = time.monotonic()
             idle, self._unindexed = self._unindexed == 0, self._unindexed + count
             if idle and self._idle:
@@ -251,7 +253,7 @@ class Recorder:
         return None if self._receipts is None else self._receipts.batch(committed)
 
     def _submit(self, job: Job) -> None:
-        with self._changed:
+        with self._lock:
             self._check(job, self._queued)
             self._queued += job.left
             self._queue.append(job)
@@ -275,7 +277,7 @@ class Recorder:
 
     def _take(self) -> list[Job] | None:
         """Return what waits, up to a batch; an empty list to look after gap and index; `None` when closed and done."""
-        with self._changed:
+        with self._lock:
             while not self._queue:
                 if self._closed:
                     return None
@@ -290,7 +292,7 @@ class Recorder:
                 job = self._queue.popleft()
                 count += job.left
                 jobs.append(job)
-            self._queued -= count
+            self._queued = self._queued - count if self._queue else 0  # an interrupt may have come between the two
             return jobs
 
     def _patience(self) -> float | None:
@@ -353,7 +355,7 @@ class Recorder:
 
     def _report_gap(self) -> bool:
         """Write the gap entry, if there is a gap; return whether the log is there."""
-        with self._changed:
+        with self._lock:
             members, marker = self._gap.members(), self._gap.marker()
         if members is None:
             return True
@@ -374,7 +376,7 @@ class Recorder:
                 )
                 result = self._store.append((draft,), state)
                 if isinstance(result, Committed):
-                    with self._changed:
+                    with self._lock:
                         self._gap.reported(marker)
                     return True
                 state = result.state

@@ -73,13 +73,22 @@ class Waker(Protocol):
 
 
 class ThreadWaker:
-    """Wakes one waiting thread."""
+    """Wakes one waiting thread, and waits for nobody to do so.
+
+    An interrupt (Ctrl-C, a time limit of a worker) in whoever waits may leave the lock within a `threading.Event` taken
+    for ever, and the recorder with it. A plain lock that is given back is all that is needed.
+    """
 
     def __init__(self) -> None:
-        self.done = threading.Event()
+        self._pending = threading.Lock()
+        self._pending.acquire()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait, and return whether the jobs are done."""
+        return self._pending.acquire(timeout=seconds)
 
     def __call__(self, jobs: list[Job]) -> None:
-        self.done.set()
+        self._pending.release()
 
 
 class LoopWaker:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -166,3 +168,40 @@ def test_event_loops_of_many_threads_begin_at_once(desk: Desk, monkeypatch: pyte
     other.join()
     kept.close()
     assert [type(result) for result in found] == [Written] * 3
+
+
+class Struck:
+    """Ctrl-C in this thread at one of the moments at which Python looks for it: where a function begins, and where one
+    in C has returned. As a profile function it is called at just these."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def __call__(self, frame: FrameType, event: str, given: object) -> None:
+        """Be told of a moment, and strike when it has come."""
+        if event in ("call", "c_return"):
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+
+
+def test_an_interrupt_of_whoever_waits_stops_nobody(tmp_path: Path) -> None:
+    """Ctrl-C, or a worker's time limit, at whatever moment of a write leaves no lock taken: the recorder waited for it
+    for ever, so that everything was denied and closing never ended. Those that nobody waits for are written."""
+    desk = open_desk(tmp_path / "log.db")
+    moment, struck = 0, Struck(0)
+    while struck.left <= 0:
+        moment += 1
+        draft, struck = desk.recorder.decision(desk.evaluation(), PEP, 1), Struck(moment)
+        with suppress(KeyboardInterrupt):
+            sys.setprofile(struck)
+            try:
+                desk.recorder.write([draft], desk.state)
+            finally:
+                sys.setprofile(None)
+        assert isinstance(desk.decide(desk.evaluation())[0], Written), f"after an interrupt at moment {moment}"
+    assert moment > 10
+    assert desk.recorder.queued == 0
+    desk.recorder.close()
+    assert desk.evidence.verify().findings == ()
+    desk.store.close()
