@@ -15,6 +15,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from traceback import clear_frames
 
 from policy_engine.errors import StoreUnavailable
 from policy_engine.services.committing import CommitThread
@@ -90,8 +91,10 @@ class LoopCommitter(LoopWaker):
             return
         try:
             self._write(chain)
-        except BaseException:  # an interrupt, wherever it struck: whoever asks next begins anew
+        except BaseException as struck:  # an interrupt, wherever it struck: whoever asks next begins anew
             self._busy = False
+            # What was staged is let go now, and the store with it: the traceback may be kept, by a task or a shell.
+            clear_frames(struck.__traceback__)
             raise
 
     def _write(self, chain: int) -> None:
@@ -108,9 +111,7 @@ class LoopCommitter(LoopWaker):
                 self._way.commits.submit(self._commit, staged, jobs, chain)
                 return
             except RuntimeError:  # closed meanwhile: what was staged is let go, and the patient way says so
-                pass
-            finally:
-                staged = None  # an interrupt's traceback would keep it, and the store with it
+                staged = None
         for job in jobs:
             self._hand_over(job)
         self.loop.call_soon(self._cycle, chain)

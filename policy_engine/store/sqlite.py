@@ -252,15 +252,18 @@ class SqliteStore(SqliteReading, SqliteTree, SqliteIndex):
 
     @contextmanager
     def _exclusively(self, *, patient: bool = True) -> Iterator[None]:
-        if not patient:
-            if not self._lock.acquire(blocking=False):
-                raise Occupied("another thread writes to the log", where="database")
-        elif not self._lock.acquire(timeout=self._limits.answer_seconds):
-            raise StoreUnavailable("the log is busy: a commit has not returned in time", where="database")
+        taken: list[bool] = []
         try:
+            # One call that takes and notes: an interrupt between the two would leave the lock taken for ever.
+            taken.extend(map(self._lock.acquire, (patient,), (self._limits.answer_seconds if patient else -1,)))
+            if taken == [False] and patient:
+                raise StoreUnavailable("the log is busy: a commit has not returned in time", where="database")
+            if taken == [False]:
+                raise Occupied("another thread writes to the log", where="database")
             yield
         finally:
-            self._lock.release()
+            if taken == [True]:
+                self._lock.release()
 
     @contextmanager
     def _reading(self) -> Iterator[Reader]:

@@ -174,12 +174,13 @@ class Struck:
     """Ctrl-C in this thread at one of the moments at which Python looks for it: where a function begins, and where one
     in C has returned. As a profile function it is called at just these."""
 
-    def __init__(self, at: int) -> None:
+    def __init__(self, at: int, files: tuple[str, ...] = ("",)) -> None:
         self.left = at
+        self.files = files
 
     def __call__(self, frame: FrameType, event: str, given: object) -> None:
         """Be told of a moment, and strike when it has come."""
-        if event in ("call", "c_return"):
+        if event in ("call", "c_return") and frame.f_code.co_filename.endswith(self.files):
             self.left -= 1
             if self.left == 0:
                 raise KeyboardInterrupt
@@ -202,6 +203,40 @@ def test_an_interrupt_of_whoever_waits_stops_nobody(tmp_path: Path) -> None:
         assert isinstance(desk.decide(desk.evaluation())[0], Written), f"after an interrupt at moment {moment}"
     assert moment > 10
     assert desk.recorder.queued == 0
+    desk.recorder.close()
+    assert desk.evidence.verify().findings == ()
+    desk.store.close()
+
+
+def test_an_interrupt_of_an_event_loop_lets_go_of_the_store(tmp_path: Path) -> None:
+    """Ctrl-C at whatever moment of writing a batch leaves the store to others, even while its traceback is kept: it was
+    `busy` for ever, or until memory was cleaned up. What was under way may be denied, and one more where the loop lost
+    a call."""
+    desk, loop = open_desk(tmp_path / "log.db"), asyncio.new_event_loop()
+
+    def write(struck: Struck | None = None) -> object:
+        writing = desk.recorder.write_async([desk.recorder.decision(desk.evaluation(), PEP, 1)], desk.state)
+        sys.setprofile(struck)
+        try:
+            return loop.run_until_complete(writing)[0]
+        finally:
+            sys.setprofile(None)
+
+    write()
+    kept: list[BaseException] = []
+    moment, struck = 0, Struck(0)
+    while struck.left <= 0:
+        moment += 1
+        struck = Struck(moment, ("looped.py", "sqlite.py", "committing.py", "contextlib.py"))
+        try:
+            write(struck)
+        except KeyboardInterrupt as error:
+            kept.append(error)
+        with suppress(StoreUnavailable):
+            write()
+        assert isinstance(write(), Written), f"after an interrupt at moment {moment}"
+    assert len(kept) > 30
+    loop.close()
     desk.recorder.close()
     assert desk.evidence.verify().findings == ()
     desk.store.close()
