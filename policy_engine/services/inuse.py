@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from time import monotonic
 from types import TracebackType
 from typing import Final
@@ -111,7 +113,8 @@ class Uses:
         self._uses: dict[Use, None] = {}
         self._late: list[tuple[list[Told], Snapshot]] = []
         """Denies that were told where nobody may wait for a disk; the watcher records them."""
-        self._woken = threading.Event()
+        self._woken: SimpleQueue[None] = SimpleQueue()
+        """An interrupt in whoever wakes the watcher would leave the lock within a `threading.Event` taken for ever."""
         self._closed = False
         self._thread: threading.Thread | None = None
         self._unsubscribe: Callable[[], None] | None = None
@@ -135,7 +138,7 @@ class Uses:
         if closed:
             use.end(_CLOSED)
         elif self._late or decision.epoch < self._snapshots.epoch:
-            self._woken.set()  # otherwise the next look is soon enough: what is over by then costs none
+            self._woken.put(None)  # otherwise the next look is soon enough: what is over by then costs none
         return use
 
     def _ask_first(self, use: Use) -> None:
@@ -165,7 +168,7 @@ class Uses:
         with self.lock:
             self._closed = True
             thread, self._thread = self._thread, None
-        self._woken.set()
+        self._woken.put(None)
         if thread is not None:
             thread.join()
             self._record_late()
@@ -185,15 +188,17 @@ class Uses:
 
     def _start(self) -> None:
         self._confirmed_at = monotonic()
-        self._unsubscribe = self._snapshots.subscribe(lambda snapshot: self._woken.set())
+        self._unsubscribe = self._snapshots.subscribe(lambda snapshot: self._woken.put(None))
         self._thread = threading.Thread(target=self._run, name="uses", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         pause = self._limits.hold_seconds
         while not self._closed:
-            self._woken.wait(pause)
-            self._woken.clear()
+            with suppress(Empty):
+                self._woken.get(timeout=pause)
+            while not self._woken.empty():
+                self._woken.get_nowait()
             if not self._closed:
                 pause = self._turn()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +21,7 @@ from policy_engine.limits import LIMITS
 from policy_engine.services.afterwards import TOGETHER_COUNT, Afterwards, Told
 from policy_engine.services.permissions import LOCAL
 from tests.laws.sample import decisions, opened
+from tests.services.interrupts import Struck
 
 ALICE = Request("alice", "infer", "fable-5", "acme", Location("US"), "US")
 OTHER = Request("alice", "infer", "opus-4-8", "acme", Location("US"), "US")
@@ -234,6 +237,31 @@ def test_an_allow_of_an_older_epoch_is_asked_again_at_once(running: Any) -> None
     engine.switches.engage(keys["operator"], "stop", {"models": ["fable-5"]}, "test")
     hold = engine.uses.hold(decision)
     assert soon(lambda: hold.ended is not None, 1.0)
+
+
+def test_an_interrupt_of_whoever_holds_leaves_the_watcher_alive(running: Any) -> None:
+    """Ctrl-C at whatever moment of holding takes nothing from the watcher: it waited for a lock for ever, so that no
+    withdrawal ended what others held, and whoever held next waited too."""
+    engine, keys = running
+    told, late = threading.Event(), replace(allowed(engine), epoch=0)
+    engine.uses.hold(allowed(engine)).on_end(told.set)
+    moment, struck = 0, Struck(0)
+    while struck.left <= 0:
+        moment += 1
+        struck = Struck(moment, ("inuse.py", "threading.py"))
+        with suppress(KeyboardInterrupt):
+            sys.setprofile(struck)
+            try:
+                engine.uses.hold(late)
+            finally:
+                sys.setprofile(None)
+        other = threading.Thread(target=engine.uses.hold, args=(late,), daemon=True)
+        other.start()
+        other.join(5)
+        assert not other.is_alive(), f"after an interrupt at moment {moment}"
+    assert moment > 5
+    engine.switches.engage(keys["operator"], "stop", {"models": ["fable-5"]}, "test")
+    assert told.wait(2.0)
 
 
 def told_one(engine: Any, request: Request = ALICE) -> tuple[Told, Any, Decision]:

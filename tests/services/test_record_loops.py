@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from policy_engine.limits import LIMITS
 from policy_engine.services.looped import LoopCommitter
 from policy_engine.services.record import Written
 from tests.services.evidencesamples import PEP, Desk, open_desk
+from tests.services.interrupts import Struck
 
 
 @pytest.fixture
@@ -168,22 +168,6 @@ def test_event_loops_of_many_threads_begin_at_once(desk: Desk, monkeypatch: pyte
     other.join()
     kept.close()
     assert [type(result) for result in found] == [Written] * 3
-
-
-class Struck:
-    """Ctrl-C in this thread at one of the moments at which Python looks for it: where a function begins, and where one
-    in C has returned. As a profile function it is called at just these."""
-
-    def __init__(self, at: int, files: tuple[str, ...] = ("",)) -> None:
-        self.left = at
-        self.files = files
-
-    def __call__(self, frame: FrameType, event: str, given: object) -> None:
-        """Be told of a moment, and strike when it has come."""
-        if event in ("call", "c_return") and frame.f_code.co_filename.endswith(self.files):
-            self.left -= 1
-            if self.left == 0:
-                raise KeyboardInterrupt
 
 
 def test_an_interrupt_of_whoever_waits_stops_nobody(tmp_path: Path) -> None:
