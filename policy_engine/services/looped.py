@@ -200,6 +200,6 @@ class LoopCommitters:
 
     @property
     def queued(self) -> int:
-        """Return how many drafts wait with all of them."""
+        """Return how many drafts wait with all of them; where a loop was closed nobody waits any more."""
         with self._lock:
-            return sum(committer.queued for committer in self._of.values())
+            return sum(committer.queued for loop, committer in self._of.items() if not loop.is_closed())

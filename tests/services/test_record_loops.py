@@ -45,6 +45,24 @@ def test_a_loop_that_went_away_does_not_stop_the_recorder(desk: Desk) -> None:
     assert isinstance(desk.decide(desk.evaluation())[0], Written)
 
 
+def test_nothing_waits_where_a_loop_was_closed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a loop left behind when it was closed is not counted as waiting: nobody does, and nothing comes of it."""
+    begun, go_on, commit = threading.Event(), threading.Event(), desk.store.commit
+    monkeypatch.setattr(desk.store, "commit", lambda staged: (begun.set(), go_on.wait(5), commit(staged))[2])
+    state, drafts = desk.state, [desk.recorder.decision(desk.evaluation(), PEP, 1) for _ in range(3)]
+
+    async def leave() -> int:
+        writing = [asyncio.ensure_future(desk.recorder.write_async([drafts.pop()], state))]
+        await asyncio.to_thread(begun.wait, 5)
+        writing += [asyncio.ensure_future(desk.recorder.write_async([draft], state)) for draft in drafts]
+        await asyncio.sleep(0)
+        return desk.recorder.queued
+
+    assert asyncio.run(leave()) == 2
+    go_on.set()
+    assert desk.recorder.queued == 0
+
+
 class Interrupted(asyncio.SelectorEventLoop):
     """An event loop in which Ctrl-C strikes once, instead of a call of the name that a test says: the call is lost."""
 
@@ -197,6 +215,7 @@ def test_an_interrupt_of_an_event_loop_lets_go_of_the_store(tmp_path: Path) -> N
     `busy` for ever, or until memory was cleaned up. What was under way may be denied, and one more where the loop lost
     a call."""
     desk, loop = open_desk(tmp_path / "log.db"), asyncio.new_event_loop()
+    loop.set_exception_handler(lambda *unread: None)  # tasks that were struck have errors that nobody asks for
 
     def write(struck: Struck | None = None) -> object:
         writing = desk.recorder.write_async([desk.recorder.decision(desk.evaluation(), PEP, 1)], desk.state)
