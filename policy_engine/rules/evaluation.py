@@ -11,10 +11,10 @@ import ast
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from casbin.core_enforcer import CoreEnforcer
 from casbin.util import SimpleEval, util
 
 from policy_engine.core.roles import NO_DOMAIN, Roles
+from policy_engine.rules.parsing import casbin_expression
 from policy_engine.rules.readers import UNREAD
 
 Functions = Mapping[str, Callable[..., Any]]
@@ -68,7 +68,7 @@ class Evaluation:
             if len(row) != size:
                 raise RuntimeError("invalid policy size")
             if expands or once is None:
-                once = CoreEnforcer._get_expression(self.expression(row), self.functions)
+                once = casbin_expression(self.expression(row), self.functions)
             names = dict(zip(columns, row, strict=False))
             names.update(asked)
             found = once.eval(names)
@@ -81,7 +81,7 @@ class Evaluation:
         if self.expands:
             raise RuntimeError("please make sure rule exists in policy when using eval() in matcher")
         parameters = {**dict(zip(self.tokens, request, strict=False)), **dict.fromkeys(self.columns, "")}
-        return bool(CoreEnforcer._get_expression(self.text, self.functions).eval(parameters))
+        return bool(casbin_expression(self.text, self.functions).eval(parameters))
 
     def evaluator(self) -> Callable[[ast.expr, Mapping[str, Any]], Any]:
         """Return what evaluates one expression after another under names. It raises what Casbin's evaluator raises."""

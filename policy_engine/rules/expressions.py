@@ -14,11 +14,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from casbin.core_enforcer import CoreEnforcer
 from simpleeval import MAX_STRING_LENGTH
 
 from policy_engine.errors import LoadRefused
 from policy_engine.rules.functions import Declared
+from policy_engine.rules.parsing import casbin_expression, parsed
 
 REQUEST: Final = 1
 POLICY: Final = 2
@@ -89,8 +89,8 @@ def preprocess(text: str) -> str:
 def parse(text: str, names: Names, where: str | None = None) -> ast.expr:
     """Return the tree of a matcher's text. Raises `LoadRefused` for what is no expression or is not supported."""
     try:
-        tree = CoreEnforcer._get_expression(text).ast_parsed_value
-        single = len(ast.parse(preprocess(text).strip()).body) == 1
+        tree = casbin_expression(text).ast_parsed_value
+        single = len(parsed(preprocess(text).strip()).body) == 1
     except (SyntaxError, IndexError, AttributeError, ValueError, RecursionError, MemoryError):
         raise LoadRefused("the matcher is no expression; correct the line `m = ...`", where=where) from None
     if not isinstance(tree, ast.expr) or not single:

@@ -13,10 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from casbin.core_enforcer import CoreEnforcer
-
 from policy_engine.errors import LoadRefused
 from policy_engine.rules.functions import ANY, PUBLISHED
+from policy_engine.rules.parsing import casbin_expression
 from policy_engine.rules.stumbles import NEEDED_SECTIONS
 
 EQUAL = "equal"
@@ -57,7 +56,7 @@ def split_matcher(model: Any, where: str) -> tuple[Conjunct, ...]:
     text = model["m"]["m"].value
     try:
         # The same text that the stock enforcer evaluates: `&&` is `and`, `||` is `or`, `!` is `not`.
-        tree = CoreEnforcer._get_expression(text).ast_parsed_value
+        tree = casbin_expression(text).ast_parsed_value
     except (SyntaxError, IndexError, AttributeError, ValueError, RecursionError):
         raise LoadRefused("the matcher is no expression; correct the line `m = ...`", where=where) from None
     reader = _Reader(model, where)

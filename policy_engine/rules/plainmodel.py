@@ -22,6 +22,7 @@ from policy_engine.core.effects import DECIDING
 from policy_engine.errors import LoadRefused
 from policy_engine.limits import Limits
 from policy_engine.rules.functions import PUBLISHED
+from policy_engine.rules.parsing import parsed
 from policy_engine.rules.safefunctions import SAFE_FUNCTIONS
 from policy_engine.rules.sources import decode
 from policy_engine.rules.stock import read_model
@@ -224,7 +225,7 @@ def _parsed(text: str, where: str, what: str) -> ast.expr:
     """Return the expression, read after the same replacements that Casbin makes before it evaluates."""
     written = re.sub(r"!(?!=)", "not ", text.replace("&&", "and").replace("||", "or")).strip()
     try:
-        body = ast.parse(written).body
+        body = parsed(written).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         body = []
     if len(body) != 1 or not isinstance(body[0], ast.Expr):
