@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from threading import Lock
+from threading import RLock
 from types import TracebackType
 from typing import ClassVar, Final
 
@@ -36,8 +36,9 @@ class RemoteHold:
     """One allow in use; see `core.enforcing.Hold`."""
 
     __slots__ = ("_calls", "_closed", "_ended", "asking", "permission", "request", "void", "void_at")
-    _lock: ClassVar[Lock] = Lock()
-    """One for all: nothing lasts under it, and a forked process has to find the lock of every hold, watched or not."""
+    _lock: ClassVar = RLock()
+    """One for all: nothing lasts under it, and a forked process has to find the lock of every hold, watched or not.
+    A handler of signals, or garbage that is collected, may close another hold under it."""
 
     def __init__(self, request: Request, permission: Permission) -> None:
         self.request = request
@@ -84,7 +85,7 @@ class RemoteHold:
     @classmethod
     def renew(cls) -> None:
         """Take another lock in a forked process: a thread that is not here may have this one."""
-        cls._lock = Lock()
+        cls._lock = RLock()
 
     def close(self) -> None:
         """Say that the allow is in use no longer."""

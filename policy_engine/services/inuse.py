@@ -106,7 +106,8 @@ class Uses:
 
     def __init__(self, decider: Decider, snapshots: Snapshots, recorder: Recorder, limits: Limits = LIMITS) -> None:
         self._afterwards = Afterwards(decider, recorder)
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
+        """A handler of signals, or garbage that is collected, may close another use under it."""
         self._decider = decider
         self._snapshots = snapshots
         self._limits = limits
@@ -181,7 +182,7 @@ class Uses:
 
     def abandon(self, denied: Callable[[Request], Decision]) -> None:
         """End everything, in a forked process: its watcher lives in the other one, and so may whoever has the lock."""
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         uses, self._uses, self._closed, self._thread = list(self._uses), {}, True, None
         for use in uses:
             use.abandon(denied(use.request))

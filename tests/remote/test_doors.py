@@ -15,9 +15,11 @@ import pytest
 
 from policy_engine import DecisionDenied, PolicyEngine
 from policy_engine.errors import EngineUnavailable, InputRefused
+from policy_engine.remote.holds import RemoteHold
 from tests.api.served import Served
 from tests.remote.hostile import answer, hostile, sending
 from tests.remote.test_hostile import ASKED, KEY, yes
+from tests.services.interrupts import closed_beside
 
 HEAVY = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "casbin", "pydantic", "structlog", "orjson")
 LOADED = f"""
@@ -222,6 +224,12 @@ def test_a_process_that_is_forked_while_another_thread_asks_waits_for_nobody(ser
     command = [sys.executable, "-c", FORKED_BUSY, f"http://127.0.0.1:{served.port}", served.keys["gateway"]]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.stdout.strip() == "both", done.stderr
+
+
+def test_a_hold_may_be_closed_in_the_middle_of_another() -> None:
+    """A handler of signals, or a stream that is collected, may close another hold in the very thread that uses one."""
+    request: Any = None
+    assert closed_beside(RemoteHold(request, request), RemoteHold(request, request))
 
 
 HELD_IN_BOTH = """

@@ -21,7 +21,7 @@ from policy_engine.limits import LIMITS
 from policy_engine.services.afterwards import TOGETHER_COUNT, Afterwards, Told
 from policy_engine.services.permissions import LOCAL
 from tests.laws.sample import decisions, opened
-from tests.services.interrupts import Struck
+from tests.services.interrupts import Struck, closed_beside
 
 ALICE = Request("alice", "infer", "fable-5", "acme", Location("US"), "US")
 OTHER = Request("alice", "infer", "opus-4-8", "acme", Location("US"), "US")
@@ -262,6 +262,12 @@ def test_an_interrupt_of_whoever_holds_leaves_the_watcher_alive(running: Any) ->
     assert moment > 5
     engine.switches.engage(keys["operator"], "stop", {"models": ["fable-5"]}, "test")
     assert told.wait(2.0)
+
+
+def test_a_hold_may_be_closed_in_the_middle_of_another(running: Any) -> None:
+    """A handler of signals, or a stream that is collected, may close another hold in the very thread that uses one."""
+    engine, _ = running
+    assert closed_beside(engine.uses.hold(allowed(engine)), engine.uses.hold(allowed(engine)))
 
 
 def told_one(engine: Any, request: Request = ALICE) -> tuple[Told, Any, Decision]:
